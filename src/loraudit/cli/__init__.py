@@ -1,0 +1,52 @@
+"""The command line: words in, words out. One file per verb; nothing is decided here."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from loraudit.cli import attacks, audit, demo, report
+from loraudit.errors import EXIT_INTERRUPTED, LorauditError
+from loraudit.execution import Interrupted
+
+app = typer.Typer(
+    name="loraudit",
+    help="Audit what a fine-tuned language model gives away about its training data.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Show the version and exit."),
+) -> None:
+    if version:
+        import importlib.metadata
+
+        typer.echo(f"loraudit {importlib.metadata.version('loraudit')}")
+        raise typer.Exit
+
+
+app.command("audit")(audit.audit)
+app.command("attacks")(attacks.attacks)
+app.command("report")(report.report)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's prints one paragraph, a bug keeps its traceback."""
+    try:
+        app()
+    except LorauditError as error:
+        from loraudit.cli.console import printable
+
+        typer.echo(f"Error: {printable(str(error))}", err=True)
+        sys.exit(error.exit_code)
+    except (Interrupted, KeyboardInterrupt):
+        typer.echo("Stopped. What is finished is kept; run the same command again to go on.", err=True)
+        sys.exit(EXIT_INTERRUPTED)

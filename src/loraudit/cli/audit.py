@@ -1,0 +1,70 @@
+"""`loraudit audit`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from loraudit.cli.options import with_spec_options
+from loraudit.spec import AuditSpec, make_audit_spec, read_spec_file
+
+
+@with_spec_options(AuditSpec, argument="model")
+def audit(
+    values: dict[str, Any],
+    *,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", help="TOML, YAML or JSON file of the same keys; flags win over it.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and say what it would take; score nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print result.json on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+) -> None:
+    """State how much membership a fine-tuned model leaks.
+
+    Compares records the model was tuned on with records of the same kind it was not, and writes a run
+    folder with result.json, scores.parquet and report.html. The same command again resumes.
+
+    Exit codes: 0 done, 2 request, 3 data, 4 model, 5 machine, 7 partly done, 130 stopped.
+    """
+    request = make_audit_spec({**(read_spec_file(spec) if spec else {}), **values})
+    from loraudit.auditing import estimate_audit, exit_code, run_audit, run_path
+    from loraudit.cli.console import show_result, waiting
+
+    if dry_run:
+        _show_estimate(estimate_audit(request), as_json=as_json)
+        return
+    command = "loraudit " + shlex.join(sys.argv[1:])
+    with waiting(quiet=quiet or as_json) as (progress, stop):
+        run = run_audit(request, progress=progress, stop=stop, command=command)
+    if as_json:
+        typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
+    else:
+        show_result(run.result, verbose=verbose)
+        typer.echo(f"\nReport: {run_path(request) / 'report.html'}")
+    raise typer.Exit(exit_code(run.result))
+
+
+def _show_estimate(estimate: Any, *, as_json: bool) -> None:
+    import dataclasses
+    import json
+
+    facts = dataclasses.asdict(estimate)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    typer.echo(
+        f"{estimate.n_members:,} members, {estimate.n_nonmembers:,} non-members; "
+        f"{estimate.n_cached:,} of them already scored.\n"
+        f"To do: {estimate.n_units:,} units, {estimate.n_tokens:,} tokens; "
+        f"loaded one after another: {'; '.join(estimate.stages)}.\n"
+        f"About {estimate.memory_bytes / 2**30:.2f} GiB of memory and {estimate.seconds:,.0f} s of scoring "
+        "(from file sizes and one matrix product on this machine)."
+    )

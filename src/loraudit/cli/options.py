@@ -1,0 +1,105 @@
+"""Flags made from a spec, so that the command line and spec files cannot disagree.
+
+A flag that is not given is None and leaves the value to the spec file or to the spec's default;
+no default is written twice.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+PANELS = {
+    "Models and records": ("base", "members", "nonmembers", "max_records", "group_field", "on_overlap"),
+    "File format": ("text_field", "prompt_field", "completion_field", "messages_field", "text_unit", "on_bad_record"),
+    "Tokens": ("span", "append_eos", "max_length", "stride"),
+    "Attacks and statistics": ("attacks", "headline", "fpr", "resamples", "confidence", "seed"),
+    "Machine": ("device", "precision", "batch_tokens", "offline"),
+    "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
+    "Where results go": ("out", "store"),
+}
+_PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
+_SHORT = {"out": "-o"}
+
+
+def with_spec_options(spec: type[BaseModel], *, argument: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator: the command gets one flag per field of `spec`, and `argument` as its positional argument.
+
+    The function receives the given ones among them in `values`, beside its own parameters.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "values"]
+        made = [_parameter(name, field, is_argument=name == argument) for name, field in spec.model_fields.items()]
+        made.sort(key=lambda parameter: parameter.name != argument)
+
+        def run(**given: Any) -> None:
+            values = {name: given.pop(name) for name in spec.model_fields}
+            command(values={name: value for name, value in values.items() if value not in (None, [])}, **given)
+
+        parameters = [*made, *own]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        run.__doc__ = command.__doc__
+        run.__name__ = command.__name__
+        return run
+
+    return decorate
+
+
+def flag(name: str) -> str:
+    """The flag of a spec key.
+
+    >>> flag("text_field")
+    '--text-field'
+    """
+    return "--" + name.replace("_", "-")
+
+
+def _parameter(name: str, field: FieldInfo, *, is_argument: bool) -> inspect.Parameter:
+    kind, choices = _flag_type(field.annotation)
+    words = str(field.description)
+    if is_argument:
+        marked: Any = Annotated[kind | None, typer.Argument(help=words, show_default=False)]
+    else:
+        names = [flag(name), *([_SHORT[name]] if name in _SHORT else [])]
+        metavar = "|".join(choices) if choices else None
+        marked = Annotated[
+            kind | None,
+            typer.Option(
+                *names,
+                help=words + _default_words(field),
+                metavar=metavar,
+                show_default=False,
+                rich_help_panel=_PANEL_OF.get(name),
+            ),
+        ]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=marked)
+
+
+def _default_words(field: FieldInfo) -> str:
+    if field.is_required() or field.default in (None, ()) or field.default is False:
+        return ""
+    values = field.default if isinstance(field.default, tuple) else (field.default,)
+    return f" [default: {', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in values)}]"
+
+
+def _flag_type(annotation: Any) -> tuple[Any, list[str]]:
+    """The type of one flag's value, and its choices if it has a few."""
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        (annotation,) = (part for part in get_args(annotation) if part is not type(None))
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) is Literal:
+        return str, [str(choice) for choice in get_args(annotation)]
+    if get_origin(annotation) is tuple:
+        inner, _ = _flag_type(get_args(annotation)[0])
+        return list[inner], []
+    return annotation, []

@@ -1,0 +1,24 @@
+"""Records: read from files, checked, tokenised as training did, cut into windows.
+
+Tokenizers are passed in; nothing here loads a model.
+"""
+
+from loraudit.data.encoding import Encoded, audited_text, encode, record_facts
+from loraudit.data.reading import FileRows, read_rows
+from loraudit.data.records import RecordSet, load_records, load_sides, record_id
+from loraudit.data.windows import Window, cut_windows
+
+__all__ = [
+    "Encoded",
+    "FileRows",
+    "RecordSet",
+    "Window",
+    "audited_text",
+    "cut_windows",
+    "encode",
+    "load_records",
+    "load_sides",
+    "read_rows",
+    "record_facts",
+    "record_id",
+]

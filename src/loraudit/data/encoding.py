@@ -1,0 +1,208 @@
+"""Records to token ids and the mask of tokens that training predicts.
+
+The tokenizer and its chat template are used as training used them: one call per record, never
+decoded text tokenised again, never a token added to the vocabulary.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from loraudit.errors import DataError
+from loraudit.types import BoolArray, IntArray, Record, RecordFacts
+
+ASSISTANT = "assistant"
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that is used here."""
+
+    is_fast: bool
+    chat_template: Any
+    eos_token_id: int | None
+
+    def __call__(self, text: list[str], **options: Any) -> Any:
+        """Token ids, and offsets where asked for."""
+        ...
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
+        """A chat as text or token ids."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """One record as token ids.
+
+    Attributes:
+        ids: [L] int32.
+        is_audited: [L] tokens whose prediction counts; the first token has no prediction.
+    """
+
+    ids: IntArray
+    is_audited: BoolArray
+
+
+def audited_text(record: Record, span: str) -> str:
+    """The text whose tokens are audited: completion or assistant turns, or everything."""
+    if record.text is not None:
+        return record.text
+    if record.messages is not None:
+        return "\n".join(m.content for m in record.messages if span == "all" or m.role == ASSISTANT)
+    return (record.prompt or "") + (record.completion or "") if span == "all" else record.completion or ""
+
+
+def record_facts(records: Sequence[Record], span: str) -> RecordFacts:
+    """Bytes and zlib bytes of each record's audited text."""
+    texts = [audited_text(record, span).encode() for record in records]
+    return RecordFacts(
+        np.array([len(text) for text in texts], dtype=np.int64),
+        np.array([len(zlib.compress(text)) for text in texts], dtype=np.int64),
+    )
+
+
+def encode(
+    records: Sequence[Record], tokenizer: Tokenizer, *, span: str = "trained", append_eos: bool = False
+) -> list[Encoded]:
+    """Tokenise records as training did.
+
+    Plain text and prompt + completion go through the tokenizer with the special tokens it adds by
+    itself; chats through its chat template. A token that holds any character of the completion or
+    of an assistant turn is audited.
+
+    Args:
+        records: Any mix of forms.
+        tokenizer: Of the audited model.
+        span: "trained" or "all".
+        append_eos: Add the end-of-text token, audited, where the record does not end with it.
+
+    Raises:
+        DataError: The tokenizer has no chat template, or a template that cannot be followed turn by
+            turn; every such record is listed.
+    """
+    texts: list[str] = []
+    spans: list[list[tuple[int, int]]] = []
+    problems: list[str] = []
+    masks: dict[int, tuple[IntArray, BoolArray]] = {}
+    for position, record in enumerate(records):
+        text, audited = "", []
+        try:
+            if record.messages is None:
+                text = record.text if record.text is not None else f"{record.prompt}{record.completion}"
+                audited = [(len(record.prompt or "") if span == "trained" else 0, len(text))]
+            elif span == "trained" and _marks_generation(tokenizer):
+                masks[position] = _template_mask(record, tokenizer)
+            else:
+                text, audited = _render(record, tokenizer, span)
+        except Exception as error:  # templates are programs of strangers and may fail in any way
+            problems.append(f"{record.source}:{record.line}: {error}")
+        texts.append(text)
+        spans.append(audited)
+    if problems:
+        raise DataError(f"{len(problems)} chats cannot be rendered with the model's chat template.", problems)
+
+    encoded: dict[int, Encoded] = {}
+    for is_chat in (False, True):
+        where = [i for i, record in enumerate(records) if (record.messages is not None) is is_chat and i not in masks]
+        if where:
+            rows = _tokenise(tokenizer, [texts[i] for i in where], add_special_tokens=not is_chat)
+            for i, (ids, offsets) in zip(where, rows, strict=True):
+                whole = not is_chat and (records[i].text is not None or span == "all")
+                mask = (
+                    np.ones(len(ids), dtype=bool) if whole else _overlaps(offsets, spans[i], ids, texts[i], tokenizer)
+                )
+                encoded[i] = Encoded(ids, mask)
+    encoded.update({i: Encoded(ids, mask) for i, (ids, mask) in masks.items()})
+    ordered = [encoded[i] for i in range(len(records))]
+    return [_with_eos(item, tokenizer.eos_token_id) for item in ordered] if append_eos else ordered
+
+
+def _tokenise(
+    tokenizer: Tokenizer, texts: list[str], *, add_special_tokens: bool
+) -> list[tuple[IntArray, list[tuple[int, int]] | None]]:
+    options: dict[str, Any] = {"add_special_tokens": add_special_tokens, "verbose": False}
+    if tokenizer.is_fast:
+        options["return_offsets_mapping"] = True
+    output = tokenizer(texts, **options)
+    offsets = output.get("offset_mapping") or [None] * len(texts)
+    return [(np.asarray(ids, dtype=np.int32), o) for ids, o in zip(output["input_ids"], offsets, strict=True)]
+
+
+def _overlaps(
+    offsets: list[tuple[int, int]] | None,
+    spans: list[tuple[int, int]],
+    ids: IntArray,
+    text: str,
+    tokenizer: Tokenizer,
+) -> BoolArray:
+    if offsets is not None:
+        ends = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+        mask = np.zeros(len(ids), dtype=bool)
+        for start, end in spans:
+            mask |= (ends[:, 1] > start) & (ends[:, 0] < end) & (ends[:, 1] > ends[:, 0])
+        return mask
+    # A tokenizer without offsets: a span starts where the tokens of the text before it stop agreeing.
+    mask = np.zeros(len(ids), dtype=bool)
+    for start, end in spans:
+        first, last = (_common_prefix(tokenizer, text[:cut], ids) for cut in (start, end))
+        mask[first:last] = True
+    return mask
+
+
+def _common_prefix(tokenizer: Tokenizer, text: str, ids: IntArray) -> int:
+    (row, _), *_ = _tokenise(tokenizer, [text], add_special_tokens=True)
+    shared = min(len(row), len(ids))
+    differs = np.flatnonzero(row[:shared] != ids[:shared])
+    return int(differs[0]) if len(differs) else shared
+
+
+def _marks_generation(tokenizer: Tokenizer) -> bool:
+    return "{% generation" in str(tokenizer.chat_template or "").replace("{%-", "{%")
+
+
+def _turns(record: Record) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in record.messages or ()]
+
+
+def _template_mask(record: Record, tokenizer: Tokenizer) -> tuple[IntArray, BoolArray]:
+    output = tokenizer.apply_chat_template(
+        _turns(record), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    ids = np.asarray(output["input_ids"], dtype=np.int32)
+    return ids, np.asarray(output["assistant_masks"], dtype=bool)
+
+
+def _render(record: Record, tokenizer: Tokenizer, span: str) -> tuple[str, list[tuple[int, int]]]:
+    """A chat as text, and where in it the audited turns stand."""
+    if not tokenizer.chat_template:
+        raise ValueError("the tokenizer has no chat template; give prompt and completion columns instead")
+    turns = _turns(record)
+    text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    if span == "all":
+        return text, [(0, len(text))]
+    spans: list[tuple[int, int]] = []
+    for number, turn in enumerate(turns):
+        if turn["role"] != ASSISTANT:
+            continue
+        before = str(tokenizer.apply_chat_template(turns[:number], tokenize=False, add_generation_prompt=True))
+        after = str(tokenizer.apply_chat_template(turns[: number + 1], tokenize=False))
+        if not (text.startswith(after) and after.startswith(before)):
+            raise ValueError(
+                f"the template changes earlier turns when turn {number + 1} is added, so the trained tokens "
+                "cannot be located; audit the whole chat with --span all"
+            )
+        spans.append((len(before), len(after)))
+    return text, spans
+
+
+def _with_eos(item: Encoded, eos_token_id: int | None) -> Encoded:
+    if eos_token_id is None:
+        raise DataError("--append-eos was asked for, but the tokenizer has no end-of-text token. Leave it out.")
+    if len(item.ids) and item.ids[-1] == eos_token_id:
+        return item
+    return Encoded(np.append(item.ids, np.int32(eos_token_id)), np.append(item.is_audited, True))

@@ -1,0 +1,168 @@
+"""Files to rows. Every row that cannot be read is a problem with its line and reason."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from loraudit.errors import DataError
+
+MAX_ROW_BYTES = 16 * 2**20
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_UTF8_MARK = b"\xef\xbb\xbf"
+
+Row = dict[str, Any] | str
+Problem = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """What one file holds.
+
+    Attributes:
+        path: As the user named it.
+        sha256: Of the file's bytes.
+        rows: (line, row) pairs; a row is a mapping of columns, or the text itself for plain text.
+        problems: (line, reason) of each row that could not be read.
+    """
+
+    path: str
+    sha256: str
+    rows: list[tuple[int, Row]] = field(default_factory=list[tuple[int, Row]])
+    problems: list[Problem] = field(default_factory=list[Problem])
+
+
+def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
+    """Read a .jsonl, .json, .csv, .tsv, .parquet or .txt file; all but Parquet may be .gz.
+
+    Args:
+        path: File to read.
+        text_unit: For plain text, what one record is: `line`, `paragraph` (cut at blank lines) or `file`.
+
+    Raises:
+        DataError: The file as a whole cannot be read.
+    """
+    file = Path(path)
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    is_gzipped = bool(suffixes) and suffixes[-1] == ".gz"
+    kind = (suffixes[:-1] if is_gzipped else suffixes)[-1:] or [""]
+    readers: dict[str, Callable[[BinaryIO, FileRows], None]] = {
+        ".jsonl": _read_json_lines,
+        ".ndjson": _read_json_lines,
+        ".json": _read_json_lines,
+        ".csv": lambda stream, into: _read_table(stream, into, ","),
+        ".tsv": lambda stream, into: _read_table(stream, into, "\t"),
+        ".txt": lambda stream, into: _read_text(stream, into, text_unit),
+        ".md": lambda stream, into: _read_text(stream, into, text_unit),
+        ".parquet": _read_parquet,
+    }
+    reader = readers.get(kind[0])
+    if reader is None:
+        raise DataError(
+            f"File '{path}' is of an unknown kind '{kind[0] or 'none'}'. "
+            "Expected .jsonl, .csv, .tsv, .parquet or .txt, all but Parquet also as .gz."
+        )
+    try:
+        with file.open("rb") as raw:
+            sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
+            raw.seek(0)
+            content = FileRows(path, sha256)
+            stream = gzip.GzipFile(fileobj=raw) if is_gzipped else raw
+            head = stream.read(3)
+            if head.startswith(_UTF16_MARKS):
+                raise DataError(
+                    f"File '{path}' is UTF-16. Expected UTF-8. "
+                    f"Run: iconv -f UTF-16 -t UTF-8 '{path}' > utf8-{file.name}"
+                )
+            stream.seek(len(_UTF8_MARK) if head == _UTF8_MARK and kind[0] != ".parquet" else 0)
+            reader(stream, content)  # type: ignore[arg-type]  # GzipFile reads like a BinaryIO
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"File '{path}' cannot be read: {reason}. Check the path and its permissions.") from None
+    return content
+
+
+def _decoded_lines(stream: BinaryIO, into: FileRows) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(stream, start=1):
+        if len(raw) > MAX_ROW_BYTES:
+            into.problems.append((number, f"is {len(raw) / 2**20:.0f} MiB long; at most 16 MiB are read"))
+            continue
+        try:
+            yield number, raw.rstrip(b"\r\n").decode("utf-8")
+        except UnicodeDecodeError as error:
+            into.problems.append((number, f"is not UTF-8 at byte {error.start} (0x{raw[error.start]:02x})"))
+
+
+def _read_json_lines(stream: BinaryIO, into: FileRows) -> None:
+    for number, line in _decoded_lines(stream, into):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+            hint = " (one JSON object per line is expected)" if number == 1 and line.strip() in ("[", "{") else ""
+            into.problems.append((number, f"is not valid JSON: {reason}{hint}"))
+            continue
+        if isinstance(row, dict):
+            into.rows.append((number, row))
+        else:
+            into.problems.append((number, f"holds a JSON {type(row).__name__}, not an object"))
+
+
+def _read_table(stream: BinaryIO, into: FileRows, delimiter: str) -> None:
+    # Bytes that are not UTF-8 become lone surrogates, which the record check reports by line.
+    text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
+    csv.field_size_limit(MAX_ROW_BYTES)
+    reader = csv.DictReader(text, delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            if None in row:
+                into.problems.append(
+                    (reader.line_num, f"has more cells than the {len(reader.fieldnames or ())} columns")
+                )
+            elif None in row.values():
+                into.problems.append(
+                    (reader.line_num, f"has fewer cells than the {len(reader.fieldnames or ())} columns")
+                )
+            else:
+                into.rows.append((reader.line_num, dict(row)))
+    except csv.Error as error:
+        into.problems.append((reader.line_num, f"is not valid CSV: {error}; the rest of the file was not read"))
+    text.detach()
+
+
+def _read_text(stream: BinaryIO, into: FileRows, text_unit: str) -> None:
+    lines = list(_decoded_lines(stream, into))
+    if text_unit == "line":
+        into.rows.extend((number, line) for number, line in lines if line.strip())
+        return
+    paragraph: list[str] = []
+    first = 1
+    for number, line in [*lines, (0, "")]:
+        is_end = number == 0 or (text_unit == "paragraph" and not line.strip())
+        if not is_end:
+            if not paragraph:
+                first = number
+            paragraph.append(line)
+        elif paragraph:
+            into.rows.append((first, "\n".join(paragraph)))
+            paragraph = []
+
+
+def _read_parquet(stream: BinaryIO, into: FileRows) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(stream)
+    except pa.ArrowException as error:
+        raise DataError(f"File '{into.path}' is not a whole Parquet file: {error}. Write it again.") from None
+    into.rows.extend(enumerate(table.to_pylist(), start=1))

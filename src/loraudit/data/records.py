@@ -1,0 +1,229 @@
+"""Rows to records: checked, hashed, de-duplicated, each side apart from the other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from loraudit.data.reading import Row, read_rows
+from loraudit.errors import DataError
+from loraudit.spec import RecordFormat
+from loraudit.types import Message, Record
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSet:
+    """The usable records of one side, and what became of the others.
+
+    Attributes:
+        records: Distinct by content, in reading order.
+        files: Name, sha256 and number of rows of each file read.
+        n_read: Rows seen, bad ones included.
+        n_bad: Bad rows that were skipped because the format asks for it.
+        n_duplicates: Repeats of an earlier record, left out.
+        n_overlap: Records left out because they stand on the other side too.
+        n_left_out: Records left out by a limit on their number.
+    """
+
+    records: tuple[Record, ...]
+    files: tuple[dict[str, Any], ...]
+    n_read: int
+    n_bad: int
+    n_duplicates: int
+    n_overlap: int = 0
+    n_left_out: int = 0
+
+
+def record_id(
+    *,
+    text: str | None = None,
+    prompt: str | None = None,
+    completion: str | None = None,
+    messages: Sequence[Message] | None = None,
+) -> str:
+    """Hex sha256 of a record's content, the same for the same content in any file format."""
+    content: dict[str, Any]
+    if text is not None:
+        content = {"text": text}
+    elif messages is not None:
+        content = {"messages": [[message.role, message.content] for message in messages]}
+    else:
+        content = {"prompt": prompt, "completion": completion}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_records(paths: Sequence[str], layout: RecordFormat) -> RecordSet:
+    """Read one side.
+
+    A row is a text if it has the text column, a chat if it has the messages column, otherwise
+    prompt and completion.
+
+    Raises:
+        DataError: A file cannot be read; bad rows and `on_bad_record` is "error" (all are listed);
+            or no record is left.
+    """
+    records: dict[str, Record] = {}
+    files: list[dict[str, Any]] = []
+    problems: list[str] = []
+    n_read = n_duplicates = 0
+    for path in paths:
+        content = read_rows(path, text_unit=layout.text_unit)
+        bad = list(content.problems)
+        for line, row in content.rows:
+            record = _parse(row, path, line, layout)
+            if isinstance(record, str):
+                bad.append((line, record))
+            elif record.id in records:
+                n_duplicates += 1
+            else:
+                records[record.id] = record
+        n_rows = len(content.rows) + len(content.problems)
+        n_read += n_rows
+        files.append({"path": path, "sha256": content.sha256, "rows": n_rows})
+        problems.extend(f"{path}:{line}: {reason}" for line, reason in sorted(bad))
+    if problems and layout.on_bad_record == "error":
+        raise DataError(
+            f"{len(problems)} of {n_read} rows cannot be used. "
+            "Mend them, or leave them out and have them counted with --on-bad-record skip.",
+            problems,
+        )
+    if not records:
+        raise DataError(f"No record found in {', '.join(paths)}. Expected at least one.", problems)
+    return RecordSet(tuple(records.values()), tuple(files), n_read, len(problems), n_duplicates)
+
+
+def load_sides(
+    members: Sequence[str],
+    nonmembers: Sequence[str],
+    layout: RecordFormat,
+    *,
+    on_overlap: str = "error",
+    max_records: int | None = None,
+    seed: int = 0,
+) -> tuple[RecordSet, RecordSet]:
+    """Read both sides and keep them apart.
+
+    Args:
+        members: Files of records the model was tuned on.
+        nonmembers: Files of records it was not.
+        layout: Where the text stands.
+        on_overlap: "error", or "drop" to leave records of both sides out of both.
+        max_records: Per side, drawn at random when there are more.
+        seed: Of that draw.
+
+    Raises:
+        DataError: As `load_records`, for both sides together; or the same record is on both sides.
+    """
+    loaded: list[RecordSet] = []
+    summaries: list[str] = []
+    problems: list[str] = []
+    for paths in (members, nonmembers):
+        try:
+            loaded.append(load_records(paths, layout))
+        except DataError as error:
+            summaries.append(str(error).split("\n", 1)[0])
+            problems.extend(error.problems)
+    if summaries:
+        raise DataError("\n".join(summaries), problems)
+    both = {record.id: record for record in loaded[0].records}
+    shared = {record.id: record for record in loaded[1].records if record.id in both}
+    if shared and on_overlap == "error":
+        raise DataError(
+            f"{len(shared)} of {len(loaded[1].records)} non-members are members too. Expected records the model "
+            "never saw. Take them out of one file, or out of both with --on-overlap drop.",
+            [f"{r.source}:{r.line} is {both[r.id].source}:{both[r.id].line}" for r in shared.values()],
+        )
+    rng = np.random.default_rng(seed)
+    sides = [_limited(_without(side, set(shared)), max_records, rng) for side in loaded]
+    for name, side in zip(("members", "non-members"), sides, strict=True):
+        if not side.records:
+            raise DataError(f"No {name} are left after dropping the records on both sides. Give other files.")
+    return sides[0], sides[1]
+
+
+def _without(side: RecordSet, ids: set[str]) -> RecordSet:
+    kept = tuple(record for record in side.records if record.id not in ids)
+    return replace(side, records=kept, n_overlap=len(side.records) - len(kept))
+
+
+def _limited(side: RecordSet, max_records: int | None, rng: np.random.Generator) -> RecordSet:
+    if max_records is None or len(side.records) <= max_records:
+        return side
+    chosen = np.sort(rng.choice(len(side.records), max_records, replace=False))
+    kept = tuple(side.records[i] for i in chosen)
+    return replace(side, records=kept, n_left_out=len(side.records) - max_records)
+
+
+def _parse(row: Row, path: str, line: int, layout: RecordFormat) -> Record | str:
+    """The record in `row`, or why there is none."""
+    if isinstance(row, str):
+        return _check_text(row, "the text") or Record(record_id(text=row), path, line, text=row)
+    group = row.get(layout.group_field) if layout.group_field else None
+    if layout.group_field and group is None:
+        return f"lacks the group column '{layout.group_field}'"
+    group = None if group is None else str(group)
+    if row.get(layout.text_field) is not None:
+        text = row[layout.text_field]
+        return _check_text(text, f"'{layout.text_field}'") or Record(
+            record_id(text=text), path, line, text=text, group=group
+        )
+    if row.get(layout.messages_field) is not None:
+        messages = _messages(row[layout.messages_field])
+        if isinstance(messages, str):
+            return f"'{layout.messages_field}' {messages}"
+        return Record(record_id(messages=messages), path, line, messages=messages, group=group)
+    prompt, completion = row.get(layout.prompt_field), row.get(layout.completion_field)
+    if prompt is not None and completion is not None:
+        problem = _check_text(prompt, f"'{layout.prompt_field}'") or _check_text(
+            completion, f"'{layout.completion_field}'"
+        )
+        return problem or Record(
+            record_id(prompt=prompt, completion=completion),
+            path,
+            line,
+            prompt=prompt,
+            completion=completion,
+            group=group,
+        )
+    columns = ", ".join(f"'{name}'" for name in list(row)[:8]) or "none"
+    return (
+        f"has none of the columns '{layout.text_field}', '{layout.messages_field}' or "
+        f"'{layout.prompt_field}' with '{layout.completion_field}'; it has {columns}. "
+        "Name the column with --text-field"
+    )
+
+
+def _check_text(value: object, name: str) -> str | None:
+    if not isinstance(value, str):
+        return f"{name} is a {type(value).__name__}, not a string"
+    if "\x00" in value:
+        return f"{name} holds a NUL character"
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"{name} holds a character that is not valid Unicode (U+{ord(value[error.start]):04X})"
+    return None
+
+
+def _messages(value: object) -> tuple[Message, ...] | str:
+    if isinstance(value, str):  # CSV and TSV can only hold a chat as JSON text
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return "is a string that is not JSON; expected a list of {role, content}"
+    if not isinstance(value, list) or not value:
+        return "is not a non-empty list of {role, content}"
+    turns: list[Message] = []
+    for number, turn in enumerate(value, start=1):
+        if not isinstance(turn, dict) or not isinstance(turn.get("role"), str):
+            return f"has no role in turn {number}; expected {{role, content}}"
+        problem = _check_text(turn.get("content"), f"turn {number}: content")
+        if problem:
+            return problem
+        turns.append(Message(turn["role"], turn["content"]))
+    return tuple(turns)

@@ -1,0 +1,98 @@
+"""Every error a person can cause or mend, and the exit code each one carries.
+
+    LorauditError                 6   (never raised itself)
+    ├── ConfigError               2   a flag, a spec key or a combination of them
+    ├── DataError                 3   records that cannot be used; lists every problem
+    ├── ModelError                4   a checkpoint, adapter or tokenizer that cannot be used
+    ├── StoreError                5   the run folder or evidence store: lock, disk, corruption
+    └── EnvironmentFault          5   memory, network, a missing device
+        └── MissingExtra          5   an optional dependency; says how to install it
+
+These print as one paragraph without a traceback. Anything else that escapes is a bug in
+loraudit and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+EXIT_OK = 0
+EXIT_LIMIT_EXCEEDED = 1
+EXIT_INTERNAL = 6
+EXIT_PARTIAL = 7
+EXIT_INTERRUPTED = 130
+
+_PROBLEMS_SHOWN = 50
+
+
+class LorauditError(Exception):
+    """Base of all errors that are reported as a message instead of a traceback."""
+
+    exit_code = EXIT_INTERNAL
+
+
+class ConfigError(LorauditError):
+    """A request that cannot be carried out as it is written."""
+
+    exit_code = 2
+
+
+class DataError(LorauditError):
+    """Records that cannot be read or used.
+
+    Args:
+        summary: One sentence.
+        problems: Every single problem, one line each; the message shows the first 50 and counts the rest.
+    """
+
+    exit_code = 3
+
+    def __init__(self, summary: str, problems: Sequence[str] = ()) -> None:
+        self.problems = tuple(problems)
+        lines = [summary, *(f"  {problem}" for problem in self.problems[:_PROBLEMS_SHOWN])]
+        if len(self.problems) > _PROBLEMS_SHOWN:
+            lines.append(f"  … and {len(self.problems) - _PROBLEMS_SHOWN} more")
+        super().__init__("\n".join(lines))
+
+
+class ModelError(LorauditError):
+    """A checkpoint, adapter or tokenizer that cannot be used as asked."""
+
+    exit_code = 4
+
+
+class StoreError(LorauditError):
+    """The run folder or the evidence store cannot be read or written."""
+
+    exit_code = 5
+
+
+class EnvironmentFault(LorauditError):  # noqa: N818 - the fault is not in the program
+    """The machine lacks something: memory, network, a device, a package."""
+
+    exit_code = 5
+
+
+class MissingExtra(EnvironmentFault):
+    """An optional dependency is not installed.
+
+    Args:
+        feature: What needs it, as the person knows it.
+        extra: Name of the extra of this package that brings it.
+    """
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional dependency. Run: pip install 'loraudit[{extra}]'")
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error for a misspelt name, with the nearest known one.
+
+    >>> str(unknown_name("attack", "mink", ["loss", "min_k"]))
+    "Unknown attack 'mink'. Did you mean 'min_k'? Known: loss, min_k."
+    """
+    choices = sorted(known)
+    nearest = difflib.get_close_matches(name, choices, n=1)
+    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    return ConfigError(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(choices) or 'none'}.")

@@ -1,0 +1,84 @@
+"""What a membership attack is, and the registry of those that can be named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from loraudit.registry import Registry
+from loraudit.types import FloatArray, RecordFacts, TokenScores, Views
+
+ScoreFunction = Callable[[Views], FloatArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A named pure function from views to one number per record.
+
+    Attributes:
+        name: Column in `scores.parquet` and name on the command line.
+        score: Views of N records of T ≥ 1 audited tokens to [N] numbers; higher = more likely a
+            member, NaN = undefined.
+        needs: Views it reads.
+        source: Paper the score comes from, and any departure from it.
+        summary: One line for `loraudit attacks`.
+        cost: Forward passes per record, such as "1 F" or "2 F".
+    """
+
+    name: str
+    score: ScoreFunction
+    needs: tuple[str, ...]
+    source: str
+    summary: str
+    cost: str
+
+
+ATTACKS: Registry[Attack] = Registry("attack", entry_point_group="loraudit.attacks")
+"""Built-in attacks, and those that installed packages declare in the entry-point group
+`loraudit.attacks` as `name = package.module:attack_object`."""
+
+
+def attack(name: str, *, needs: tuple[str, ...], source: str, summary: str) -> Callable[[ScoreFunction], Attack]:
+    """Decorator that makes a score function an `Attack` and registers it under `name`."""
+
+    def register(score: ScoreFunction) -> Attack:
+        made = Attack(name, score, needs, source, summary, cost=f"{len(needs)} F")
+        ATTACKS.add(name, made)
+        return made
+
+    return register
+
+
+def per_record(score_one: Callable[[Views], float]) -> ScoreFunction:
+    """Let an attack be written for one record at a time.
+
+    Slower than a vectorised score, and as good for trying an idea. Each call of `score_one`
+    gets views of shape [1, T].
+    """
+
+    def score(views: Views) -> FloatArray:
+        n_records = len(next(iter(views.values())))
+        rows = (_one(views, row) for row in range(n_records))
+        return np.array([score_one(row) for row in rows], dtype=np.float64)
+
+    return score
+
+
+def _one(views: Views, row: int) -> Views:
+    index = slice(row, row + 1)
+
+    def cut(scores: TokenScores) -> TokenScores:
+        return TokenScores(
+            scores.log_prob[index],
+            scores.is_top1[index],
+            scores.margin[index],
+            scores.mean_log_prob[index],
+            scores.var_log_prob[index],
+            scores.rank_bucket[index],
+            {decoding: array[index] for decoding, array in scores.log_sum_exps.items()},
+        )
+
+    facts = RecordFacts(views.facts.n_bytes[index], views.facts.n_zlib_bytes[index])
+    return Views({name: cut(scores) for name, scores in views.items()}, facts)

@@ -1,0 +1,89 @@
+"""Run attacks over stored evidence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loraudit.membership.attack import Attack
+from loraudit.types import FloatArray, IntArray, RecordFacts, TokenTable, Views
+
+_TOKENS_AT_ONCE = 1 << 19
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttackScores:
+    """What one attack gave.
+
+    Attributes:
+        scores: [N] NaN where undefined.
+        seconds: Time it took.
+        error: Why the attack failed as a whole; its scores are then all NaN.
+    """
+
+    scores: FloatArray
+    seconds: float
+    error: str | None = None
+
+
+def score_attacks(
+    attacks: Sequence[Attack], tables: Mapping[str, TokenTable], facts: RecordFacts
+) -> dict[str, AttackScores]:
+    """Every attack's number for every record.
+
+    Records without a single audited token, or whose evidence is not finite, are undefined for
+    every attack. An attack that raises or returns the wrong shape is reported in its
+    `error` and does not stop the others.
+
+    Args:
+        attacks: Their `needs` must all be in `tables`.
+        tables: Per view, the same records in the same order.
+        facts: Of those records.
+
+    Returns:
+        By attack name, in the order given.
+    """
+    audited = {name: table.audited() for name, table in tables.items()}
+    n_records = len(next(iter(audited.values())))
+    scores = {attack.name: np.full(n_records, np.nan) for attack in attacks}
+    seconds = {attack.name: 0.0 for attack in attacks}
+    errors: dict[str, str] = {}
+    for index, views in _rectangles(audited, facts):
+        for attack in attacks:
+            if attack.name in errors:
+                continue
+            began = time.perf_counter()
+            try:
+                values = np.asarray(attack.score(views), dtype=np.float64)
+                scores[attack.name][index] = _checked(values, len(index))
+            except Exception as error:  # a plug-in may fail in any way; its failure is its result
+                errors[attack.name] = f"{type(error).__name__}: {error}"
+                scores[attack.name][:] = np.nan
+            seconds[attack.name] += time.perf_counter() - began
+    return {name: AttackScores(scores[name], seconds[name], errors.get(name)) for name in scores}
+
+
+def _checked(values: FloatArray, n_records: int) -> FloatArray:
+    if values.shape != (n_records,):
+        raise ValueError(f"returned shape {values.shape}, expected ({n_records},)")
+    return values
+
+
+def _rectangles(tables: Mapping[str, TokenTable], facts: RecordFacts) -> Iterator[tuple[IntArray, Views]]:
+    """Records of equal length together, so that attacks are plain array arithmetic."""
+    first = next(iter(tables.values()))
+    if any(not np.array_equal(table.offsets, first.offsets) for table in tables.values()):
+        raise ValueError("the views hold different tokens; they must be scored on the same windows")
+    is_usable = np.array(
+        [all(table.status[i] == "ok" for table in tables.values()) for i in range(len(first))], dtype=bool
+    )
+    lengths = np.where(is_usable, first.n_tokens, 0)
+    for n_tokens in np.unique(lengths[lengths > 0]):
+        where = np.flatnonzero(lengths == n_tokens)
+        n_blocks = int(np.ceil(len(where) * n_tokens / _TOKENS_AT_ONCE))
+        for index in np.array_split(where, n_blocks):
+            views = {name: table.rectangle(index, int(n_tokens)) for name, table in tables.items()}
+            yield index, Views(views, facts.take(index))

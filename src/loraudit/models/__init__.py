@@ -1,0 +1,24 @@
+"""Checkpoints, adapters and tokenizers: found, checked, fingerprinted and loaded.
+
+The only room that knows file formats. Heavy libraries are imported inside functions, so that an
+audit whose evidence is cached loads no model.
+"""
+
+from loraudit.models.fingerprint import fingerprint, tokenizer_fingerprint
+from loraudit.models.locate import Source, locate
+from loraudit.models.numerics import Numerics, resolve_devices
+from loraudit.models.plan import ModelPlan, load_tokenizer, plan_models
+from loraudit.models.resident import Resident
+
+__all__ = [
+    "ModelPlan",
+    "Numerics",
+    "Resident",
+    "Source",
+    "fingerprint",
+    "load_tokenizer",
+    "locate",
+    "plan_models",
+    "resolve_devices",
+    "tokenizer_fingerprint",
+]

@@ -1,0 +1,165 @@
+"""Load checkpoints and adapters whole or not at all.
+
+The libraries only warn about missing, renamed, mismatched or NaN tensors; here each of them is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from loraudit.errors import EnvironmentFault, ModelError
+from loraudit.models.locate import ADAPTER_WEIGHTS, Source
+from loraudit.models.numerics import BALANCED, Numerics
+
+_NAMED_AT_MOST = 5
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Everything they would warn of is checked below and reported as an error."""
+    import transformers
+
+    names = ("transformers", "peft", "accelerate")
+    levels = {name: logging.getLogger(name).level for name in names}
+    bar = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        if bar:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def load_checkpoint(
+    source: Source, numerics: Numerics, device: str, *, allow_pickle: bool = False, allow_remote_code: bool = False
+) -> Any:
+    """A causal language model in evaluation mode.
+
+    Raises:
+        ModelError: Weights are missing, left over, of another shape, damaged or not finite; or the
+            architecture is no causal language model.
+        EnvironmentFault: It does not fit into memory.
+    """
+    import torch
+    import transformers
+
+    options: dict[str, Any] = {
+        "dtype": numerics.dtype,
+        "attn_implementation": numerics.attention,
+        "trust_remote_code": allow_remote_code,
+        "local_files_only": True,
+        "output_loading_info": True,
+    }
+    if not allow_pickle:
+        options["use_safetensors"] = True
+    if device == BALANCED:
+        options["device_map"] = BALANCED
+    try:
+        with _quiet_libraries():
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(str(source.folder), **options)
+            model, info = loaded
+            if device != BALANCED:
+                model = model.to(device)
+    except torch.OutOfMemoryError:
+        raise EnvironmentFault(
+            f"Model '{source.name}' does not fit into the memory of {device}. Use a lower --precision, "
+            "another --device, or --device balanced to spread it over several GPUs."
+        ) from None
+    except Exception as error:  # the loader raises a dozen kinds; all mean that this model cannot be used
+        reason = str(error).strip().split("\n", 1)[0]
+        raise ModelError(f"Model '{source.name}' cannot be loaded: {reason}") from error
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        names = [str(name[0] if isinstance(name, tuple) else name) for name in info.get(problem) or ()]
+        if names:
+            raise ModelError(
+                f"Model '{source.name}' has {problem.replace('_', ' ')} ({_some(names)}): its weights do not "
+                f"belong to its config.json. Save or download it again."
+            )
+    _refuse_nonfinite(source.name, model)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def load_adapter(base: Any, source: Source, base_name: str) -> Any:
+    """`base` with the adapter `source` on it, as a `PeftModel` in evaluation mode.
+
+    Raises:
+        ModelError: The adapter's file is damaged or does not fit this base, tensor by tensor.
+    """
+    import peft
+    from safetensors import SafetensorError, safe_open
+
+    path = source.folder / ADAPTER_WEIGHTS
+    stored: set[str] = set()
+    if path.exists():
+        try:
+            with safe_open(path, framework="pt") as opened:
+                stored = set(opened.keys())
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"Adapter file '{path}' is damaged: {error}. Save or download it again.") from None
+    try:
+        with _quiet_libraries():
+            model = peft.PeftModel.from_pretrained(base, str(source.folder), is_trainable=False)
+            expected = set(peft.get_peft_model_state_dict(model, save_embedding_layers=False))
+    except Exception as error:  # as above: a dozen kinds of failure, one meaning
+        reason = str(error).strip().split("\n", 1)[0]
+        raise ModelError(
+            f"Adapter '{source.name}' cannot be put on base '{base_name}': {reason}. "
+            "Check that this is the base it was trained on (--base)."
+        ) from error
+    if stored:
+        missing = sorted(expected - stored)
+        if missing:
+            raise ModelError(
+                f"Adapter file '{path}' lacks {len(missing)} of {len(expected)} tensors ({_some(missing)}). "
+                "It is incomplete, or made for another base; give the right one with --base."
+            )
+        left_over = sorted(name for name in stored - expected if "lora_" in name or "adapter" in name)
+        if left_over:
+            raise ModelError(
+                f"Adapter file '{path}' holds {len(left_over)} tensors that base '{base_name}' has no place for "
+                f"({_some(left_over)}). Give the base it was trained on with --base."
+            )
+    _refuse_nonfinite(source.name, model)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def _refuse_nonfinite(name: str, model: Any) -> None:
+    for tensor_name, tensor in model.named_parameters():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ModelError(
+                f"Model '{name}' has NaN or infinite values in tensor '{tensor_name}'. "
+                "Its training diverged or the file is damaged; audit an earlier checkpoint."
+            )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMED_AT_MOST])
+    return shown + (f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else "")
+
+
+def read_tensor(folder: Path, name: str) -> Any:
+    """One tensor of a checkpoint, by the name it is stored under.
+
+    Raises:
+        KeyError: No file of the checkpoint holds it.
+    """
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            if name in opened.keys():  # noqa: SIM118 - safe_open is no mapping
+                return opened.get_tensor(name)
+    raise KeyError(name)

@@ -1,0 +1,126 @@
+"""From a name to a folder of files that are safe to read."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from loraudit.errors import EnvironmentFault, ModelError
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|[\w-][\w.-]*")
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model on disk that may be read.
+
+    Attributes:
+        name: As the user or the adapter named it.
+        folder: Where its files are.
+        kind: What the folder holds.
+        config: Its `config.json`, or `adapter_config.json` for an adapter.
+        is_from_hub: Whether `name` is a hub name.
+    """
+
+    name: str
+    folder: Path
+    kind: Literal["checkpoint", "adapter"]
+    config: dict[str, Any]
+    is_from_hub: bool
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `name` is formed like a hub name and no such folder exists."""
+    return _HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
+
+
+def locate(name: str, *, offline: bool = False, allow_pickle: bool = False, allow_remote_code: bool = False) -> Source:
+    """Find a checkpoint or adapter and refuse what is unsafe to load.
+
+    Args:
+        name: A folder, or a hub name, which is downloaded unless `offline`.
+        offline: Use only what is already in the hub cache.
+        allow_pickle: Accept weights that can run code when loaded.
+        allow_remote_code: Accept a repository that brings its own model code.
+
+    Raises:
+        ModelError: Nothing usable there, or it is unsafe.
+        EnvironmentFault: The hub cannot be asked.
+    """
+    is_remote = is_hub_name(name)
+    folder = _download(name, offline=offline, allow_pickle=allow_pickle) if is_remote else Path(name)
+    if not folder.is_dir():
+        raise ModelError(
+            f"Model folder '{name}' does not exist. Expected a folder with config.json or {ADAPTER_CONFIG}, "
+            "or a hub name such as org/model."
+        )
+    for file, kind in ((ADAPTER_CONFIG, "adapter"), ("config.json", "checkpoint")):
+        if (folder / file).exists():
+            source = Source(name, folder, kind, _read_config(folder / file), is_remote)  # type: ignore[arg-type]
+            _refuse_unsafe(source, allow_pickle=allow_pickle, allow_remote_code=allow_remote_code)
+            return source
+    raise ModelError(
+        f"Folder '{name}' holds neither config.json nor {ADAPTER_CONFIG}. Expected a checkpoint or adapter "
+        "saved with save_pretrained()."
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"'{path}' cannot be read: {error}. Save or download the model again.") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"'{path}' holds no JSON object. Save or download the model again.")
+    return config
+
+
+def _refuse_unsafe(source: Source, *, allow_pickle: bool, allow_remote_code: bool) -> None:
+    has_safetensors = any(source.folder.glob("*.safetensors"))
+    pickles = sorted(file.name for pattern in _PICKLES for file in source.folder.glob(pattern))
+    pickles = [name for name in pickles if name not in {"training_args.bin", "optimizer.pt", "scheduler.pt"}]
+    if not has_safetensors and pickles and not allow_pickle:
+        raise ModelError(
+            f"Model '{source.name}' has only pickled weights ({pickles[0]}), which can run code when loaded. "
+            "Convert them to safetensors, or accept the risk with --allow-pickle."
+        )
+    if not has_safetensors and not pickles:
+        raise ModelError(f"Model '{source.name}' has no weights. Expected a .safetensors file in '{source.folder}'.")
+    if source.config.get("auto_map") and not allow_remote_code:
+        raise ModelError(
+            f"Model '{source.name}' needs code that comes with it, which would run on this machine. "
+            "Read that code first, then accept it with --allow-remote-code."
+        )
+
+
+def _download(name: str, *, offline: bool, allow_pickle: bool) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    command = f"hf download {name}"
+    patterns = [*_HUB_FILES, *(["*.bin"] if allow_pickle else [])]
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
+    except errors.GatedRepoError:
+        raise EnvironmentFault(
+            f"Model '{name}' is gated. Ask for access on its page, then run: hf auth login"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise EnvironmentFault(
+            f"Model '{name}' was not found on the hub, or you may not see it. Check the name, or run: hf auth login"
+        ) from None
+    except errors.LocalEntryNotFoundError:
+        how = "--offline is set and it is not in the cache" if offline else "the hub cannot be reached"
+        raise EnvironmentFault(
+            f"Model '{name}' is no local folder and {how}. Where there is a network, run: {command}"
+        ) from None
+    except (errors.HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise EnvironmentFault(f"Model '{name}' could not be downloaded: {reason}. Try again: {command}") from None

@@ -1,0 +1,179 @@
+"""Figures as inline SVG, drawn here so that the page needs no script and no network.
+
+Colours come from the page's CSS classes, so the figures follow its light and dark themes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+
+from loraudit.statistics import roc_curve
+from loraudit.types import BoolArray, FloatArray
+
+_SMALLEST_AXIS = 1e-4
+_N_BINS = 40
+_CENTRAL_SHARE = 0.99
+
+
+@dataclass
+class _Canvas:
+    width: int
+    height: int
+    title: str
+    description: str
+    left: int = 52
+    right: int = 14
+    top: int = 12
+    bottom: int = 42
+    parts: list[str] = field(default_factory=list[str])
+
+    def x(self, share: float) -> float:
+        return round(self.left + share * (self.width - self.left - self.right), 2)
+
+    def y(self, share: float) -> float:
+        return round(self.height - self.bottom - share * (self.height - self.top - self.bottom), 2)
+
+    def line(self, points: Sequence[tuple[float, float]], css: str) -> None:
+        path = " ".join(f"{self.x(px)},{self.y(py)}" for px, py in points)
+        self.parts.append(f'<polyline class="{css}" points="{path}"/>')
+
+    def text(self, x: float, y: float, words: str, css: str, anchor: str = "middle", extra: str = "") -> None:
+        self.parts.append(
+            f'<text class="{css}" x="{round(x, 2)}" y="{round(y, 2)}" text-anchor="{anchor}"{extra}>'
+            f"{escape(words)}</text>"
+        )
+
+    def rectangle(self, x0: float, y0: float, x1: float, y1: float, css: str) -> None:
+        left, right, top, bottom = self.x(x0), self.x(x1), self.y(y1), self.y(y0)
+        self.parts.append(
+            f'<rect class="{css}" x="{left}" y="{top}" width="{max(0, round(right - left, 2))}" '
+            f'height="{max(0, round(bottom - top, 2))}"/>'
+        )
+
+    def axes(self, x_title: str, y_title: str) -> None:
+        self.line([(0, 0), (1, 0)], "axis")
+        self.line([(0, 0), (0, 1)], "axis")
+        self.text(self.x(0.5), self.height - 6, x_title, "label")
+        middle = self.y(0.5)
+        self.text(13, middle, y_title, "label", extra=f' transform="rotate(-90 13 {middle})"')
+
+    def svg(self) -> str:
+        return (
+            f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(self.title)}">'
+            f"<title>{escape(self.title)}</title><desc>{escape(self.description)}</desc>{''.join(self.parts)}</svg>"
+        )
+
+
+def roc_figure(
+    scores: Mapping[str, FloatArray], is_member: BoolArray, headline: str, *, compared: Sequence[str] = ()
+) -> str:
+    """ROC curves on logarithmic axes; what the sample cannot resolve is shaded.
+
+    Args:
+        scores: [N] per attack, NaN = undefined.
+        is_member: [N].
+        headline: Drawn thick.
+        compared: Further attacks, drawn thin.
+    """
+    n_nonmembers = int((~is_member).sum())
+    smallest = max(_SMALLEST_AXIS, 10 ** math.floor(math.log10(1 / max(n_nonmembers, 2))))
+    canvas = _Canvas(
+        560,
+        420,
+        f"ROC curve of {headline}, logarithmic axes",
+        "True-positive rate against false-positive rate; the dashed line is guessing.",
+    )
+
+    def place(rate: float) -> float:
+        return 1 - math.log10(max(rate, smallest)) / math.log10(smallest)
+
+    canvas.rectangle(0, 0, place(1 / n_nonmembers), 1, "unresolved")
+    for power in range(round(math.log10(smallest)), 1):
+        rate = 10.0**power
+        label = f"{100 * rate:g} %"
+        canvas.line([(place(rate), 0), (place(rate), 1)], "grid")
+        canvas.line([(0, place(rate)), (1, place(rate))], "grid")
+        canvas.text(canvas.x(place(rate)), canvas.y(0) + 16, label, "tick")
+        canvas.text(canvas.left - 6, canvas.y(place(rate)) + 4, label, "tick", "end")
+    canvas.line([(place(smallest), place(smallest)), (1, 1)], "chance")
+    names = [*(name for name in compared if name != headline), headline]
+    for position, name in enumerate(names):
+        values = scores[name]
+        is_defined = ~np.isnan(values)
+        members, nonmembers = values[is_defined & is_member], values[is_defined & ~is_member]
+        if not len(members) or not len(nonmembers):
+            continue
+        curve = roc_curve(members, nonmembers)
+        points = _steps([place(f) for f in curve.fpr], [place(t) for t in curve.tpr])
+        css = "curve headline" if name == headline else f"curve other-{position % 4}"
+        canvas.line(points, css)
+    for row, name in enumerate(reversed(names)):
+        css = "curve headline" if name == headline else f"curve other-{(len(names) - 1 - row) % 4}"
+        y = 0.30 - 0.052 * row
+        canvas.line([(0.60, y), (0.66, y)], css)
+        canvas.text(canvas.x(0.675), canvas.y(y) + 4, name, "tick", "start")
+    canvas.axes("false-positive rate", "true-positive rate")
+    return canvas.svg()
+
+
+def _steps(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
+    """Points of a curve without those that would fall on the same pixel."""
+    kept: list[tuple[float, float]] = []
+    for point in zip(x, y, strict=True):
+        if not kept or abs(point[0] - kept[-1][0]) > 0.002 or abs(point[1] - kept[-1][1]) > 0.002:
+            kept.append(point)
+    return [*kept, (x[-1], y[-1])]
+
+
+def histogram_figure(name: str, values: FloatArray, is_member: BoolArray, *, small: bool = False) -> str:
+    """Scores of members and non-members; the outermost 1 % is gathered in the end bins."""
+    is_defined = ~np.isnan(values)
+    if not is_defined.any():
+        return ""
+    finite = values[is_defined & np.isfinite(values)]
+    tail = (1 - _CENTRAL_SHARE) / 2
+    low, high = np.quantile(finite, [tail, 1 - tail]) if len(finite) else (0.0, 1.0)
+    if high <= low:
+        low, high = low - 0.5, low + 0.5
+    n_bins = _N_BINS // 2 if small else _N_BINS
+    edges = np.linspace(low, high, n_bins + 1)
+    width, height = (280, 170) if small else (560, 420)
+    canvas = _Canvas(
+        width,
+        height,
+        f"Scores of {name}",
+        "Share of members and of non-members per bin; the outermost 1 % is in the end bins.",
+        left=40 if small else 52,
+        bottom=34 if small else 42,
+    )
+    shares: dict[str, FloatArray] = {}
+    for side, where in (("nonmember", ~is_member), ("member", is_member)):
+        chosen = np.clip(values[is_defined & where], low, high)
+        counts, _ = np.histogram(chosen, bins=edges)
+        shares[side] = counts / max(1, len(chosen))
+    top = max(float(share.max()) for share in shares.values()) or 1.0
+    for side, share in shares.items():
+        for i, value in enumerate(share):
+            if value > 0:
+                canvas.rectangle(i / n_bins, 0, (i + 1) / n_bins, float(value) / top * 0.96, f"bar {side}")
+    for share_of_axis in (0.0, 0.5, 1.0):
+        value = low + share_of_axis * (high - low)
+        canvas.text(canvas.x(share_of_axis), canvas.y(0) + 15, f"{value:.3g}", "tick")
+    canvas.text(canvas.left - 5, canvas.y(0.96) + 4, percent_tick(top), "tick", "end")
+    canvas.axes(f"score of {name}", "" if small else "share of the side")
+    if not small:
+        for row, (side, words) in enumerate((("member", "members"), ("nonmember", "non-members"))):
+            y = 0.94 - 0.06 * row
+            canvas.rectangle(0.80, y - 0.012, 0.83, y + 0.02, f"bar {side}")
+            canvas.text(canvas.x(0.84), canvas.y(y) + 3, words, "tick", "start")
+    return canvas.svg()
+
+
+def percent_tick(share: float) -> str:
+    """A share as an axis label."""
+    return f"{100 * share:.3g} %"

@@ -1,0 +1,120 @@
+"""The HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loraudit.report.figures import histogram_figure, roc_figure
+from loraudit.report.table import attack_table
+from loraudit.report.verdict import verdict
+from loraudit.spec import AuditResult, ModelSummary
+from loraudit.store import read_run, write_atomically
+from loraudit.store.run_folder import Run
+
+_N_COMPARED = 3
+
+
+def write_report(folder: Path) -> Path:
+    """Render `report.html` of a finished run from its result and scores.
+
+    Raises:
+        ConfigError: The folder holds no finished run.
+        StoreError: A file of the run is damaged, or the page cannot be written.
+    """
+    page = render_html(read_run(folder))
+    write_atomically(folder / "report.html", page.encode("utf-8", errors="replace"))
+    return folder / "report.html"
+
+
+def render_html(run: Run) -> str:
+    """One self-contained page: no script, nothing fetched, record text left out."""
+    import jinja2
+    import markupsafe
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("loraudit.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["visible"] = visible
+    result = run.result
+    titles, rows = attack_table(result)
+    measured = [row.name for row in rows if row.remark is None]
+    is_member = run.scores.column("is_member").to_numpy(zero_copy_only=False).astype(bool)
+    scores = {name: run.column(name) for name in measured}
+    headline = result.membership.headline
+    others = [name for name in measured if name != headline]
+    has_headline = headline in scores
+    return environment.get_template("audit.html").render(
+        result=result,
+        verdict=verdict(result),
+        titles=titles,
+        rows=rows,
+        headline=next((row for row in rows if row.is_headline), None),
+        attacks={attack.name: attack for attack in result.membership.attacks},
+        notes=_notes(result),
+        roc=markupsafe.Markup(roc_figure(scores, is_member, headline, compared=others[:_N_COMPARED]))  # noqa: S704
+        if has_headline
+        else "",
+        histogram=markupsafe.Markup(histogram_figure(headline, scores[headline], is_member))  # noqa: S704
+        if has_headline
+        else "",
+        small_histograms=[
+            markupsafe.Markup(histogram_figure(name, scores[name], is_member, small=True))  # noqa: S704
+            for name in others
+            if not np.isnan(scores[name]).all()
+        ],
+        models=[
+            (role, model, _facts(model))
+            for role, model in (("Target", result.target), ("Reference", result.reference))
+            if model is not None
+        ],
+        sides=[("Members", result.members), ("Non-members", result.nonmembers)],
+        settings=_settings(result),
+    )
+
+
+def visible(value: object) -> str:
+    """Text with control characters shown as their code, so that none can act."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in str(value))
+
+
+def _notes(result: AuditResult) -> list[str]:
+    """What the table's numbers come with, each once."""
+    notes = [
+        finding.note for attack in result.membership.attacks for finding in attack.findings.values() if finding.note
+    ]
+    return list(dict.fromkeys(notes))
+
+
+def _facts(model: ModelSummary) -> list[tuple[str, str]]:
+    return [(name.replace("_", " "), _words(value)) for name, value in model.details.items() if value is not None]
+
+
+def _settings(result: AuditResult) -> list[tuple[str, str]]:
+    spec, numerics = result.spec, result.numerics
+    settings: list[tuple[str, Any]] = [
+        ("Span audited", "what training predicts" if spec.span == "trained" else "every token"),
+        ("Window", f"{result.scoring['max_length']} tokens, {result.scoring['stride']} new in each further one"),
+        ("Precision", f"{numerics['precision']} (asked: {numerics['asked']}), vocabulary sums in float32"),
+        ("Device", numerics["devices"]),
+        ("How scored", result.scoring["modes"] or "all evidence was cached"),
+        ("Resamples", f"{spec.resamples:,}, seed {spec.seed}"),
+        ("Intervals", f"{100 * spec.confidence:g} %, two-sided"),
+        ("Started", f"{result.started} (took {result.seconds:.0f} s)"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in result.versions.items())),
+        ("Spec hash", result.spec_hash),
+        ("Command", result.command),
+    ]
+    return [(name, _words(value)) for name, value in settings]
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)

@@ -1,0 +1,82 @@
+"""The attack table, the same on the page and in the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loraudit.report.verdict import percent, percent_interval
+from loraudit.spec import AuditResult
+from loraudit.statistics import rate_metric
+from loraudit.types import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number with its interval, or a word in its place.
+
+    Attributes:
+        value: Such as "0.913" or "refused".
+        interval: Such as "[0.905, 0.921]"; empty where there is none.
+        note: Shown on hovering and under the table.
+    """
+
+    value: str
+    interval: str = ""
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One attack.
+
+    Attributes:
+        name: As registered.
+        is_headline: Whether the verdict rests on it.
+        cells: One per column of the table.
+        n: Members and non-members with a score.
+        n_undefined: Records without one.
+        remark: Why there are no numbers, where there are none.
+    """
+
+    name: str
+    is_headline: bool
+    cells: list[Cell]
+    n: str
+    n_undefined: int
+    remark: str | None = None
+
+
+def attack_table(result: AuditResult) -> tuple[list[str], list[TableRow]]:
+    """Column titles and rows, headline first, then by AUC."""
+    titles = ["AUC", *(f"TPR at {100 * fpr:g} % FPR" for fpr in result.spec.fpr), "partial AUC (FPR ≤ 10 %)"]
+    metrics = ["auc", *(rate_metric(fpr) for fpr in result.spec.fpr), "partial_auc_fpr_10pct"]
+    rows: list[TableRow] = []
+
+    def order(attack: object) -> tuple[bool, float]:
+        area = attack.findings.get("auc")  # type: ignore[attr-defined]
+        return attack.name != result.membership.headline, -(area.value or 0) if area else 1  # type: ignore[attr-defined]
+
+    for attack in sorted(result.membership.attacks, key=order):
+        area = attack.findings.get("auc")
+        rows.append(
+            TableRow(
+                attack.name,
+                attack.name == result.membership.headline,
+                [_cell(metric, attack.findings.get(metric)) for metric in metrics],
+                f"{area.n_members:,} + {area.n_nonmembers:,}" if area else "",
+                area.n_undefined_members + area.n_undefined_nonmembers if area else 0,
+                None if attack.status == "ok" else f"{attack.status.replace('_', ' ')}: {attack.reason}",
+            )
+        )
+    return titles, rows
+
+
+def _cell(metric: str, finding: Finding | None) -> Cell:
+    if finding is None:
+        return Cell("")
+    if finding.value is None:
+        return Cell("refused" if finding.method == "refused" else "undefined", note=finding.note)
+    if metric.startswith("tpr"):
+        return Cell(percent(finding.value), percent_interval(finding), finding.note)
+    ends = "" if finding.lower is None else f"[{finding.lower:.3f}, {finding.upper:.3f}]"
+    return Cell(f"{finding.value:.3f}", ends, finding.note)

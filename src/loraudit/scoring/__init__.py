@@ -1,0 +1,29 @@
+"""Records × model → evidence, in one forward pass per model.
+
+Only the audited positions go through the output head, a few at a time, so that the log-probabilities
+of a batch over the whole vocabulary are never held. Padding stands on the right, where a causal model
+cannot see it.
+"""
+
+from loraudit.scoring.batches import Batch, Sequence, plan_batches, plan_units
+from loraudit.scoring.engine import Evidence, ScoringOptions, gather_evidence
+from loraudit.scoring.estimate import Cost, estimate_cost
+from loraudit.scoring.head import token_statistics
+from loraudit.scoring.precision import PrecisionChoice, choose_precision
+from loraudit.scoring.scorer import Scorer
+
+__all__ = [
+    "Batch",
+    "Cost",
+    "Evidence",
+    "PrecisionChoice",
+    "Scorer",
+    "ScoringOptions",
+    "Sequence",
+    "choose_precision",
+    "estimate_cost",
+    "gather_evidence",
+    "plan_batches",
+    "plan_units",
+    "token_statistics",
+]

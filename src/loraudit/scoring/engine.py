@@ -1,0 +1,286 @@
+"""Gather the evidence an audit needs: what the store lacks is scored, unit by unit."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from loraudit.data import Encoded, Window, cut_windows, encode
+from loraudit.errors import ModelError
+from loraudit.execution import Map, Progress, Silent, StopRequest, serial_map, threaded_map
+from loraudit.models import ModelPlan, Numerics, Resident
+from loraudit.scoring.batches import Sequence, plan_units
+from loraudit.scoring.scorer import Arrays, Scorer
+from loraudit.store import EvidenceFolder, EvidenceStore
+from loraudit.types import TOKEN_FIELDS, Decoding, Record, Status, TokenTable
+
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768, "mps": 8192}
+"""Tokens per forward pass by kind of device."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringOptions:
+    """How records are scored.
+
+    Attributes:
+        devices: One resident copy on each.
+        numerics: Kind of device and precision.
+        max_length: Longest window in tokens.
+        stride: New tokens of each further window.
+        span: "trained" or "all".
+        append_eos: As `data.encode`.
+        batch_tokens: None for the default of the device.
+        decodings: Log-sum-exps to keep.
+    """
+
+    devices: Seq[str]
+    numerics: Numerics
+    max_length: int
+    stride: int
+    span: str = "trained"
+    append_eos: bool = False
+    batch_tokens: int | None = None
+    decodings: tuple[Decoding, ...] = ()
+
+    @property
+    def tokens_at_once(self) -> int:
+        """Tokens per forward pass."""
+        return self.batch_tokens or BATCH_TOKENS.get(self.numerics.device, 8192)
+
+    def conditions(self, plan: ModelPlan, model_fingerprint: str) -> dict[str, Any]:
+        """The key of one model's evidence: everything but the records that could change a score."""
+        return {
+            "model": model_fingerprint,
+            "tokenizer": plan.tokenizer_fingerprint,
+            "numerics": self.numerics.conditions(),
+            "span": self.span,
+            "append_eos": self.append_eos,
+            "max_length": self.max_length,
+            "stride": self.stride,
+            "decodings": [list(decoding) for decoding in self.decodings],
+        }
+
+
+@dataclass
+class Evidence:
+    """What was gathered, and how.
+
+    Attributes:
+        tables: By view, over the records in the order asked for.
+        n_scored: Records that had to be scored for at least one view.
+        n_cached: Records whose evidence was complete.
+        n_damaged_units: Units of the store that were damaged and scored again.
+        n_backoffs: Batches halved because memory ran out.
+        n_tokens: Tokens sent through a model, padding not counted.
+        seconds: Spent scoring, loading included.
+        modes: How each stage ran its model.
+    """
+
+    tables: dict[str, TokenTable]
+    n_scored: int = 0
+    n_cached: int = 0
+    n_damaged_units: int = 0
+    n_backoffs: int = 0
+    n_tokens: int = 0
+    seconds: float = 0.0
+    modes: list[str] = field(default_factory=list[str])
+
+
+def gather_evidence(
+    plan: ModelPlan,
+    records: Seq[Record],
+    options: ScoringOptions,
+    store: EvidenceStore,
+    *,
+    tokenizer: Callable[[], Any],
+    views: Seq[str] | None = None,
+    progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> Evidence:
+    """Evidence on every record from every view of the plan.
+
+    Complete units are written as they come, so a killed run loses at most one; units and batches are
+    fixed by the records, so a resumed run gives the same numbers.
+
+    Args:
+        plan: The models.
+        records: To be scored.
+        options: How.
+        store: Where evidence is looked up and kept.
+        tokenizer: Gives the tokenizer; called only if something must be scored.
+        views: Views to gather; all of the plan by default.
+        progress: Told of stages and tokens done.
+        stop: Asked between batches.
+
+    Raises:
+        ModelError: Tokens and model do not fit together.
+        Interrupted: A stop was asked for.
+        StoreError: A unit cannot be written.
+    """
+    progress = progress or Silent()
+    began = time.perf_counter()
+    fingerprints = {"target": plan.target.fingerprint}
+    if plan.reference is not None:
+        fingerprints["reference"] = plan.reference.fingerprint
+    wanted = [view for view in fingerprints if views is None or view in views]
+    folders = {view: store.folder(options.conditions(plan, fingerprints[view])) for view in wanted}
+    for folder in folders.values():
+        folder.refresh()
+    missing = [i for i, record in enumerate(records) if any(record.id not in f for f in folders.values())]
+    evidence = Evidence({}, n_scored=len(missing), n_cached=len(records) - len(missing))
+    if missing:
+        progress.say(f"Tokenising {len(records):,} records")
+        encoded = encode(records, tokenizer(), span=options.span, append_eos=options.append_eos)
+        for stage_views, load in plan.stages:
+            needed = {view: folders[view] for view in stage_views if view in folders}
+            if any(record.id not in folder for record in records for folder in needed.values()):
+                _run_stage(load, needed, records, encoded, options, evidence, progress, stop)
+    evidence.n_damaged_units = sum(folder.n_damaged for folder in folders.values())
+    ids = [record.id for record in records]
+    evidence.tables = {view: folder.table(ids) for view, folder in folders.items()}
+    evidence.seconds = time.perf_counter() - began
+    return evidence
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Records to be scored for some views."""
+
+    positions: list[int]
+    views: tuple[str, ...]
+
+
+def _run_stage(
+    load: Callable[[Numerics, str], Resident],
+    folders: Mapping[str, EvidenceFolder],
+    records: Seq[Record],
+    encoded: Seq[Encoded],
+    options: ScoringOptions,
+    evidence: Evidence,
+    progress: Progress,
+    stop: StopRequest | None,
+) -> None:
+    windows = [cut_windows(len(item.ids), max_length=options.max_length, stride=options.stride) for item in encoded]
+    lengths = [sum(w.end - w.start for w in cuts) for cuts in windows]
+    units = [
+        unit
+        for positions in plan_units(lengths, batch_tokens=options.tokens_at_once)
+        for unit in _missing_parts(positions, folders, records)
+    ]
+    scorers: queue.Queue[Scorer] = queue.Queue()
+    progress.say("Loading " + " and ".join(folders))
+    for device in options.devices:
+        resident = load(options.numerics, device)
+        _refuse_unknown_ids(encoded, resident)
+        scorers.put(Scorer(resident, batch_tokens=options.tokens_at_once, decodings=options.decodings))
+    n_tokens = {id(unit): sum(lengths[i] for i in unit.positions) * len(unit.views) for unit in units}
+    progress.stage("Scoring " + " and ".join(folders), sum(n_tokens.values()), "tokens")
+
+    def work(unit: _Unit) -> tuple[_Unit, dict[str, TokenTable]]:
+        scorer = scorers.get()
+        try:
+            return unit, _score_unit(scorer, unit, encoded, windows, stop)
+        finally:
+            scorers.put(scorer)
+
+    n_devices = len(options.devices)
+    run: Map = serial_map if n_devices == 1 else threaded_map(n_devices)
+    for unit, tables in run(work, units):
+        for view, table in tables.items():
+            folders[view].add([records[i].id for i in unit.positions], table)
+        evidence.n_tokens += n_tokens[id(unit)]
+        progress.advance(n_tokens[id(unit)])
+    while not scorers.empty():
+        scorer = scorers.get()
+        evidence.n_backoffs += scorer.n_backoffs
+        evidence.modes.append(_describe(scorer, list(folders)))
+
+
+def _missing_parts(positions: Seq[int], folders: Mapping[str, EvidenceFolder], records: Seq[Record]) -> list[_Unit]:
+    """The part of a unit that each set of views still lacks."""
+    lacking: dict[tuple[str, ...], list[int]] = {}
+    for position in positions:
+        views = tuple(view for view, folder in folders.items() if records[position].id not in folder)
+        if views:
+            lacking.setdefault(views, []).append(position)
+    return [_Unit(where, views) for views, where in lacking.items()]
+
+
+def _score_unit(
+    scorer: Scorer, unit: _Unit, encoded: Seq[Encoded], windows: Seq[Seq[Window]], stop: StopRequest | None
+) -> dict[str, TokenTable]:
+    sequences = [
+        Sequence(encoded[i].ids[w.start : w.end], w.first_new - w.start) for i in unit.positions for w in windows[i]
+    ]
+    scored = scorer.score(sequences, unit.views, stop)
+    masks = [encoded[i].is_audited[1:] for i in unit.positions]
+    n_windows = [len(windows[i]) for i in unit.positions]
+    return {view: _table(parts, masks, n_windows, scorer.decodings) for view, parts in scored.items()}
+
+
+def _table(parts: Seq[Arrays | None], masks: Seq[Any], n_windows: Seq[int], decodings: Seq[Decoding]) -> TokenTable:
+    """One row per record; a record that could not be scored keeps its length, filled with NaN."""
+    names = [*TOKEN_FIELDS, *(f"log_sum_exp.{position}" for position in range(len(decodings)))]
+    rows: list[Arrays] = []
+    statuses: list[Status] = []
+    ends = np.cumsum(n_windows)
+    for end, count, mask in zip(ends, n_windows, masks, strict=True):
+        own = parts[end - count : end]
+        if any(part is None for part in own):
+            rows.append({name: _blank(name, len(mask)) for name in names})
+            statuses.append("out_of_memory")
+            continue
+        joined = {
+            name: np.concatenate([part[name] for part in own if part is not None]) if own else _blank(name, 0)
+            for name in names
+        }
+        rows.append(joined)
+        audited = {name: joined[name][mask] for name in ("log_prob", "mean_log_prob", "var_log_prob")}
+        if not mask.any():
+            statuses.append("no_tokens")
+        elif all(np.isfinite(values).all() for values in audited.values()):
+            statuses.append("ok")
+        else:
+            statuses.append("nonfinite")
+    columns = {name: np.concatenate([row[name] for row in rows]) for name in names}
+    return TokenTable(
+        columns={name: columns[name].astype(kind) for name, kind in TOKEN_FIELDS.items()},
+        log_sum_exps={d: columns[f"log_sum_exp.{position}"] for position, d in enumerate(decodings)},
+        offsets=np.cumsum([0, *(len(mask) for mask in masks)]).astype(np.int64),
+        is_audited=np.concatenate(masks),
+        n_windows=np.array(n_windows, dtype=np.int32),
+        status=statuses,
+    )
+
+
+def _blank(name: str, length: int) -> Any:
+    kind = TOKEN_FIELDS.get(name, np.float32)
+    return np.full(length, np.nan if issubclass(kind, np.floating) else 0, dtype=kind)
+
+
+def _refuse_unknown_ids(encoded: Seq[Encoded], resident: Resident) -> None:
+    largest = max((int(item.ids.max()) for item in encoded if len(item.ids)), default=0)
+    if largest >= resident.vocabulary_size:
+        raise ModelError(
+            f"The tokenizer gives token id {largest}, but the model has only {resident.vocabulary_size} embeddings. "
+            "The tokenizer belongs to another model, or tokens were added and the resized embedding was not saved; "
+            "loraudit never resizes a model. Give the checkpoint with its own tokenizer."
+        )
+
+
+def _describe(scorer: Scorer, views: list[str]) -> str:
+    resident = scorer.resident
+    how = "head on audited positions" if scorer.mode.uses_head else "full logits of each batch"
+    if len(resident.views) > 1 and len(views) > 1:
+        how += ", one copy for target and reference"
+        if scorer.shares_layers and resident.shares_trunk:
+            how += ", body run once"
+        elif scorer.shares_layers:
+            how += f", first {resident.n_shared_layers} of {len(resident.layers)} layers run once"
+    return how

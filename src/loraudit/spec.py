@@ -1,0 +1,290 @@
+"""Every request and result on disk, as pydantic models that refuse what they do not know.
+
+`AuditSpec` is the one place where an option, its default and its description are written: the
+command line, the Python API and spec files are made from it. A spec checks form only; whether a
+file exists or a name is known is checked when the audit starts, together with everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from loraudit.errors import ConfigError
+from loraudit.types import Finding
+
+SCHEMA_VERSION = 1
+DEFAULT_FPRS = (0.1, 0.01, 0.001)
+
+Device = str
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str | Path | float | int) else value
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+Paths = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+class RecordFormat(_Strict):
+    """Where the text stands in a file's rows. Shared by every command that reads records."""
+
+    text_field: str = Field(default="text", description="Column of the text.")
+    prompt_field: str = Field(default="prompt", description="Column of the prompt, for prompt + completion rows.")
+    completion_field: str = Field(default="completion", description="Column of the completion.")
+    messages_field: str = Field(default="messages", description="Column of a chat's messages.")
+    group_field: str | None = Field(
+        default=None, description="Column naming the document a record belongs to; intervals are clustered by it."
+    )
+    text_unit: Literal["line", "paragraph", "file"] = Field(
+        default="line", description="What one record of a plain-text file is."
+    )
+    on_bad_record: Literal["error", "skip"] = Field(
+        default="error", description="Stop at unreadable records, or skip and count them."
+    )
+
+
+class AuditSpec(RecordFormat):
+    """What to audit and how. Every field is also a flag of `loraudit audit` and a key of a spec file."""
+
+    model: str = Field(description="Fine-tuned checkpoint or PEFT adapter: a folder or a hub name.")
+    members: Paths = Field(description="Records the model was tuned on (.jsonl[.gz], .csv, .tsv, .parquet, .txt).")
+    nonmembers: Paths = Field(description="Records of the same kind it was not tuned on.")
+    base: str | None = Field(
+        default=None, description="Model the tuning started from; found from the adapter where it is recorded."
+    )
+
+    span: Literal["trained", "all"] = Field(
+        default="trained", description="Audit what training predicts (completions, assistant turns) or every token."
+    )
+    append_eos: bool = Field(default=False, description="End every record with the end-of-text token, if training did.")
+    max_length: int | None = Field(
+        default=None, ge=2, description="Longest window in tokens (default: the model's context, at most 2048)."
+    )
+    stride: int | None = Field(
+        default=None, ge=1, description="New tokens per further window of a long record (default: half a window)."
+    )
+    max_records: int | None = Field(
+        default=None, ge=1, description="Audit at most this many records a side, drawn at random by --seed."
+    )
+    on_overlap: Literal["error", "drop"] = Field(
+        default="error", description="Stop when a record is on both sides, or drop it from both and count it."
+    )
+
+    attacks: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(), description="Attacks to run (default: all that the evidence allows; see `loraudit attacks`)."
+    )
+    headline: str = Field(default="error_zone", description="The attack the verdict rests on, declared before the run.")
+    fpr: Annotated[tuple[Rate, ...], BeforeValidator(_as_tuple)] = Field(
+        default=DEFAULT_FPRS, description="False-positive rates at which to state the true-positive rate."
+    )
+    resamples: int = Field(default=2000, ge=100, description="Bootstrap resamples.")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of every two-sided interval.")
+    seed: int = Field(default=0, ge=0, description="Seed of every random choice.")
+
+    device: Device = Field(
+        default="auto",
+        description="auto, cpu, cuda, mps, cuda:1, a list such as cuda:0,cuda:1 (one copy on each), or balanced.",
+    )
+    precision: Precision | None = Field(
+        default=None,
+        description="fp32, bf16, fp16, or auto: the fastest that a probe shows to leave the scores alone "
+        "(default: fp32 on CPU and MPS, auto on CUDA).",
+    )
+    batch_tokens: int | None = Field(default=None, ge=16, description="Tokens per forward pass (default: by device).")
+    allow_pickle: bool = Field(
+        default=False, description="Load pickled weights, which can run code. Shown in the report."
+    )
+    allow_remote_code: bool = Field(
+        default=False, description="Run code that comes with the model. Shown in the report."
+    )
+    allow_other_base: bool = Field(default=False, description="Use --base although the adapter records another base.")
+    offline: bool = Field(default=False, description="Never use the network, not even for a hub name.")
+
+    out: str | None = Field(default=None, description="Run folder (default: runs/audit-<hash of the spec>).")
+    store: str | None = Field(
+        default=None, description="Evidence store shared by runs (default: .loraudit beside the run)."
+    )
+
+
+HOW_NOT_WHAT = frozenset({"device", "batch_tokens", "offline", "out", "store"})
+"""Fields that change how an audit is carried out, never what it asks: not part of its identity."""
+
+
+def spec_hash(spec: AuditSpec) -> str:
+    """Hex sha256 of what the spec asks; two specs with the same hash share a run folder."""
+    asked = spec.model_dump(mode="json", exclude=set(HOW_NOT_WHAT))
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def differing_fields(first: AuditSpec, second: AuditSpec) -> list[str]:
+    """`field: first → second` for each field in which two requests differ."""
+    one, two = (spec.model_dump(mode="json", exclude=set(HOW_NOT_WHAT)) for spec in (first, second))
+    return [f"{name}: {one[name]!r} → {two[name]!r}" for name in one if one[name] != two[name]]
+
+
+def read_spec_file(path: Path) -> dict[str, Any]:
+    """Keys of a TOML, YAML or JSON spec file.
+
+    Raises:
+        ConfigError: The file cannot be read, is of another kind or is not a table of keys.
+    """
+    readers = {".toml": tomllib.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load, ".json": json.loads}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigError(f"Spec file '{path}' is of an unknown kind. Expected .toml, .yaml or .json.")
+    try:
+        keys = reader(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Spec file '{path}' cannot be read: {error.strerror}. Check the path.") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"Spec file '{path}' cannot be parsed: {error}. Mend it at that place.") from None
+    if not isinstance(keys, dict):
+        raise ConfigError(f"Spec file '{path}' holds no keys. Expected lines such as: model = \"my-adapter\".")
+    return {str(name).replace("-", "_"): value for name, value in keys.items()}
+
+
+def make_audit_spec(values: Mapping[str, Any]) -> AuditSpec:
+    """An `AuditSpec` from raw values.
+
+    Raises:
+        ConfigError: Every problem, one line each, by flag name.
+    """
+    try:
+        return AuditSpec.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    known = {name.replace("_", "-") for name in AuditSpec.model_fields}
+    lines: list[str] = []
+    for problem in error.errors():
+        name = str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "spec"
+        if problem["type"] == "extra_forbidden":
+            import difflib
+
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+            lines.append(f"Unknown key '{name}'.{hint} See: loraudit audit --help")
+        elif problem["type"] == "missing":
+            lines.append(f"'{name}' is missing. Give it as a flag or as a key of the spec file.")
+        else:
+            message = problem["msg"].removeprefix("Input should be ")
+            lines.append(f"'{name}' has the value {problem['input']!r}. Expected {message}.")
+    return "\n".join(lines)
+
+
+class Recipe(_Strict):
+    """How a model is fine-tuned."""
+
+    method: str = Field(default="lora", description="full or lora.")
+    epochs: int = Field(default=3, ge=1, description="Passes over the records.")
+    batch_size: int = Field(default=16, ge=1, description="Windows per step.")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Peak; decays linearly to 0.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Of AdamW, on matrices only.")
+    max_gradient_norm: float = Field(default=1.0, gt=0, description="Longer gradients are scaled down to this norm.")
+    max_length: int | None = Field(
+        default=None, ge=2, description="Longest window in tokens (default: the model's context)."
+    )
+    span: Literal["trained", "all"] = Field(
+        default="trained", description="Tokens the loss is taken over, as in an audit."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of initialisation, order and dropout.")
+    rank: int = Field(default=16, ge=1, description="LoRA: rank.")
+    alpha: float = Field(default=32, gt=0, description="LoRA: scale, divided by the rank.")
+    dropout: float = Field(default=0.05, ge=0, lt=1, description="LoRA: dropout on its input.")
+    targets: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+        default=("all-linear",), description="LoRA: names of the modules it is put on."
+    )
+
+
+class SideSummary(_Strict):
+    """One side's records, as used."""
+
+    files: list[dict[str, Any]] = Field(description="File name, sha256 and rows read of each file.")
+    n_read: int
+    n_bad: int = Field(description="Unreadable rows that were skipped.")
+    n_duplicates: int = Field(description="Repeats of an earlier record of the same side, left out.")
+    n_overlap: int = Field(description="Records that stood on both sides, left out.")
+    n_left_out: int = Field(description="Records left out by --max-records.")
+    n_records: int
+    n_groups: int
+    n_tokens: int = Field(description="Audited tokens.")
+    n_windowed: int = Field(description="Records longer than one window.")
+    status: dict[str, int] = Field(description="Records by status; only 'ok' ones have scores.")
+
+
+class ModelSummary(_Strict):
+    """A model as it was loaded."""
+
+    name: str
+    kind: str
+    fingerprint: str = Field(description="sha256 over the content of weights and config.")
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class AttackResult(_Strict):
+    """One attack's findings."""
+
+    name: str
+    summary: str
+    source: str
+    needs: list[str]
+    cost: str
+    status: Literal["ok", "error", "not_measured"]
+    reason: str | None = None
+    seconds: float = 0.0
+    findings: dict[str, Finding] = Field(default_factory=dict)
+
+
+class MembershipResult(_Strict):
+    """What the attacks found."""
+
+    headline: str
+    attacks: list[AttackResult]
+
+    def attack(self, name: str) -> AttackResult:
+        """The result of the attack called `name`.
+
+        Raises:
+            KeyError: It is not part of the result.
+        """
+        for result in self.attacks:
+            if result.name == name:
+                return result
+        raise KeyError(name)
+
+
+class AuditResult(_Strict):
+    """`result.json`: everything an audit found and what it takes to repeat it."""
+
+    schema_version: int = SCHEMA_VERSION
+    loraudit: str
+    spec: AuditSpec
+    spec_hash: str
+    command: str
+    target: ModelSummary
+    reference: ModelSummary | None
+    members: SideSummary
+    nonmembers: SideSummary
+    numerics: dict[str, Any]
+    versions: dict[str, str]
+    scoring: dict[str, Any]
+    membership: MembershipResult
+    warnings: list[str]
+    started: str = Field(description="UTC, ISO 8601.")
+    seconds: float

@@ -1,0 +1,201 @@
+"""From attack scores to findings: every rate with its interval, its n and what was left out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from loraudit.statistics.auc import auc, auc_interval
+from loraudit.statistics.bootstrap import ResampledRates, resample_rates
+from loraudit.statistics.intervals import Interval, clopper_pearson
+from loraudit.statistics.rates import (
+    RELIABLE_FALSE_POSITIVES,
+    partial_auc,
+    threshold_at_fpr,
+    tpr_at_fpr,
+    unresolved_rate,
+)
+from loraudit.types import BoolArray, Finding, FloatArray, IntArray
+
+PARTIAL_AUC_MAX_FPR = 0.1
+AUC = "auc"
+PARTIAL_AUC = "partial_auc_fpr_10pct"
+TPR_AT_ZERO = "tpr_at_zero_false_positives"
+
+
+def rate_metric(fpr: float) -> str:
+    """Name of the metric "TPR at this FPR".
+
+    >>> rate_metric(0.01), rate_metric(0.001)
+    ('tpr_at_fpr_1pct', 'tpr_at_fpr_0_1pct')
+    """
+    return f"tpr_at_fpr_{100 * fpr:g}pct".replace(".", "_")
+
+
+def measure(
+    scores: Mapping[str, FloatArray],
+    is_member: BoolArray,
+    *,
+    fprs: Sequence[float],
+    n_resamples: int,
+    confidence: float,
+    rng: np.random.Generator,
+    groups: IntArray | None = None,
+) -> dict[str, dict[str, Finding]]:
+    """AUC, partial AUC and true-positive rates of every attack.
+
+    Args:
+        scores: [N] per attack, NaN = undefined.
+        is_member: [N].
+        fprs: False-positive rates to report the true-positive rate at.
+        n_resamples: Bootstrap resamples shared by all attacks.
+        confidence: Of every interval, two-sided.
+        rng: Source of the resamples.
+        groups: [N] document of each record, to cluster the intervals by.
+
+    Returns:
+        By attack, then by metric. A rate the sample cannot resolve has value None and a note.
+    """
+    began = time.perf_counter()
+    resampled: dict[str, ResampledRates] = {}
+    if n_resamples and is_member.any() and not is_member.all():
+        resampled = resample_rates(
+            scores,
+            is_member,
+            fprs=[*fprs, 0.0],
+            max_fpr=PARTIAL_AUC_MAX_FPR,
+            n_resamples=n_resamples,
+            rng=rng,
+            groups=groups,
+        )
+    shared_seconds = (time.perf_counter() - began) / max(1, len(scores))
+    return {
+        name: _measure_one(
+            values,
+            is_member,
+            groups,
+            resampled.get(name),
+            fprs=fprs,
+            confidence=confidence,
+            shared_seconds=shared_seconds,
+        )
+        for name, values in scores.items()
+    }
+
+
+def _measure_one(
+    values: FloatArray,
+    is_member: BoolArray,
+    groups: IntArray | None,
+    resampled: ResampledRates | None,
+    *,
+    fprs: Sequence[float],
+    confidence: float,
+    shared_seconds: float,
+) -> dict[str, Finding]:
+    began = time.perf_counter()
+    is_defined = ~np.isnan(values)
+    members, nonmembers = values[is_defined & is_member], values[is_defined & ~is_member]
+    n_members, n_nonmembers = len(members), len(nonmembers)
+
+    def finding(
+        value: float,
+        interval: Interval,
+        method: str,
+        note: str | None = None,
+        n_false_positives: int | None = None,
+    ) -> Finding:
+        return Finding(
+            value=_finite(value),
+            lower=_finite(interval.lower),
+            upper=_finite(interval.upper),
+            confidence=confidence,
+            method=method,
+            n_members=n_members,
+            n_nonmembers=n_nonmembers,
+            n_undefined_members=int((is_member & ~is_defined).sum()),
+            n_undefined_nonmembers=int((~is_member & ~is_defined).sum()),
+            seconds=round(shared_seconds + time.perf_counter() - began, 4),
+            n_false_positives=n_false_positives,
+            note=note,
+        )
+
+    nothing = Interval(math.nan, math.nan)
+    clustering = "" if groups is None else ", clustered by group"
+    if n_members == 0 or n_nonmembers == 0:
+        note = "No score is defined on " + ("members" if n_members == 0 else "non-members") + "."
+        names = [AUC, PARTIAL_AUC, *map(rate_metric, fprs), TPR_AT_ZERO]
+        return {name: finding(math.nan, nothing, "none", note) for name in names}
+
+    side_groups = (None, None) if groups is None else (groups[is_defined & is_member], groups[is_defined & ~is_member])
+    found = {
+        AUC: finding(
+            auc(members, nonmembers),
+            auc_interval(
+                members,
+                nonmembers,
+                confidence=confidence,
+                member_groups=side_groups[0],
+                nonmember_groups=side_groups[1],
+            ),
+            f"DeLong{clustering}",
+        ),
+        PARTIAL_AUC: finding(
+            partial_auc(members, nonmembers, max_fpr=PARTIAL_AUC_MAX_FPR),
+            _percentiles(resampled.partial_auc, confidence) if resampled else nothing,
+            f"stratified bootstrap{clustering}",
+        ),
+    }
+    for i, fpr in enumerate([*fprs, 0.0]):
+        name = rate_metric(fpr) if fpr else TPR_AT_ZERO
+        refusal = unresolved_rate(n_nonmembers, fpr) if fpr else None
+        if refusal:
+            found[name] = finding(math.nan, nothing, "refused", refusal)
+            continue
+        threshold = threshold_at_fpr(nonmembers, fpr=fpr)
+        exact = clopper_pearson(int((members > threshold).sum()), n_members, confidence=confidence)
+        interval = _union(_percentiles(resampled.tpr[i], confidence), exact) if resampled else exact
+        found[name] = finding(
+            tpr_at_fpr(members, nonmembers, fpr=fpr),
+            interval,
+            f"stratified bootstrap{clustering}, at least as wide as Clopper-Pearson",
+            note=_rate_note(n_nonmembers, fpr, confidence),
+            n_false_positives=int((nonmembers > threshold).sum()),
+        )
+    return found
+
+
+def _rate_note(n_nonmembers: int, fpr: float, confidence: float) -> str | None:
+    if fpr == 0:
+        bound = 1 - (1 - confidence) ** (1 / n_nonmembers)
+        return f"No false positive among {n_nonmembers} bounds the false-positive rate only by {100 * bound:.2g} %."
+    expected = fpr * n_nonmembers
+    if expected < RELIABLE_FALSE_POSITIVES:
+        return (
+            f"The threshold rests on {expected:.1f} non-members; "
+            f"give {math.ceil(RELIABLE_FALSE_POSITIVES / fpr)} for a useful interval."
+        )
+    return None
+
+
+def _percentiles(values: FloatArray, confidence: float) -> Interval:
+    tail = (1 - confidence) / 2
+    values = values[~np.isnan(values)]
+    if len(values) == 0:
+        return Interval(math.nan, math.nan)
+    # Observed values only: interpolating would invent rates that no resample had.
+    lower = np.quantile(values, tail, method="inverted_cdf")
+    upper = np.quantile(values, 1 - tail, method="inverted_cdf")
+    return Interval(float(lower), float(upper))
+
+
+def _union(first: Interval, second: Interval) -> Interval:
+    """The bootstrap has no width where no, or every, member is found; the exact interval has."""
+    return Interval(float(np.fmin(first.lower, second.lower)), float(np.fmax(first.upper, second.upper)))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,22 @@
+"""What is kept on disk: run folders, and the evidence that runs share.
+
+Every file is written beside its place and moved there when it is whole, readable by its owner
+only. A killed write leaves a temporary file that the next run ignores, never half a result.
+"""
+
+from loraudit.store.evidence import EvidenceFolder, EvidenceStore
+from loraudit.store.files import Lock, open_private_folder, write_atomically
+from loraudit.store.identity import shown_ids, user_secret
+from loraudit.store.run_folder import RunFolder, read_run
+
+__all__ = [
+    "EvidenceFolder",
+    "EvidenceStore",
+    "Lock",
+    "RunFolder",
+    "open_private_folder",
+    "read_run",
+    "shown_ids",
+    "user_secret",
+    "write_atomically",
+]

@@ -1,0 +1,160 @@
+"""The folder of one run: request, result, scores, report, log."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from loraudit.errors import ConfigError, StoreError
+from loraudit.spec import SCHEMA_VERSION, AuditResult, AuditSpec, differing_fields, spec_hash
+from loraudit.store.files import PRIVATE_FILE, Lock, is_private, open_private_folder, write_atomically
+from loraudit.store.identity import run_key, shown_ids
+from loraudit.types import FloatArray, Record
+
+
+class RunFolder:
+    """Where one run keeps what it was asked and what it found.
+
+    Args:
+        path: Made when missing.
+        spec: The request; a folder that holds another one is refused.
+
+    Raises:
+        ConfigError: The folder belongs to another request; the differing fields are named.
+        StoreError: It cannot be written.
+    """
+
+    def __init__(self, path: Path, spec: AuditSpec) -> None:
+        self.path = open_private_folder(path)
+        self.spec = spec
+        self.hash = spec_hash(spec)
+        held = path / "spec.json"
+        if held.exists():
+            self._refuse_another(held)
+
+    def _refuse_another(self, held: Path) -> None:
+        try:
+            earlier = AuditSpec.model_validate_json(held.read_bytes())
+        except ValidationError:
+            raise ConfigError(
+                f"Run folder '{self.path}' holds a spec this version cannot read. Choose another --out."
+            ) from None
+        differing = differing_fields(earlier, self.spec)
+        if differing:
+            raise ConfigError(
+                f"Run folder '{self.path}' holds another audit. Choose another --out or repeat the same "
+                "request. It differs in:\n" + "\n".join(f"  {line}" for line in differing)
+            )
+
+    def lock(self) -> Lock:
+        """To be held while the run writes."""
+        return Lock(self.path)
+
+    def write_spec(self) -> None:
+        """Save the resolved request."""
+        write_atomically(self.path / "spec.json", (self.spec.model_dump_json(indent=2) + "\n").encode())
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Append one line to `log.jsonl`."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": now, "event": event, **facts}, default=str) + "\n"
+        try:
+            descriptor = os.open(self.path / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise StoreError(f"'{self.path / 'log.jsonl'}' cannot be written: {error.strerror}.") from error
+
+    def write_scores(self, records: Sequence[Record], columns: Mapping[str, Any]) -> None:
+        """`scores.parquet`: one row per record under its shown id.
+
+        Source and line are left empty where others can enter the folder. The link from shown ids to
+        contents is kept in `identity.parquet`, which stays private in any case.
+        """
+        key = run_key(self.hash)
+        ids = shown_ids(records, key)
+        may_name_source = is_private(self.path)
+        scores = pa.table(
+            {
+                "id": pa.array(ids, pa.string()),
+                "source": pa.array([r.source if may_name_source else None for r in records], pa.string()),
+                "line": pa.array([r.line if may_name_source else None for r in records], pa.int64()),
+                **{name: pa.array(column) for name, column in columns.items()},
+            }
+        )
+        identity = pa.table(
+            {
+                "id": ids,
+                "content_sha256": [r.id for r in records],
+                "source": [r.source for r in records],
+                "line": [r.line for r in records],
+            }
+        ).replace_schema_metadata({"key": key.hex()})
+        self._write_table("identity.parquet", identity)
+        self._write_table("scores.parquet", scores)
+
+    def _write_table(self, name: str, table: pa.Table) -> None:
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        write_atomically(self.path / name, buffer.getvalue())
+
+    def write_result(self, result: AuditResult) -> None:
+        """`result.json`; its presence says that the run is complete."""
+        write_atomically(self.path / "result.json", (result.model_dump_json(indent=2) + "\n").encode())
+
+
+class Run(NamedTuple):
+    """A finished run, read back.
+
+    Attributes:
+        path: Its folder.
+        result: `result.json`.
+        scores: `scores.parquet`.
+    """
+
+    path: Path
+    result: AuditResult
+    scores: pa.Table
+
+    def column(self, name: str) -> FloatArray:
+        """One attack's scores, [N] float64."""
+        return np.asarray(self.scores.column(name).to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def read_run(path: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        ConfigError: The folder holds no finished run, or one written by a newer version.
+        StoreError: A file of it is damaged.
+    """
+    try:
+        raw = (path / "result.json").read_bytes()
+        table_bytes = (path / "scores.parquet").read_bytes()
+    except OSError:
+        raise ConfigError(
+            f"Folder '{path}' holds no finished run. Expected result.json and scores.parquet. "
+            "Run the audit to its end first; the same command resumes."
+        ) from None
+    try:
+        version = json.loads(raw).get("schema_version")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise ConfigError(
+                f"Run '{path}' was written by a newer loraudit (schema {version}, this one reads up to "
+                f"{SCHEMA_VERSION}). Run: pip install --upgrade loraudit"
+            )
+        result = AuditResult.model_validate_json(raw)
+        scores = pq.read_table(io.BytesIO(table_bytes))
+    except (ValueError, pa.ArrowException) as error:
+        raise StoreError(f"Run '{path}' is damaged: {error}. Run the audit again; it resumes.") from None
+    return Run(path, result, scores)
