@@ -37,10 +37,10 @@ _WHERE = {
     "run_audit": "loraudit.auditing",
 }
 
-__all__ = [  # noqa: RUF022 - sorted as people read, capitals among the rest
-    "ATTACKS",
+__all__ = [  # noqa: RUF022 - sorted as people read, whatever the case
     "Attack",
     "attack",
+    "ATTACKS",
     "audit",
     "AuditRun",
     "AuditSpec",

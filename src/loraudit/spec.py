@@ -61,7 +61,9 @@ class AuditSpec(RecordFormat):
     """What to audit and how. Every field is also a flag of `loraudit audit` and a key of a spec file."""
 
     model: str = Field(description="Fine-tuned checkpoint or PEFT adapter: a folder or a hub name.")
-    members: Paths = Field(description="Records the model was tuned on (.jsonl[.gz], .csv, .tsv, .parquet, .txt).")
+    members: Paths = Field(
+        description="Records the model was tuned on (.jsonl, .csv, .tsv, .parquet, .txt; also packed)."
+    )
     nonmembers: Paths = Field(description="Records of the same kind it was not tuned on.")
     base: str | None = Field(
         default=None, description="Model the tuning started from; found from the adapter where it is recorded."

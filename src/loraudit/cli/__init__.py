@@ -15,7 +15,7 @@ app = typer.Typer(
     help="Audit what a fine-tuned language model gives away about its training data.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from loraudit.spec import AuditResult
 
 _SECONDS_BETWEEN_LINES = 15.0
+_WIDTH_FOR_ONE_LINE = 170
+_WIDTH_OF_FILES = 180
 
 
 def printable(text: str) -> str:
@@ -121,7 +123,7 @@ def show_result(result: AuditResult, *, verbose: bool = False) -> None:
 
     console = Console(highlight=False, soft_wrap=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=150)
+        console = Console(highlight=False, width=_WIDTH_OF_FILES)
     words = verdict(result)
     console.print(Text(words.heading, style="bold"))
     console.print(Text(printable(words.sentence)))
@@ -136,7 +138,8 @@ def show_result(result: AuditResult, *, verbose: bool = False) -> None:
     for row in rows:
         name = Text(printable(row.name) + (" *" if row.is_headline else ""), style="bold" if row.is_headline else "")
         if row.remark is None:
-            cells = [f"{cell.value} {cell.interval}".strip() for cell in row.cells]
+            between = " " if console.width >= _WIDTH_FOR_ONE_LINE else "\n"
+            cells = [f"{cell.value}{between}{cell.interval}".strip() for cell in row.cells]
             table.add_row(name, *map(Text, cells), row.n, str(row.n_undefined))
         elif verbose:
             table.add_row(name, Text(printable(row.remark)))
@@ -157,4 +160,4 @@ def console_for_tables() -> Console:
     from rich.console import Console
 
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDTH_OF_FILES)

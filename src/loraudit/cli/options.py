@@ -27,6 +27,18 @@ PANELS = {
 }
 _PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
 _SHORT = {"out": "-o"}
+_METAVARS = {
+    "model": "MODEL",
+    "base": "MODEL",
+    "members": "FILE",
+    "nonmembers": "FILE",
+    "attacks": "ATTACK",
+    "headline": "ATTACK",
+    "device": "DEVICE",
+    "out": "FOLDER",
+    "store": "FOLDER",
+}
+_METAVARS_OF_TYPES = {int: "N", float: "X", str: "NAME", list[float]: "X"}
 
 
 def with_spec_options(spec: type[BaseModel], *, argument: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -38,7 +50,8 @@ def with_spec_options(spec: type[BaseModel], *, argument: str) -> Callable[[Call
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "values"]
         made = [_parameter(name, field, is_argument=name == argument) for name, field in spec.model_fields.items()]
-        made.sort(key=lambda parameter: parameter.name != argument)
+        in_help_order = [argument, *_PANEL_OF]
+        made.sort(key=lambda parameter: in_help_order.index(parameter.name))
 
         def run(**given: Any) -> None:
             values = {name: given.pop(name) for name in spec.model_fields}
@@ -66,29 +79,36 @@ def flag(name: str) -> str:
 def _parameter(name: str, field: FieldInfo, *, is_argument: bool) -> inspect.Parameter:
     kind, choices = _flag_type(field.annotation)
     words = str(field.description)
+    if get_origin(kind) is list:
+        words = f"{words} Can be given more than once."
     if is_argument:
-        marked: Any = Annotated[kind | None, typer.Argument(help=words, show_default=False)]
+        marked: Any = Annotated[kind | None, typer.Argument(help=words, metavar=_METAVARS[name], show_default=False)]
     else:
-        names = [flag(name), *([_SHORT[name]] if name in _SHORT else [])]
-        metavar = "|".join(choices) if choices else None
+        is_switch = kind is bool
+        names = [
+            flag(name) + (f"/--no-{flag(name)[2:]}" if is_switch else ""),
+            *([_SHORT[name]] if name in _SHORT else []),
+        ]
+        metavar = "|".join(choices) or _METAVARS.get(name) or _METAVARS_OF_TYPES.get(kind)
         marked = Annotated[
             kind | None,
             typer.Option(
                 *names,
-                help=words + _default_words(field),
-                metavar=metavar,
-                show_default=False,
+                help=words,
+                metavar=None if is_switch else metavar,
+                show_default=_default_words(field),
                 rich_help_panel=_PANEL_OF.get(name),
             ),
         ]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=marked)
 
 
-def _default_words(field: FieldInfo) -> str:
+def _default_words(field: FieldInfo) -> str | bool:
+    """The spec's default as the help shows it; False where the description says it or there is none."""
     if field.is_required() or field.default in (None, ()) or field.default is False:
-        return ""
+        return False
     values = field.default if isinstance(field.default, tuple) else (field.default,)
-    return f" [default: {', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in values)}]"
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
 def _flag_type(annotation: Any) -> tuple[Any, list[str]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import hashlib
 import io
 import json
+import lzma
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,11 @@ from loraudit.errors import DataError
 MAX_ROW_BYTES = 16 * 2**20
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
+_UNPACK: dict[str, Callable[[BinaryIO], Any]] = {
+    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+}
 
 Row = dict[str, Any] | str
 Problem = tuple[int, str]
@@ -40,7 +47,7 @@ class FileRows:
 
 
 def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
-    """Read a .jsonl, .json, .csv, .tsv, .parquet or .txt file; all but Parquet may be .gz.
+    """Read a .jsonl, .json, .csv, .tsv, .parquet or .txt file; all but Parquet may be .gz, .bz2 or .xz.
 
     Args:
         path: File to read.
@@ -51,8 +58,8 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
     """
     file = Path(path)
     suffixes = [suffix.lower() for suffix in file.suffixes]
-    is_gzipped = bool(suffixes) and suffixes[-1] == ".gz"
-    kind = (suffixes[:-1] if is_gzipped else suffixes)[-1:] or [""]
+    unpack = _UNPACK.get(suffixes[-1]) if suffixes else None
+    kind = (suffixes[:-1] if unpack else suffixes)[-1:] or [""]
     readers: dict[str, Callable[[BinaryIO, FileRows], None]] = {
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
@@ -67,14 +74,14 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
     if reader is None:
         raise DataError(
             f"File '{path}' is of an unknown kind '{kind[0] or 'none'}'. "
-            "Expected .jsonl, .csv, .tsv, .parquet or .txt, all but Parquet also as .gz."
+            "Expected .jsonl, .csv, .tsv, .parquet or .txt, all but Parquet also as .gz, .bz2 or .xz."
         )
     try:
         with file.open("rb") as raw:
             sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
             raw.seek(0)
             content = FileRows(path, sha256)
-            stream = gzip.GzipFile(fileobj=raw) if is_gzipped else raw
+            stream = unpack(raw) if unpack else raw
             head = stream.read(3)
             if head.startswith(_UTF16_MARKS):
                 raise DataError(
@@ -83,7 +90,7 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
                 )
             stream.seek(len(_UTF8_MARK) if head == _UTF8_MARK and kind[0] != ".parquet" else 0)
             reader(stream, content)  # type: ignore[arg-type]  # GzipFile reads like a BinaryIO
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, lzma.LZMAError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"File '{path}' cannot be read: {reason}. Check the path and its permissions.") from None
     return content

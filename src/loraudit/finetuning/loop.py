@@ -17,7 +17,7 @@ from loraudit.errors import ConfigError, DataError, ModelError
 from loraudit.execution import Progress, Silent, StopRequest
 from loraudit.finetuning.methods import METHODS
 from loraudit.models import Numerics, fingerprint, load_tokenizer, locate
-from loraudit.models.loading import load_checkpoint
+from loraudit.models.loading import load_checkpoint, quiet_libraries
 from loraudit.models.plan import RECIPE_FILE
 from loraudit.scoring import Sequence as Window
 from loraudit.scoring.batches import Batch, make_batch
@@ -78,7 +78,9 @@ def finetune(
     tokenizer = load_tokenizer(source.folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        module = method(load_checkpoint(source, Numerics(device, "fp32"), device), recipe)
+        bare = load_checkpoint(source, Numerics(device, "fp32"), device)
+        with quiet_libraries():
+            module = method(bare, recipe)
         max_length = _window_length(recipe, source.config)
         train = _windows(records, tokenizer, recipe.span, max_length)
         held_out = _windows(validation, tokenizer, recipe.span, max_length) if validation else []
@@ -86,8 +88,9 @@ def finetune(
             raise DataError(f"None of the {len(records)} records has a token to train on. Give longer records.")
         losses = _train(module, train, held_out, recipe, device, progress, stop)
     out.mkdir(parents=True, exist_ok=True)
-    module.save_pretrained(str(out))
-    tokenizer.save_pretrained(str(out))
+    with quiet_libraries():
+        module.save_pretrained(str(out))
+        tokenizer.save_pretrained(str(out))
     record = {
         "recipe": recipe.model_dump(mode="json"),
         "base": str(source.folder.resolve()) if source.folder.is_dir() and not source.is_from_hub else base,

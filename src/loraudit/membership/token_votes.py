@@ -21,19 +21,17 @@ WINDOW_WIDTHS = (2, 3, 4, 6, 9, 13, 18, 25, 32, 40)
 def window_vote(views: Views) -> FloatArray:
     """[N] in [0, 1]; widths over T are skipped, NaN where none is left."""
     ratio = views.log_ratio
-    n_records, n_tokens = ratio.shape
+    n_tokens = ratio.shape[1]
     widths = [width for width in WINDOW_WIDTHS if width <= n_tokens]
-    if not widths:
-        return np.full(n_records, np.nan)
-    total: FloatArray = np.zeros(n_records)
+    total = np.zeros(len(ratio))
     window_sum, reached = ratio, 1
     for width in widths:
         # Windows grow by one token at a time, so a sum that is exactly 0 stays exactly 0.
         for shift in range(reached, width):
             window_sum = window_sum[:, : n_tokens - shift] + ratio[:, shift:]
         reached = width
-        total = total + (window_sum > 0).mean(axis=1)
-    return total / len(widths)
+        total += np.asarray((window_sum > 0).mean(axis=1), dtype=np.float64)
+    return total / len(widths) if widths else np.full(len(ratio), np.nan)
 
 
 @attack(

@@ -20,8 +20,11 @@ _NAMED_AT_MOST = 5
 
 
 @contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Everything they would warn of is checked below and reported as an error."""
+def quiet_libraries() -> Iterator[None]:
+    """No progress bars and warnings from transformers, peft and accelerate.
+
+    What they would warn of when loading is checked here and reported as an error.
+    """
     import transformers
 
     names = ("transformers", "peft", "accelerate")
@@ -66,7 +69,7 @@ def load_checkpoint(
     if device == BALANCED:
         options["device_map"] = BALANCED
     try:
-        with _quiet_libraries():
+        with quiet_libraries():
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(str(source.folder), **options)
             model, info = loaded
             if device != BALANCED:
@@ -109,7 +112,7 @@ def load_adapter(base: Any, source: Source, base_name: str) -> Any:
         except (SafetensorError, OSError) as error:
             raise ModelError(f"Adapter file '{path}' is damaged: {error}. Save or download it again.") from None
     try:
-        with _quiet_libraries():
+        with quiet_libraries():
             model = peft.PeftModel.from_pretrained(base, str(source.folder), is_trainable=False)
             expected = set(peft.get_peft_model_state_dict(model, save_embedding_layers=False))
     except Exception as error:  # as above: a dozen kinds of failure, one meaning

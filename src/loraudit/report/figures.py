@@ -27,7 +27,7 @@ class _Canvas:
     title: str
     description: str
     left: int = 52
-    right: int = 14
+    right: int = 24
     top: int = 12
     bottom: int = 42
     parts: list[str] = field(default_factory=list[str])

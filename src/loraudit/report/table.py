@@ -18,11 +18,13 @@ class Cell:
         value: Such as "0.913" or "refused".
         interval: Such as "[0.905, 0.921]"; empty where there is none.
         note: Shown on hovering and under the table.
+        false_alarms: For a rate, the non-members that were taken for members, such as "4 false alarms".
     """
 
     value: str
     interval: str = ""
     note: str | None = None
+    false_alarms: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,12 @@ class TableRow:
 
 def attack_table(result: AuditResult) -> tuple[list[str], list[TableRow]]:
     """Column titles and rows, headline first, then by AUC."""
-    titles = ["AUC", *(f"TPR at {100 * fpr:g} % FPR" for fpr in result.spec.fpr), "partial AUC (FPR ≤ 10 %)"]
-    metrics = ["auc", *(rate_metric(fpr) for fpr in result.spec.fpr), "partial_auc_fpr_10pct"]
+    columns = {
+        "AUC": "auc",
+        **{f"TPR at {100 * fpr:g} % FPR": rate_metric(fpr) for fpr in result.spec.fpr},
+        "TPR at 0 false alarms": "tpr_at_zero_false_positives",
+        "partial AUC": "partial_auc_fpr_10pct",
+    }
     rows: list[TableRow] = []
 
     def order(attack: object) -> tuple[bool, float]:
@@ -62,13 +68,13 @@ def attack_table(result: AuditResult) -> tuple[list[str], list[TableRow]]:
             TableRow(
                 attack.name,
                 attack.name == result.membership.headline,
-                [_cell(metric, attack.findings.get(metric)) for metric in metrics],
+                [_cell(metric, attack.findings.get(metric)) for metric in columns.values()],
                 f"{area.n_members:,} + {area.n_nonmembers:,}" if area else "",
                 area.n_undefined_members + area.n_undefined_nonmembers if area else 0,
                 None if attack.status == "ok" else f"{attack.status.replace('_', ' ')}: {attack.reason}",
             )
         )
-    return titles, rows
+    return list(columns), rows
 
 
 def _cell(metric: str, finding: Finding | None) -> Cell:
@@ -77,6 +83,8 @@ def _cell(metric: str, finding: Finding | None) -> Cell:
     if finding.value is None:
         return Cell("refused" if finding.method == "refused" else "undefined", note=finding.note)
     if metric.startswith("tpr"):
-        return Cell(percent(finding.value), percent_interval(finding), finding.note)
+        n = finding.n_false_positives
+        alarms = "" if n is None else f"{n:,} false alarm" + ("" if n == 1 else "s")
+        return Cell(percent(finding.value), percent_interval(finding), finding.note, alarms)
     ends = "" if finding.lower is None else f"[{finding.lower:.3f}, {finding.upper:.3f}]"
     return Cell(f"{finding.value:.3f}", ends, finding.note)

@@ -1,0 +1,77 @@
+"""Keep the generated parts of README and docs in step with the program.
+
+    python scripts/render_docs.py          write them
+    python scripts/render_docs.py --check  fail if any differs
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"(<!-- generated: ([\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def help_of(command: str) -> str:
+    environment = {**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    words = [sys.executable, "-m", "loraudit", *command.split(), "--help"]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout  # noqa: S603
+    shown = shown.replace("python -m loraudit", "loraudit").replace("__main__.py", "loraudit")
+    return "```text\n" + "\n".join(line.rstrip() for line in shown.strip().splitlines()) + "\n```\n"
+
+
+def attack_table() -> str:
+    from loraudit.membership import ATTACKS
+
+    from_packages = {point.name for point in importlib.metadata.entry_points(group=str(ATTACKS.entry_point_group))}
+    lines = ["| attack | needs | cost | what it reads | source |", "|---|---|---|---|---|"]
+    lines += [
+        f"| `{a.name}` | {', '.join(a.needs)} | {a.cost} | {a.summary} | {a.source} |"
+        for a in ATTACKS.values()
+        if a.name not in from_packages
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def error_tree() -> str:
+    from loraudit import errors
+
+    tree = str(errors.__doc__).split("\n\n")[1]
+    return "```text\n" + "\n".join(line[4:].rstrip() for line in tree.splitlines()) + "\n```\n"
+
+
+def generated(name: str) -> str:
+    if name == "attacks":
+        return attack_table()
+    if name == "errors":
+        return error_tree()
+    return help_of(name.removeprefix("help").strip())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    is_check = parser.parse_args().check
+    stale = []
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        fresh = BLOCK.sub(lambda found: found[1] + generated(found[2]) + found[3], text)
+        if fresh != text:
+            stale.append(str(path.relative_to(ROOT)))
+            if not is_check:
+                path.write_text(fresh, encoding="utf-8")
+    for path in stale:
+        print(f"{path}: {'differs; run: python scripts/render_docs.py' if is_check else 'written'}")
+    return int(is_check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
