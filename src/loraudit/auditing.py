@@ -242,8 +242,9 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
         LorauditError: As `run_audit`, for everything that can be found out beforehand.
     """
     attacks = _chosen_attacks(spec)
-    RunFolder(run_path(spec), spec)
-    store = EvidenceStore(store_path(spec))
+    if run_path(spec).is_dir():
+        RunFolder(run_path(spec), spec)
+    store = EvidenceStore(store_path(spec)) if store_path(spec).is_dir() else None
     sides = _load_data(spec)
     plan = _plan_models(spec, store)
     measured, _ = _split_by_views(attacks, plan, spec)
@@ -264,7 +265,8 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
     prints = {"target": plan.target.fingerprint}
     if plan.reference:
         prints["reference"] = plan.reference.fingerprint
-    n_cached = _n_cached(sides, store, [options.conditions(plan, prints[view]) for view in sorted(views)])
+    conditions = [options.conditions(plan, prints[view]) for view in sorted(views)]
+    n_cached = _n_cached(sides, store, conditions) if store else 0
     encoded = encode(sides.records, _tokenizer(spec, plan), span=spec.span, append_eos=spec.append_eos)
     lengths = [len(item.ids) for item in encoded]
     share_missing = 1 - n_cached / len(sides.records)
@@ -330,7 +332,7 @@ def _load_data(spec: AuditSpec) -> _Sides:
     return _Sides(members, nonmembers)
 
 
-def _plan_models(spec: AuditSpec, store: EvidenceStore) -> ModelPlan:
+def _plan_models(spec: AuditSpec, store: EvidenceStore | None) -> ModelPlan:
     return plan_models(
         spec.model,
         base=spec.base,

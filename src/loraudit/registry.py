@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
 from loraudit.errors import ConfigError, unknown_name
 
@@ -19,6 +19,7 @@ class Registry(Mapping[str, T], Generic[T]):
         entry_point_group: Distributions that declare entry points in this group add to the
             registry the first time it is read. A plug-in that fails to load is kept in
             `broken` and does not stop the rest.
+        problem: What is wrong with an entry that a package brings under a name, or None.
 
     >>> numbers: Registry[int] = Registry("number")
     >>> numbers.add("one", 1)
@@ -26,8 +27,15 @@ class Registry(Mapping[str, T], Generic[T]):
     1
     """
 
-    def __init__(self, kind: str, *, entry_point_group: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        *,
+        entry_point_group: str | None = None,
+        problem: Callable[[str, Any], str | None] | None = None,
+    ) -> None:
         self.kind = kind
+        self.problem = problem
         self.entry_point_group = entry_point_group
         self.broken: dict[str, str] = {}
         self._entries: dict[str, T] = {}
@@ -53,7 +61,12 @@ class Registry(Mapping[str, T], Generic[T]):
         for point in importlib.metadata.entry_points(group=self.entry_point_group or ""):
             origin = f"{point.name} = {point.value}"
             try:
-                self.add(point.name, point.load())
+                entry = point.load()
+                wrong = self.problem(point.name, entry) if self.problem else None
+                if wrong is None:
+                    self.add(point.name, entry)
+                else:
+                    self.broken[origin] = wrong
             except Exception as error:  # a stranger's import may fail in any way; the others must go on
                 self.broken[origin] = f"{type(error).__name__}: {error}"
 

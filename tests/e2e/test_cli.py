@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -54,7 +55,7 @@ def test_every_kind_of_target_gives_a_whole_run_folder(kind, command, base, reco
     scores = pq.read_table(run / "scores.parquet")
     expected = ["id", "source", "line", "is_member", "group", "n_tokens", "n_windows", "status"]
     assert scores.column_names[: len(expected)] == expected
-    assert sorted(set(scores.column_names) - set(expected) - {"plugin_last_token"}) == BUILT_IN
+    assert sorted(set(scores.column_names) - set(expected) - {"plugin_median"}) == BUILT_IN
     assert scores.num_rows == 120
     assert set(scores.column("status").to_pylist()) == {"ok"}
     assert not np.isnan(scores.column("error_zone").to_numpy()).any()
@@ -120,7 +121,7 @@ def test_dry_run_scores_nothing(command, full, base, record_files, tmp_path):
     code, out, _ = command(*words, "--dry-run")
     assert code == 0
     assert "60 members, 60 non-members; 0 of them already scored" in out
-    assert not (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run").exists(), "a dry run leaves nothing behind"
     command(*words)
     code, out, _ = command(*words, "--dry-run", "--json")
     estimate = json.loads(out)
@@ -211,10 +212,10 @@ def test_a_failing_plug_in_is_reported_and_the_rest_finishes(command, adapter, r
 def test_an_installed_package_adds_an_attack(command, adapter, record_files):
     code, out, _ = command("attacks", "--json")
     assert code == 0
-    assert "plugin_last_token" in {attack["name"] for attack in json.loads(out)}
-    code, out, _ = command("audit", adapter, *quick(record_files), "--headline", "plugin_last_token", "--json")
+    assert "plugin_median" in {attack["name"] for attack in json.loads(out)}
+    code, out, _ = command("audit", adapter, *quick(record_files), "--headline", "plugin_median", "--json")
     assert code == 0
-    assert json.loads(out)["membership"]["headline"] == "plugin_last_token"
+    assert json.loads(out)["membership"]["headline"] == "plugin_median"
 
 
 def test_report_renders_again_from_result_and_scores_alone(command, adapter, record_files, tmp_path):
@@ -252,8 +253,9 @@ def test_interval_and_group_of_documents(command, adapter, texts, tmp_path):
     assert "clustered by group" in result["membership"]["attacks"][0]["findings"]["auc"]["method"]
 
 
-def test_a_second_signal_is_not_needed_to_stop_and_the_same_command_goes_on(base, full, record_files, tmp_path):
-    """SIGTERM in the middle of scoring: exit 130, then the same command finishes with the same numbers."""
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_stopped_while_scoring_goes_on_to_the_same_scores(sent, base, full, record_files, tmp_path):
+    """SIGTERM ends with exit 130 after the batch, SIGKILL at once; the same command then finishes."""
     words = ["audit", full, "--base", base, *quick(record_files), "--batch-tokens", 64, "-o"]
     environment = {**os.environ, "LORAUDIT_HOME": str(tmp_path / "home")}
 
@@ -271,11 +273,11 @@ def test_a_second_signal_is_not_needed_to_stop_and_the_same_command_goes_on(base
     deadline = time.monotonic() + 60
     while not list(evidence.glob("*/*.unit")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    process.terminate()
+    process.send_signal(sent)
     _, err = process.communicate(timeout=60)
     if process.returncode != 0:  # it may have been faster than the signal
-        assert process.returncode == 130, err
-        assert "run the same command again" in err
+        assert process.returncode == (130 if sent == signal.SIGTERM else -sent), err
+        assert sent == signal.SIGKILL or "run the same command again" in err
         assert not (tmp_path / "a" / "run" / "result.json").exists()
     for run in (tmp_path / "a" / "run", tmp_path / "b" / "run"):
         process = start(run)

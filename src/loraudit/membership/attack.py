@@ -35,7 +35,13 @@ class Attack:
     cost: str
 
 
-ATTACKS: Registry[Attack] = Registry("attack", entry_point_group="loraudit.attacks")
+def _problem(name: str, entry: object) -> str | None:
+    if not isinstance(entry, Attack):
+        return f"it is a {type(entry).__name__}, not a loraudit.Attack"
+    return None if entry.name == name else f"the attack calls itself '{entry.name}'"
+
+
+ATTACKS: Registry[Attack] = Registry("attack", entry_point_group="loraudit.attacks", problem=_problem)
 """Built-in attacks, and those that installed packages declare in the entry-point group
 `loraudit.attacks` as `name = package.module:attack_object`."""
 

@@ -59,7 +59,6 @@ def load_checkpoint(
 
     options: dict[str, Any] = {
         "dtype": numerics.dtype,
-        "attn_implementation": numerics.attention,
         "trust_remote_code": allow_remote_code,
         "local_files_only": True,
         "output_loading_info": True,

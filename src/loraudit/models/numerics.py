@@ -19,12 +19,10 @@ class Numerics:
     Attributes:
         device: Kind of device: cpu, cuda or mps.
         precision: Of weights and activations; reductions over the vocabulary are float32 in any case.
-        attention: Implementation the model is asked to use.
     """
 
     device: str
     precision: str
-    attention: str = "sdpa"
 
     def conditions(self) -> dict[str, Any]:
         """For the key of the evidence."""

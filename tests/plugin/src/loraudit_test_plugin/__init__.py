@@ -1,18 +1,20 @@
-"""An attack from outside: the log-probability of the last token, written for one record at a time."""
+"""An attack from outside: the median log-probability, written for one record at a time."""
+
+import numpy as np
 
 from loraudit import Attack, Views, per_record
 
 
 @per_record
-def _last_log_prob(views: Views) -> float:
-    return float(views.target.log_prob[0, -1])
+def _median_log_prob(views: Views) -> float:
+    return float(np.median(views.target.log_prob[0]))
 
 
-last_token = Attack(
-    name="plugin_last_token",
-    score=_last_log_prob,
+median = Attack(
+    name="plugin_median",
+    score=_median_log_prob,
     needs=("target",),
     source="test package",
-    summary="Log-probability of the last token.",
+    summary="Median log-probability of the tokens.",
     cost="1 F",
 )
