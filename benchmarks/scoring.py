@@ -33,6 +33,7 @@ TARGETS = {
     "bare_forward": "≤ 1.10",
     "memory_lora": "≤ 0.6",
     "bf16": "≥ 1.5",
+    "bf16_scores": "≤ .005",
     "cached_audit": "≤ 20 s",
     "help": "≤ 0.5 s",
 }
@@ -221,6 +222,43 @@ def bf16(work: Path, repeats: int) -> dict[str, Any]:
     return ratio(alternate(ways, repeats), "fp32", "bf16")
 
 
+def bf16_scores(work: Path, repeats: int) -> dict[str, Any]:
+    """|ΔAUC| of the headline attack between bf16 and fp32, for a full and a LoRA target of the packaged base."""
+    import numpy as np
+
+    from loraudit.data import load_records
+    from loraudit.demo import packaged_base
+    from loraudit.finetuning import finetune
+    from loraudit.membership import ATTACKS
+    from loraudit.models import Numerics, load_tokenizer, plan_models
+    from loraudit.scoring import ScoringOptions, choose_precision
+    from loraudit.spec import Recipe, RecordFormat
+    from loraudit.synthetic import private_records
+
+    del repeats
+    path = work / "records.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in private_records(256, seed=0)))
+    records = load_records([str(path)], RecordFormat()).records
+    base = str(packaged_base())
+    is_member = np.arange(256) < 128
+    found: dict[str, Any] = {}
+    for method, rate in (("full", 1e-3), ("lora", 2e-3)):
+        target = work / f"bf16-{method}"
+        finetune(base, records[:128], Recipe(method=method, epochs=4, learning_rate=rate), target)
+        choice = choose_precision(
+            plan_models(str(target), base=base),
+            records,
+            is_member,
+            ATTACKS["error_zone"],
+            ScoringOptions(["cpu"], Numerics("cpu", "fp32"), 256, 128),
+            tokenizer=load_tokenizer(Path(base)),
+            rng=np.random.default_rng(0),
+        )
+        found[method] = choice.facts()
+    changes = [facts["auc_change"] for facts in found.values() if facts["auc_change"] is not None]
+    return {"value": max(changes) if changes else None, "note": json.dumps(found), "repeats": 1}
+
+
 def memory_lora(work: Path, repeats: int) -> dict[str, Any]:
     """Peak memory above the imports: one copy with the adapter switched, over two resident models."""
     base = gpt2(work / "base")
@@ -367,6 +405,7 @@ PARTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "bare_forward": bare_forward,
     "memory_lora": memory_lora,
     "bf16": bf16,
+    "bf16_scores": bf16_scores,
     "cached_audit": cached_audit,
     "help": help_time,
 }
@@ -396,7 +435,7 @@ def main() -> None:
             print(f"{part}: {found[part]}", flush=True)
     print("\n| part | measured | range | asked | details |\n|---|---|---|---|---|")
     for part, facts in found.items():
-        value = "–" if facts["value"] is None else f"{facts['value']:.2f}{' s' if facts.get('unit') else ''}"
+        value = "–" if facts["value"] is None else f"{facts['value']:.3g}{' s' if facts.get('unit') else ''}"
         spread = " to ".join(f"{x:.2f}" for x in facts.get("range", []))
         details = facts.get("note") or facts.get("seconds") or facts.get("MiB") or f"{facts['repeats']} repeats"
         print(f"| {part} | {value} | {spread} | {TARGETS[part]} | {details} |")

@@ -28,7 +28,8 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str | Path | float | int) else value
+    values = (value,) if isinstance(value, str | Path | float | int) else value
+    return [str(v) if isinstance(v, Path) else v for v in values] if isinstance(values, list | tuple) else values
 
 
 class _Strict(BaseModel):
@@ -166,9 +167,14 @@ def make_audit_spec(values: Mapping[str, Any]) -> AuditSpec:
         ConfigError: Every problem, one line each, by flag name.
     """
     try:
-        return AuditSpec.model_validate(dict(values))
+        spec = AuditSpec.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
+    try:
+        spec.model_dump_json()
+    except ValueError:
+        raise ConfigError("A name in the request is not valid Unicode. Expected UTF-8; rename that file.") from None
+    return spec
 
 
 def _explain(error: ValidationError) -> str:

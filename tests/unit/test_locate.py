@@ -77,7 +77,9 @@ def test_a_path_with_spaces_and_unicode_is_a_folder(tmp_path, folder):
 
 
 def test_a_missing_folder_is_said_to_be_missing():
-    with pytest.raises(ModelError, match=r"Model folder '/no/such/model' does not exist. Expected a folder with config"):
+    with pytest.raises(
+        ModelError, match=r"Model folder '/no/such/model' does not exist. Expected a folder with config"
+    ):
         locate("/no/such/model")
 
 
@@ -226,7 +228,9 @@ def test_a_name_unknown_offline_comes_with_the_command_to_run(tmp_path, monkeypa
 
 def test_an_unreachable_hub_comes_with_the_command_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # HF_HUB_OFFLINE is set for all tests
-    with pytest.raises(EnvironmentFault, match=r"the hub cannot be reached. Where there is a network, run: hf download"):
+    with pytest.raises(
+        EnvironmentFault, match=r"the hub cannot be reached. Where there is a network, run: hf download"
+    ):
         locate("nobody/no-such-model-here")
 
 

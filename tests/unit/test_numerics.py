@@ -49,7 +49,19 @@ def test_a_name_stands_for_devices(machine, n_cuda, mps, device, expected):
 
 @pytest.mark.parametrize(
     "device",
-    ["", " , ", "tpu", "gpu", "CPU", "cpu,cuda", "cuda:0,mps", "cuda:0,cuda:0", "cpu,cpu", "balanced,cuda:0", "auto,cpu"],
+    [
+        "",
+        " , ",
+        "tpu",
+        "gpu",
+        "CPU",
+        "cpu,cuda",
+        "cuda:0,mps",
+        "cuda:0,cuda:0",
+        "cpu,cpu",
+        "balanced,cuda:0",
+        "auto,cpu",
+    ],
 )
 def test_a_malformed_name_is_refused_with_the_forms_there_are(machine, device):
     machine(n_cuda=2, mps=True)

@@ -1,7 +1,6 @@
 """Files to rows: the same content in every format, and every bad row named with its line."""
 
 import bz2
-import contextlib
 import csv
 import gzip
 import hashlib
@@ -17,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loraudit.data import load_records, read_rows, record_id
@@ -287,7 +286,7 @@ def test_a_table_that_breaks_off_is_named_with_the_line_it_breaks_off_in(rest, r
     assert [row["id"] for _, row in content.rows] == ["1", "2"]
     ((line, said),) = content.problems
     assert said.startswith(reason)
-    assert said.endswith("; the rest of the file was not read")
+    assert said.endswith("; the rows after it cannot be read")
     assert line == 4
 
 
@@ -320,7 +319,9 @@ def test_utf16_is_refused_with_the_command_that_converts_it(name, encoding, tmp_
     mark = {"utf-16": "", "utf-16-le": "\ufeff", "utf-16-be": "\ufeff"}[encoding]
     content = (mark + '{"text": "héllo"}\n').encode(encoding)
     path = save(tmp_path / name, gzip.compress(content) if name.endswith(".gz") else content)
-    with pytest.raises(DataError, match=r"is UTF-16\. Expected UTF-8\. Run: iconv -f UTF-16 -t UTF-8 "):
+    with pytest.raises(
+        DataError, match=r"is UTF-16\. Expected UTF-8\. (Unpack it and run|Run): iconv -f UTF-16 -t UTF-8 "
+    ):
         read_rows(path)
 
 
@@ -417,12 +418,17 @@ def test_a_parquet_text_that_is_not_utf8_is_an_error_of_the_data(tmp_path):
         load_records([path], LAYOUT)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_no_damage_to_a_parquet_file_is_anything_but_a_data_error(data, tmp_path):
-    whole = bytearray(parquet({"text": [f"row {i} é" for i in range(20)]}))
-    for place in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=3)):
-        whole[place] ^= 1 << data.draw(st.integers(0, 7))
-    path = save(tmp_path / "a.parquet", bytes(whole))
-    with contextlib.suppress(LorauditError):
-        load_records([path], LAYOUT)
+def test_no_flipped_bit_of_a_parquet_file_is_anything_but_a_data_error(tmp_path):
+    whole = parquet({"text": [f"row {i} é" for i in range(20)]})
+    path, strangers = tmp_path / "a.parquet", set()
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 0x80 if place % 2 else 1
+        save(path, bytes(flipped))
+        try:
+            load_records([str(path)], LAYOUT)
+        except LorauditError:
+            pass
+        except Exception as error:  # the law is about every kind
+            strangers.add(f"{type(error).__name__}: {error}"[:80])
+    assert strangers == set()

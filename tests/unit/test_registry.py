@@ -53,14 +53,20 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
         numbers["sevn"]
 
 
-@pytest.mark.parametrize(
-    "read", [len, list, lambda numbers: "three" in numbers, lambda numbers: numbers["three"]], ids=str
-)
+READS = {
+    "length": len,
+    "names": list,
+    "membership": lambda numbers: "three" in numbers,
+    "entry": lambda numbers: numbers["three"],
+}
+
+
+@pytest.mark.parametrize("read", READS)
 def test_entry_points_are_loaded_the_first_time_the_registry_is_read(installed, read):
     installed("numbers_plugin", "three = 3\n", "three = numbers_plugin:three")
     numbers: Registry[int] = Registry("number", entry_point_group=GROUP)
     numbers.add("one", 1)
-    read(numbers)
+    READS[read](numbers)
     assert dict(numbers) == {"one": 1, "three": 3}
     assert numbers.broken == {}
 
@@ -87,3 +93,29 @@ def test_a_plug_in_cannot_take_the_name_of_a_built_in(installed):
     numbers.add("one", 1)
     assert numbers["one"] == 1
     assert "registered twice" in numbers.broken["one = numbers_plugin:one"]
+
+
+def test_a_plug_in_that_is_not_what_it_says_is_left_out_with_the_reason(installed):
+    installed(
+        "numbers_plugin", "three = 3\nfour = 'iv'\n", "three = numbers_plugin:three", "four = numbers_plugin:four"
+    )
+    numbers: Registry[int] = Registry(
+        "number",
+        entry_point_group=GROUP,
+        problem=lambda name, entry: None if isinstance(entry, int) else f"'{name}' is no number",
+    )
+    assert dict(numbers) == {"three": 3}
+    assert numbers.broken == {"four = numbers_plugin:four": "'four' is no number"}
+
+
+def test_a_check_of_plug_ins_that_fails_itself_does_not_stop_the_others(installed):
+    installed(
+        "numbers_plugin", "three = 3\nfour = None\n", "three = numbers_plugin:three", "four = numbers_plugin:four"
+    )
+
+    def problem(name: str, entry: int) -> None:
+        entry.bit_length()
+
+    numbers: Registry[int] = Registry("number", entry_point_group=GROUP, problem=problem)
+    assert dict(numbers) == {"three": 3}
+    assert numbers.broken["four = numbers_plugin:four"].startswith("AttributeError: ")

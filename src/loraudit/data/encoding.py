@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -106,59 +106,96 @@ def encode(
     if problems:
         raise DataError(f"{len(problems)} chats cannot be rendered with the model's chat template.", problems)
 
-    encoded: dict[int, Encoded] = {}
+    encoded = {i: Encoded(ids, mask) for i, (ids, mask) in masks.items()}
     for is_chat in (False, True):
-        where = [i for i, record in enumerate(records) if (record.messages is not None) is is_chat and i not in masks]
-        if where:
-            rows = _tokenise(tokenizer, [texts[i] for i in where], add_special_tokens=not is_chat)
-            for i, (ids, offsets) in zip(where, rows, strict=True):
-                whole = not is_chat and (records[i].text is not None or span == "all")
-                mask = (
-                    np.ones(len(ids), dtype=bool) if whole else _overlaps(offsets, spans[i], ids, texts[i], tokenizer)
-                )
-                encoded[i] = Encoded(ids, mask)
-    encoded.update({i: Encoded(ids, mask) for i, (ids, mask) in masks.items()})
+        where = [i for i, r in enumerate(records) if (r.messages is not None) is is_chat and i not in masks]
+        rows = _tokenise(tokenizer, [texts[i] for i in where], add_special_tokens=not is_chat) if where else []
+        for i, row in zip(where, rows, strict=True):
+            if span == "all" or records[i].text is not None:
+                mask = np.ones(len(row.ids), dtype=bool)
+            elif row.reach is not None:
+                mask = _overlaps(row.reach, row.is_added, spans[i])
+            else:
+                mask = _agreeing(tokenizer, row.ids, texts[i], spans[i], add_special_tokens=not is_chat)
+            encoded[i] = Encoded(row.ids, mask)
     ordered = [encoded[i] for i in range(len(records))]
     return [_with_eos(item, tokenizer.eos_token_id) for item in ordered] if append_eos else ordered
 
 
-def _tokenise(
-    tokenizer: Tokenizer, texts: list[str], *, add_special_tokens: bool
-) -> list[tuple[IntArray, list[tuple[int, int]] | None]]:
+class _Row(NamedTuple):
+    """One tokenised text.
+
+    Attributes:
+        ids: [L].
+        reach: [L, 2] first and last-plus-one character of each token, None where the tokenizer cannot tell.
+        is_added: [L] tokens that the tokenizer put around the text.
+    """
+
+    ids: IntArray
+    reach: IntArray | None
+    is_added: BoolArray
+
+
+def _tokenise(tokenizer: Tokenizer, texts: list[str], *, add_special_tokens: bool) -> list[_Row]:
     options: dict[str, Any] = {"add_special_tokens": add_special_tokens, "verbose": False}
-    if tokenizer.is_fast:
-        options["return_offsets_mapping"] = True
-    output = tokenizer(texts, **options)
-    offsets = output.get("offset_mapping") or [None] * len(texts)
-    return [(np.asarray(ids, dtype=np.int32), o) for ids, o in zip(output["input_ids"], offsets, strict=True)]
+    if not tokenizer.is_fast:
+        rows = tokenizer(texts, **options)["input_ids"]
+        return [_Row(np.asarray(ids, dtype=np.int32), None, np.zeros(len(ids), dtype=bool)) for ids in rows]
+    output = tokenizer(texts, return_offsets_mapping=True, return_special_tokens_mask=True, **options)
+    columns = output["input_ids"], output["offset_mapping"], output["special_tokens_mask"]
+    made: list[_Row] = []
+    for ids, offsets, added in zip(*columns, strict=True):
+        is_added = np.asarray(added, dtype=bool)
+        made.append(_Row(np.asarray(ids, dtype=np.int32), _reach(offsets, is_added), is_added))
+    return made
 
 
-def _overlaps(
-    offsets: list[tuple[int, int]] | None,
-    spans: list[tuple[int, int]],
-    ids: IntArray,
-    text: str,
-    tokenizer: Tokenizer,
-) -> BoolArray:
-    if offsets is not None:
-        ends = np.array(offsets, dtype=np.int64).reshape(-1, 2)
-        mask = np.zeros(len(ids), dtype=bool)
-        for start, end in spans:
-            mask |= (ends[:, 1] > start) & (ends[:, 0] < end) & (ends[:, 1] > ends[:, 0])
-        return mask
-    # A tokenizer without offsets: a span starts where the tokens of the text before it stop agreeing.
-    mask = np.zeros(len(ids), dtype=bool)
+def _reach(offsets: Sequence[tuple[int, int]], is_added: BoolArray) -> IntArray:
+    """Characters of each token, blanks included that the tokenizer trims from its offsets.
+
+    A token is taken to begin no later than where the one before it ended, so that every character
+    belongs to some token.
+    """
+    reach = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+    ended = 0
+    for token in np.flatnonzero(~is_added):
+        start, end = reach[token]
+        reach[token] = min(start, ended), end if end > start else max(end, ended + 1)
+        ended = max(ended, int(reach[token, 1]))
+    return reach
+
+
+def _overlaps(reach: IntArray, is_added: BoolArray, spans: list[tuple[int, int]]) -> BoolArray:
+    """Tokens that hold a character of a span, and what the tokenizer adds behind a text that ends in one."""
+    starts, ends = reach.T
+    mask = np.zeros(len(reach), dtype=bool)
     for start, end in spans:
-        first, last = (_common_prefix(tokenizer, text[:cut], ids) for cut in (start, end))
-        mask[first:last] = True
+        mask |= (ends > start) & (starts < end) & ~is_added
+    own = np.flatnonzero(~is_added)
+    if len(own) and mask[own[-1]]:
+        mask[own[-1] + 1 :] = True
     return mask
 
 
-def _common_prefix(tokenizer: Tokenizer, text: str, ids: IntArray) -> int:
-    (row, _), *_ = _tokenise(tokenizer, [text], add_special_tokens=True)
-    shared = min(len(row), len(ids))
-    differs = np.flatnonzero(row[:shared] != ids[:shared])
-    return int(differs[0]) if len(differs) else shared
+def _agreeing(
+    tokenizer: Tokenizer, ids: IntArray, text: str, spans: list[tuple[int, int]], *, add_special_tokens: bool
+) -> BoolArray:
+    """The same without offsets: a span starts where the tokens of the text before it stop agreeing."""
+
+    def n_agreeing(end: int) -> tuple[int, bool]:
+        """How many leading tokens the text up to `end` shares with the whole, and whether those are all it has."""
+        (row, *_) = _tokenise(tokenizer, [text[:end]], add_special_tokens=add_special_tokens)
+        shared = min(len(row.ids), len(ids))
+        differs = np.flatnonzero(row.ids[:shared] != ids[:shared])
+        n_shared = int(differs[0]) if len(differs) else shared
+        return n_shared, n_shared == len(row.ids)
+
+    mask = np.zeros(len(ids), dtype=bool)
+    for start, end in spans:
+        first, _ = n_agreeing(start)
+        last, is_whole = (len(ids), True) if end == len(text) else n_agreeing(end)
+        mask[first : last + (not is_whole)] = True  # a token that reaches beyond the span belongs to it
+    return mask
 
 
 def _marks_generation(tokenizer: Tokenizer) -> bool:
@@ -189,7 +226,9 @@ def _render(record: Record, tokenizer: Tokenizer, span: str) -> tuple[str, list[
     for number, turn in enumerate(turns):
         if turn["role"] != ASSISTANT:
             continue
-        before = str(tokenizer.apply_chat_template(turns[:number], tokenize=False, add_generation_prompt=True))
+        before = ""
+        if number:  # few templates can render an empty chat
+            before = str(tokenizer.apply_chat_template(turns[:number], tokenize=False, add_generation_prompt=True))
         after = str(tokenizer.apply_chat_template(turns[: number + 1], tokenize=False))
         if not (text.startswith(after) and after.startswith(before)):
             raise ValueError(
@@ -204,5 +243,5 @@ def _with_eos(item: Encoded, eos_token_id: int | None) -> Encoded:
     if eos_token_id is None:
         raise DataError("--append-eos was asked for, but the tokenizer has no end-of-text token. Leave it out.")
     if len(item.ids) and item.ids[-1] == eos_token_id:
-        return item
+        return Encoded(item.ids, np.append(item.is_audited[:-1], True))
     return Encoded(np.append(item.ids, np.int32(eos_token_id)), np.append(item.is_audited, True))

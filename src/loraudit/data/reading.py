@@ -9,6 +9,8 @@ import hashlib
 import io
 import json
 import lzma
+import shlex
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +31,7 @@ Row = dict[str, Any] | str
 Problem = tuple[int, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FileRows:
     """What one file holds.
 
@@ -38,12 +40,14 @@ class FileRows:
         sha256: Of the file's bytes.
         rows: (line, row) pairs; a row is a mapping of columns, or the text itself for plain text.
         problems: (line, reason) of each row that could not be read.
+        is_cut_short: Whether a problem made it impossible to tell the rows behind it apart.
     """
 
     path: str
     sha256: str
     rows: list[tuple[int, Row]] = field(default_factory=list[tuple[int, Row]])
     problems: list[Problem] = field(default_factory=list[Problem])
+    is_cut_short: bool = False
 
 
 def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
@@ -86,11 +90,12 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
             if head.startswith(_UTF16_MARKS):
                 raise DataError(
                     f"File '{path}' is UTF-16. Expected UTF-8. "
-                    f"Run: iconv -f UTF-16 -t UTF-8 '{path}' > utf8-{file.name}"
+                    + ("Unpack it and run: " if unpack else "Run: ")
+                    + f"iconv -f UTF-16 -t UTF-8 {shlex.quote(path)} > {shlex.quote('utf8-' + file.name)}"
                 )
             stream.seek(len(_UTF8_MARK) if head == _UTF8_MARK and kind[0] != ".parquet" else 0)
             reader(stream, content)  # type: ignore[arg-type]  # GzipFile reads like a BinaryIO
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"File '{path}' cannot be read: {reason}. Check the path and its permissions.") from None
     return content
@@ -142,7 +147,9 @@ def _read_table(stream: BinaryIO, into: FileRows, delimiter: str) -> None:
             else:
                 into.rows.append((reader.line_num, dict(row)))
     except csv.Error as error:
-        into.problems.append((reader.line_num, f"is not valid CSV: {error}; the rest of the file was not read"))
+        # DictReader's own count still stands at the row before.
+        into.problems.append((reader.reader.line_num, f"is not valid CSV: {error}; the rows after it cannot be read"))
+        into.is_cut_short = True
     text.detach()
 
 
@@ -151,17 +158,17 @@ def _read_text(stream: BinaryIO, into: FileRows, text_unit: str) -> None:
     if text_unit == "line":
         into.rows.extend((number, line) for number, line in lines if line.strip())
         return
-    paragraph: list[str] = []
-    first = 1
-    for number, line in [*lines, (0, "")]:
-        is_end = number == 0 or (text_unit == "paragraph" and not line.strip())
-        if not is_end:
-            if not paragraph:
-                first = number
-            paragraph.append(line)
-        elif paragraph:
-            into.rows.append((first, "\n".join(paragraph)))
-            paragraph = []
+    unreadable = {number for number, _ in into.problems}
+    by_number: dict[int, str] = {**dict.fromkeys(unreadable, "?"), **dict(lines)}
+    record: list[int] = []
+    for number in [*sorted(by_number), 0]:
+        ends_record = number == 0 or (text_unit == "paragraph" and not by_number[number].strip())
+        if not ends_record:
+            record.append(number)
+        elif record:
+            if unreadable.isdisjoint(record):  # a record with a line missing is no record
+                into.rows.append((record[0], "\n".join(by_number[n] for n in record)))
+            record = []
 
 
 def _read_parquet(stream: BinaryIO, into: FileRows) -> None:
@@ -170,6 +177,20 @@ def _read_parquet(stream: BinaryIO, into: FileRows) -> None:
 
     try:
         table = pq.read_table(stream)
-    except pa.ArrowException as error:
+        columns = {name: _plain(table.column(name)) for name in table.column_names}
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise DataError(f"File '{into.path}' is not a whole Parquet file: {error}. Write it again.") from None
-    into.rows.extend(enumerate(table.to_pylist(), start=1))
+    rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    into.rows.extend(enumerate(rows, start=1))
+
+
+def _plain(column: Any) -> list[Any]:
+    """A column as Python values; types that have none (nanosecond times) as their text."""
+    import pyarrow as pa
+
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        raise
+    except ValueError:
+        return column.cast(pa.string()).to_pylist()

@@ -70,9 +70,16 @@ def load_records(paths: Sequence[str], layout: RecordFormat) -> RecordSet:
     records: dict[str, Record] = {}
     files: list[dict[str, Any]] = []
     problems: list[str] = []
+    unreadable: list[str] = []
     n_read = n_duplicates = 0
+    is_cut_short = False
     for path in paths:
-        content = read_rows(path, text_unit=layout.text_unit)
+        try:
+            content = read_rows(path, text_unit=layout.text_unit)
+        except DataError as error:
+            unreadable.append(str(error))
+            continue
+        is_cut_short |= content.is_cut_short
         bad = list(content.problems)
         for line, row in content.rows:
             record = _parse(row, path, line, layout)
@@ -86,12 +93,13 @@ def load_records(paths: Sequence[str], layout: RecordFormat) -> RecordSet:
         n_read += n_rows
         files.append({"path": path, "sha256": content.sha256, "rows": n_rows})
         problems.extend(f"{path}:{line}: {reason}" for line, reason in sorted(bad))
-    if problems and layout.on_bad_record == "error":
-        raise DataError(
+    if problems and (layout.on_bad_record == "error" or is_cut_short):
+        unreadable.append(
             f"{len(problems)} of {n_read} rows cannot be used. "
-            "Mend them, or leave them out and have them counted with --on-bad-record skip.",
-            problems,
+            "Mend them, or leave them out and have them counted with --on-bad-record skip."
         )
+    if unreadable:
+        raise DataError("\n".join(unreadable), problems)
     if not records:
         raise DataError(f"No record found in {', '.join(paths)}. Expected at least one.", problems)
     return RecordSet(tuple(records.values()), tuple(files), n_read, len(problems), n_duplicates)
@@ -167,6 +175,8 @@ def _parse(row: Row, path: str, line: int, layout: RecordFormat) -> Record | str
     if layout.group_field and group is None:
         return f"lacks the group column '{layout.group_field}'"
     group = None if group is None else str(group)
+    if group is not None and (problem := _check_text(group, f"'{layout.group_field}'")):
+        return problem
     if row.get(layout.text_field) is not None:
         text = row[layout.text_field]
         return _check_text(text, f"'{layout.text_field}'") or Record(
@@ -214,7 +224,7 @@ def _messages(value: object) -> tuple[Message, ...] | str:
     if isinstance(value, str):  # CSV and TSV can only hold a chat as JSON text
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return "is a string that is not JSON; expected a list of {role, content}"
     if not isinstance(value, list) or not value:
         return "is not a non-empty list of {role, content}"
@@ -222,7 +232,8 @@ def _messages(value: object) -> tuple[Message, ...] | str:
     for number, turn in enumerate(value, start=1):
         if not isinstance(turn, dict) or not isinstance(turn.get("role"), str):
             return f"has no role in turn {number}; expected {{role, content}}"
-        problem = _check_text(turn.get("content"), f"turn {number}: content")
+        problem = _check_text(turn["role"], f"turn {number}: role")
+        problem = problem or _check_text(turn.get("content"), f"turn {number}: content")
         if problem:
             return problem
         turns.append(Message(turn["role"], turn["content"]))

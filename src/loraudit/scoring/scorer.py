@@ -111,7 +111,11 @@ class Scorer:
         resident, device = self.resident, self.resident.device
         ids = torch.from_numpy(batch.ids).to(device)
         inputs = self._inputs(ids, torch.from_numpy(batch.lengths).to(device))
-        rows, columns, gold = (torch.from_numpy(array).to(device) for array in (batch.rows, batch.columns, batch.gold))
+        # A model spread over several devices ends on another one than it begins.
+        last_device = next(resident.head.parameters(), ids).device
+        rows, columns, gold = (
+            torch.from_numpy(array).to(last_device) for array in (batch.rows, batch.columns, batch.gold)
+        )
         found: dict[str, Arrays] = {}
         with torch.inference_mode():
             hidden: torch.Tensor | None = None
@@ -123,7 +127,7 @@ class Scorer:
                         found[view] = _to_numpy(token_statistics(logits[rows, columns].float(), gold, self.decodings))
                         continue
                     if hidden is None or not (resident.shares_trunk and self.shares_layers):
-                        hidden = self._hidden(inputs, shared, keeps=len(views) > 1)[rows, columns]
+                        hidden = self._hidden(inputs, shared, keeps=len(views) > 1).to(last_device)[rows, columns]
                     found[view] = _to_numpy(
                         score_hidden(hidden, gold, self._logits, resident.vocabulary_size, self.decodings)
                     )
@@ -142,11 +146,7 @@ class Scorer:
         return hidden_states(resident.module, resident.head, **inputs)
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        head = self.resident.head
-        weight = getattr(head, "weight", None)
-        if isinstance(weight, torch.Tensor) and weight.device != hidden.device:
-            hidden = hidden.to(weight.device)
-        return self._tail(head(hidden))
+        return self._tail(self.resident.head(hidden))
 
     def _inputs(self, ids: torch.Tensor, lengths: torch.Tensor) -> dict[str, Any]:
         if not self.mode.uses_mask:

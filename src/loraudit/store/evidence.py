@@ -52,7 +52,7 @@ class EvidenceStore:
         """What was remembered about this question, or None."""
         try:
             return json.loads(self._memory(question).read_text(encoding="utf-8"))["answer"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def remember(self, question: Mapping[str, Any], answer: Any) -> None:

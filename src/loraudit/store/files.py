@@ -82,18 +82,22 @@ class Lock:
 
     def __enter__(self) -> Self:
         mine = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
-        for _ in range(2):
-            try:
-                with _explained(self.path):
-                    descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
-            except StoreError as error:
-                if not isinstance(error.__cause__, FileExistsError):
-                    raise
-                self._remove_if_stale()
-                continue
-            with os.fdopen(descriptor, "w") as file:
-                file.write(mine)
-            return self
+        whole = self.path.with_name(f".lock.{os.getpid()}.json")
+        write_atomically(whole, mine.encode())
+        try:
+            for _ in range(2):
+                try:
+                    with _explained(self.path):
+                        # A link appears with its content; a file made and then filled could be read while empty.
+                        os.link(whole, self.path)
+                except StoreError as error:
+                    if not isinstance(error.__cause__, FileExistsError):
+                        raise
+                    self._remove_if_stale()
+                    continue
+                return self
+        finally:
+            whole.unlink(missing_ok=True)
         raise StoreError(f"'{self.path}' keeps coming back. Another run is starting in this folder; try again.")
 
     def _remove_if_stale(self) -> None:
@@ -102,7 +106,9 @@ class Lock:
             pid, host = int(holder["pid"]), str(holder["host"])
         except FileNotFoundError:
             return
-        except (ValueError, KeyError, TypeError):
+        except PermissionError:
+            raise StoreError(f"Lock '{self.path}' belongs to another user. Choose another --out.") from None
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             pid, host = -1, socket.gethostname()  # a lock cut short by a crash names nobody
         if host == socket.gethostname() and not _is_running(pid):
             self.path.unlink(missing_ok=True)
@@ -119,7 +125,7 @@ class Lock:
 
 
 def _is_running(pid: int) -> bool:
-    if pid <= 0:
+    if not 0 < pid < 2**31:
         return False
     try:
         os.kill(pid, 0)

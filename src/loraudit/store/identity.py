@@ -18,6 +18,7 @@ from loraudit.store.files import open_private_folder, write_atomically
 from loraudit.types import Record
 
 _SHOWN_HEX_DIGITS = 24
+_SECRET_BYTES = 32
 
 
 def user_secret() -> bytes:
@@ -26,17 +27,36 @@ def user_secret() -> bytes:
     Raises:
         StoreError: It can neither be read nor made.
     """
-    home = os.environ.get("LORAUDIT_HOME")
-    configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    folder = Path(home) if home else configuration / "loraudit"
-    path = folder / "secret"
-    if not path.exists():
+    path = _home() / "secret"
+    remedy = "Set LORAUDIT_HOME to a folder of yours that can be written."
+    try:
+        secret = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        secret = secrets.token_bytes(_SECRET_BYTES)
         try:
-            open_private_folder(folder)
-            write_atomically(path, secrets.token_bytes(32))
+            open_private_folder(path.parent)
+            write_atomically(path, secret)
         except StoreError as error:
-            raise StoreError(f"{error} Or set LORAUDIT_HOME to a folder that can be written.") from None
-    return path.read_bytes()
+            raise StoreError(f"{error} {remedy}") from None
+    except OSError as error:
+        raise StoreError(f"The secret '{path}' cannot be read: {error.strerror}. {remedy}") from None
+    if len(secret) != _SECRET_BYTES:
+        raise StoreError(
+            f"The secret '{path}' has {len(secret)} bytes, expected {_SECRET_BYTES}. Delete it to have another made "
+            f"(ids of later runs will differ), or: {remedy}"
+        )
+    return secret
+
+
+def _home() -> Path:
+    """`$LORAUDIT_HOME`, else `loraudit` among the account's configuration."""
+    chosen = os.environ.get("LORAUDIT_HOME")
+    if chosen:
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "loraudit"
+    except RuntimeError:
+        raise StoreError("This account has no home folder. Set LORAUDIT_HOME to a folder of yours.") from None
 
 
 def run_key(spec_hash: str) -> bytes:

@@ -105,7 +105,7 @@ class RunFolder:
 
     def _write_table(self, name: str, table: pa.Table) -> None:
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
+        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
         write_atomically(self.path / name, buffer.getvalue())
 
     def write_result(self, result: AuditResult) -> None:
@@ -147,14 +147,15 @@ def read_run(path: Path) -> Run:
             "Run the audit to its end first; the same command resumes."
         ) from None
     try:
-        version = json.loads(raw).get("schema_version")
+        content = json.loads(raw)
+        version = content.get("schema_version") if isinstance(content, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise ConfigError(
                 f"Run '{path}' was written by a newer loraudit (schema {version}, this one reads up to "
                 f"{SCHEMA_VERSION}). Run: pip install --upgrade loraudit"
             )
         result = AuditResult.model_validate_json(raw)
-        scores = pq.read_table(io.BytesIO(table_bytes))
-    except (ValueError, pa.ArrowException) as error:
+        scores = pq.read_table(io.BytesIO(table_bytes), page_checksum_verification=True)
+    except (ValueError, OSError, RecursionError, pa.ArrowException) as error:
         raise StoreError(f"Run '{path}' is damaged: {error}. Run the audit again; it resumes.") from None
     return Run(path, result, scores)
