@@ -96,3 +96,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     nearest = difflib.get_close_matches(name, choices, n=1)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     return ConfigError(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(choices) or 'none'}.")
+
+
+def visible(value: object) -> str:
+    """Text from files and models with control characters shown as their code, so that none can act.
+
+    >>> visible("a" + chr(27) + "[2J") == "a" + chr(92) + "x1b[2J"
+    True
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in str(value))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from loraudit.errors import ConfigError
 from loraudit.membership import Attack, score_attacks
 from loraudit.types import FloatArray, RecordFacts, TokenTable
 
@@ -27,6 +28,9 @@ class FakeTarget:
             probability above one half, which can be nothing else.
         mean_log_prob: μ of every token, nats.
         var_log_prob: σ² of every token.
+
+    Raises:
+        ConfigError: `is_top1` has another shape.
     """
 
     def __init__(
@@ -43,6 +47,10 @@ class FakeTarget:
             if is_top1 is None
             else [np.asarray(row, dtype=bool) for row in is_top1]
         )
+        if [len(row) for row in self.is_top1] != [len(row) for row in self.log_probs]:
+            raise ConfigError(
+                "is_top1 has another shape than log_probs. Expected one truth value per token of each record."
+            )
         self.mean_log_prob = mean_log_prob
         self.var_log_prob = var_log_prob
 

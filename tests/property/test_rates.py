@@ -126,7 +126,9 @@ def test_tpr_knows_only_the_order_of_the_scores(members, nonmembers, fpr):
 
 
 @given(tied_scores, tied_scores, rates)
-@pytest.mark.parametrize("increasing", [np.exp, np.arctan, lambda x: 3 * x - 7, lambda x: x**3], ids=str)
+@pytest.mark.parametrize(
+    "increasing", [np.exp, np.arctan, lambda x: 3 * x - 7, lambda x: x**3], ids=["exp", "arctan", "linear", "cubic"]
+)
 def test_increasing_transforms_change_nothing(increasing, members, nonmembers, fpr):
     before, after = (array(members), array(nonmembers)), (increasing(array(members)), increasing(array(nonmembers)))
     assert tpr_at_fpr(*after, fpr=fpr) == tpr_at_fpr(*before, fpr=fpr)

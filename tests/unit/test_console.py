@@ -6,12 +6,13 @@ import signal
 import pytest
 
 from loraudit.cli import console
-from loraudit.cli.console import Bar, printable, waiting
+from loraudit.cli.console import Bar, waiting
+from loraudit.errors import visible
 from loraudit.execution import Interrupted, Silent
 
 
 def test_control_characters_of_files_and_models_cannot_act_on_the_terminal():
-    assert printable("a\x1b[2Jb\x07\u202ec\nd") == "a\\x1b[2Jb\\x07\\x202ec\nd"
+    assert visible("a\x1b[2Jb\x07\u202ec\nd") == "a\\x1b[2Jb\\x07\\x202ec\nd"
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then_with_rate_and_time_left(capsys, monkeypatch):

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from loraudit.cli import attacks, audit, demo, report
-from loraudit.errors import EXIT_INTERRUPTED, LorauditError
+from loraudit.errors import EXIT_INTERRUPTED, LorauditError, visible
 from loraudit.execution import Interrupted
 
 app = typer.Typer(
@@ -43,9 +43,7 @@ def main() -> None:
     try:
         app()
     except LorauditError as error:
-        from loraudit.cli.console import printable
-
-        typer.echo(f"Error: {printable(str(error))}", err=True)
+        typer.echo(f"Error: {visible(str(error))}", err=True)
         sys.exit(error.exit_code)
     except (Interrupted, KeyboardInterrupt):
         typer.echo("Stopped. What is finished is kept; run the same command again to go on.", err=True)

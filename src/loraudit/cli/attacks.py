@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from loraudit.errors import visible
+
 
 def attacks(
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
@@ -30,17 +32,15 @@ def attacks(
         return
     from rich.table import Table
 
-    from loraudit.cli.console import console_for_tables, printable
+    from loraudit.cli.console import console_for_tables
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("attack", no_wrap=True)
     for title in ("needs", "cost", "what it reads", "source"):
         table.add_column(title)
     for attack in ATTACKS.values():
-        table.add_row(
-            *map(printable, (attack.name, ", ".join(attack.needs), attack.cost, attack.summary, attack.source))
-        )
+        table.add_row(*map(visible, (attack.name, ", ".join(attack.needs), attack.cost, attack.summary, attack.source)))
     console_for_tables().print(table)
     typer.echo("F: forward passes per record. Evidence is stored, so all attacks together cost the largest of these.")
     for origin, reason in ATTACKS.broken.items():
-        typer.echo(f"Could not be loaded: {printable(origin)}: {printable(reason)}", err=True)
+        typer.echo(f"Could not be loaded: {visible(origin)}: {visible(reason)}", err=True)

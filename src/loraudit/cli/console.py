@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from loraudit.errors import visible
 from loraudit.execution import Silent, StopRequest
 
 if TYPE_CHECKING:
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 15.0
 _WIDTH_FOR_ONE_LINE = 170
 _WIDTH_OF_FILES = 180
-
-
-def printable(text: str) -> str:
-    """Text from files and models without the control characters a terminal would obey."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
 class Bar:
@@ -82,7 +78,7 @@ class Bar:
 
     def say(self, message: str) -> None:
         """One line."""
-        typer.echo(printable(message), err=True)
+        typer.echo(visible(message), err=True)
 
     def close(self) -> None:
         """Take the bar off the screen."""
@@ -126,8 +122,8 @@ def show_result(result: AuditResult, *, verbose: bool = False) -> None:
         console = Console(highlight=False, width=_WIDTH_OF_FILES)
     words = verdict(result)
     console.print(Text(words.heading, style="bold"))
-    console.print(Text(printable(words.sentence)))
-    console.print(Text(printable(words.threat_model), style="dim"))
+    console.print(Text(visible(words.sentence)))
+    console.print(Text(visible(words.threat_model), style="dim"))
     titles, rows = attack_table(result)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("attack", no_wrap=True)
@@ -136,13 +132,13 @@ def show_result(result: AuditResult, *, verbose: bool = False) -> None:
     table.add_column("n", justify="right")
     table.add_column("undefined", justify="right")
     for row in rows:
-        name = Text(printable(row.name) + (" *" if row.is_headline else ""), style="bold" if row.is_headline else "")
+        name = Text(visible(row.name) + (" *" if row.is_headline else ""), style="bold" if row.is_headline else "")
         if row.remark is None:
             between = " " if console.width >= _WIDTH_FOR_ONE_LINE else "\n"
             cells = [f"{cell.value}{between}{cell.interval}".strip() for cell in row.cells]
             table.add_row(name, *map(Text, cells), row.n, str(row.n_undefined))
         elif verbose:
-            table.add_row(name, Text(printable(row.remark)))
+            table.add_row(name, Text(visible(row.remark)))
     console.print()
     console.print(table)
     left_out = [row.name for row in rows if row.remark is not None]
@@ -152,7 +148,7 @@ def show_result(result: AuditResult, *, verbose: bool = False) -> None:
     for refusal in dict.fromkeys(c.note for row in rows for c in row.cells if c.value == "refused" and c.note):
         console.print(Text(refusal))
     for warning in result.warnings:
-        console.print(Text(f"Warning: {printable(warning)}", style="yellow"))
+        console.print(Text(f"Warning: {visible(warning)}", style="yellow"))
 
 
 def console_for_tables() -> Console:

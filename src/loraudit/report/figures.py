@@ -8,16 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape as escape_markup
 
 import numpy as np
 
+from loraudit.errors import visible
 from loraudit.statistics import roc_curve
 from loraudit.types import BoolArray, FloatArray
 
 _SMALLEST_AXIS = 1e-4
 _N_BINS = 40
 _CENTRAL_SHARE = 0.99
+
+
+def escape(words: str) -> str:
+    """Text for SVG: markup escaped, control characters shown as their code."""
+    return escape_markup(visible(words))
 
 
 @dataclass
@@ -92,7 +98,7 @@ def roc_figure(
     def place(rate: float) -> float:
         return 1 - math.log10(max(rate, smallest)) / math.log10(smallest)
 
-    canvas.rectangle(0, 0, place(1 / n_nonmembers), 1, "unresolved")
+    canvas.rectangle(0, 0, place(1 / max(n_nonmembers, 1)), 1, "unresolved")
     for power in range(round(math.log10(smallest)), 1):
         rate = 10.0**power
         label = f"{100 * rate:g} %"

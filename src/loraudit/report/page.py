@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from loraudit.errors import visible
 from loraudit.report.figures import histogram_figure, roc_figure
 from loraudit.report.table import attack_table
 from loraudit.report.verdict import verdict
@@ -77,11 +78,6 @@ def render_html(run: Run) -> str:
         sides=[("Members", result.members), ("Non-members", result.nonmembers)],
         settings=_settings(result),
     )
-
-
-def visible(value: object) -> str:
-    """Text with control characters shown as their code, so that none can act."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in str(value))
 
 
 def _notes(result: AuditResult) -> list[str]:

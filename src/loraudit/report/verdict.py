@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from loraudit.report.words import percent, percent_interval
 from loraudit.spec import AttackResult, AuditResult
 from loraudit.statistics import rate_metric
 from loraudit.types import Finding
@@ -38,23 +39,6 @@ class Verdict:
     threat_model: str
 
 
-def percent(value: float) -> str:
-    """A rate in percent, with as many decimals as small rates need.
-
-    >>> percent(0.25), percent(0.0123), percent(0.0004)
-    ('25.0 %', '1.23 %', '0.04 %')
-    """
-    return f"{100 * value:.1f} %" if value >= 0.1 else f"{100 * value:.2f} %"
-
-
-def percent_interval(finding: Finding) -> str:
-    """Ends of an interval in percent, as "[20.1, 24.0] %"."""
-    if finding.lower is None or finding.upper is None:
-        return "no interval"
-    digits = 1 if finding.upper >= 0.1 else 2
-    return f"[{100 * finding.lower:.{digits}f}, {100 * finding.upper:.{digits}f}] %"
-
-
 def verdict(result: AuditResult) -> Verdict:
     """The verdict of the headline attack, declared before the run."""
     headline = result.membership.attack(result.membership.headline)
@@ -69,10 +53,10 @@ def verdict(result: AuditResult) -> Verdict:
     has_interval = area.lower is not None and area.upper is not None
     fpr, rate = _stated_rate(headline, result)
     level: Level = "not_seen"
-    if has_interval and (area.upper or 0) < 0.5:
-        level = "inverted"
-    elif rate is not None and rate.lower is not None and fpr is not None and rate.lower > fpr:
+    if rate is not None and rate.lower is not None and fpr is not None and rate.lower > fpr:
         level = "leaks"
+    elif has_interval and (area.upper or 0) < 0.5:
+        level = "inverted"
     elif has_interval and (area.lower or 0) > 0.5:
         level = "detectable"
     return Verdict(level, _HEADINGS[level], _sentence(level, area, fpr, rate), threat_model(headline, result))

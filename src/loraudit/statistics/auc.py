@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from loraudit.statistics.intervals import Interval
+from loraudit.statistics.intervals import Interval, logit_interval
 from loraudit.types import FloatArray, IntArray
 
 
@@ -61,11 +61,13 @@ def auc_interval(
     member_groups: IntArray | None = None,
     nonmember_groups: IntArray | None = None,
 ) -> Interval:
-    """DeLong's interval for the AUC, clipped to [0, 1].
+    """DeLong's variance on the logit scale with a t quantile.
 
-    At AUC 0 or 1 the variance is 0 and the interval would have no width. There the exact bound is
-    used: m = min(n1, n0) disjoint pairs all ordered one way have probability at most AUC^m, so the
-    AUC is at least (α/2)^(1/m).
+    The plain interval (normal quantile, AUC scale) covers as little as 81 % of the time at 50 records a
+    side and an AUC near 1, and 72 % with clusters; this one stays above 93 % there, and the two agree to
+    the third decimal from 1 000 records on (benchmarks/coverage.py). At AUC 0 or 1 the variance is 0; there
+    the exact bound is used: m = min(n1, n0) disjoint pairs all ordered one way have probability at most
+    AUC^m, so the AUC is at least (α/2)^(1/m).
 
     Args:
         members: [n1] scores without NaN.
@@ -83,15 +85,16 @@ def auc_interval(
     tail = (1 - confidence) / 2
     placements = _placements(members, nonmembers)
     value = float(placements.members.mean())
+    n_groups = min(_n_groups(members, member_groups), _n_groups(nonmembers, nonmember_groups))
     if value in (0.0, 1.0):
-        n_pairs = min(_n_groups(members, member_groups), _n_groups(nonmembers, nonmember_groups))
-        bound = tail ** (1 / n_pairs)
+        bound = tail ** (1 / n_groups)
         return Interval(bound, 1.0) if value == 1.0 else Interval(0.0, 1 - bound)
+    if n_groups < 2:
+        return Interval(math.nan, math.nan)
     variance = _clustered_covariance(placements.members, placements.members, member_groups) + _clustered_covariance(
         placements.nonmembers, placements.nonmembers, nonmember_groups
     )
-    half = float(stats.norm.ppf(1 - tail)) * math.sqrt(variance)
-    return Interval(max(0.0, value - half), min(1.0, value + half))
+    return logit_interval(value, math.sqrt(variance), n_groups - 1, confidence=confidence)
 
 
 def _n_groups(scores: FloatArray, groups: IntArray | None) -> int:
@@ -121,7 +124,9 @@ def paired_auc_difference(
 
     Returns:
         Difference, interval and two-sided p-value; where the two orderings are the same the
-        difference is exactly 0 with an interval of no width and p = 1.
+        difference is exactly 0 with an interval of no width and p = 1. NaN ends and p-value where
+        a side has a single record, or where both separate perfectly in opposite directions, so that
+        the sample tells nothing of the spread.
 
     References:
         DeLong et al. 1988, Biometrics 44(3).
@@ -132,8 +137,10 @@ def paired_auc_difference(
         _clustered_covariance(side_one - side_two, side_one - side_two, None)
         for side_one, side_two in zip(one, two, strict=True)
     )
-    if variance == 0:
-        return AucDifference(value, Interval(value, value), 1.0 if value == 0 else 0.0)
+    if variance == 0 and value == 0:
+        return AucDifference(0.0, Interval(0.0, 0.0), 1.0)
+    if variance == 0 or math.isnan(variance):
+        return AucDifference(value, Interval(math.nan, math.nan), math.nan)
     error = math.sqrt(variance)
     half = float(stats.norm.ppf(0.5 + confidence / 2)) * error
     p_value = 2 * float(stats.norm.sf(abs(value) / error))

@@ -49,7 +49,7 @@ def resample_rates(
     Args:
         scores: [N] per attack; NaN records take no part in that attack.
         is_member: [N].
-        fprs: In (0, 1].
+        fprs: In [0, 1].
         max_fpr: In (0, 1].
         n_resamples: B.
         rng: Source of the resamples.
@@ -103,6 +103,7 @@ class _Ranking:
         n_not_below: [n0'] members at or above it.
         block_ends: [U] last position of each run of equal non-member scores.
         n_leading: How many leading non-members are expected to decide every rate.
+        n_above_all: Members above −inf, the threshold when every non-member may be a false positive.
     """
 
     members: IntArray
@@ -111,6 +112,7 @@ class _Ranking:
     n_not_below: IntArray
     block_ends: IntArray
     n_leading: int
+    n_above_all: int
 
     @classmethod
     def of(cls, values: FloatArray, is_member: BoolArray, max_share: float) -> _Ranking:
@@ -122,14 +124,19 @@ class _Ranking:
         ascending = values[is_member][members][::-1]
         ranked = values[~is_member][nonmembers]
         n_nonmembers = len(nonmembers)
+        block_ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), n_nonmembers - 1)
         spread = 8 * np.sqrt(max(n_nonmembers, 1) * max_share * (1 - max_share)) + 20
+        expected = min(n_nonmembers, int(n_nonmembers * max_share + spread))
+        # Up to the end of a run of ties: part of a run would count as a shorter run.
+        n_leading = int(block_ends[np.searchsorted(block_ends, expected - 1)]) + 1 if n_nonmembers else 0
         return cls(
             members,
             nonmembers,
             len(members) - np.searchsorted(ascending, ranked, side="right"),
             len(members) - np.searchsorted(ascending, ranked, side="left"),
-            np.append(np.flatnonzero(np.diff(ranked) != 0), n_nonmembers - 1),
-            min(n_nonmembers, int(n_nonmembers * max_share + spread)),
+            block_ends,
+            n_leading,
+            int(np.sum(ascending > -np.inf)),
         )
 
     def rates(
@@ -152,14 +159,15 @@ class _Ranking:
         hits_by = _cumulative(member_weights, self.members[: int(self.n_not_below[ends[-1]])])
         hits_by = np.concatenate([np.zeros((n_resamples, 1), dtype=hits_by.dtype), hits_by], axis=1)
         rows = np.arange(n_resamples)
+        everybody = _total(member_weights, self.members[: self.n_above_all])
         with np.errstate(invalid="ignore", divide="ignore"):
             tpr = np.empty((len(fprs), n_resamples))
             for i, fpr in enumerate(fprs):
                 allowed = allowed_false_positives(n_drawn, fpr)
                 position = (drawn_by <= allowed[:, None]).sum(axis=1)
-                is_open = position >= leading  # every non-member may be a false positive
+                is_open = position >= leading
                 found = hits_by[rows, self.n_above[np.minimum(position, leading - 1)]]
-                tpr[i] = np.where(is_open, 1.0, found / n_members)
+                tpr[i] = np.where(is_open, everybody, found) / n_members
             before = np.concatenate([np.zeros((n_resamples, 1)), drawn_by[:, ends[:-1]]], axis=1)
             width = drawn_by[:, ends] - before
             limit = (max_fpr * n_drawn)[:, None]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import numpy as np
 from scipy import stats
+
+from loraudit.types import FloatArray
 
 
 class Interval(NamedTuple):
@@ -30,3 +34,57 @@ def clopper_pearson(n_successes: int, n_trials: int, *, confidence: float = 0.95
     lower = 0.0 if n_successes == 0 else float(stats.beta.ppf(tail, n_successes, n_failures + 1))
     upper = 1.0 if n_failures == 0 else float(stats.beta.ppf(1 - tail, n_successes + 1, n_failures))
     return Interval(lower, upper)
+
+
+def logit_interval(value: float, standard_error: float, degrees_of_freedom: int, *, confidence: float) -> Interval:
+    """Interval for a share strictly between 0 and 1, symmetric on the logit scale.
+
+    Args:
+        value: The estimate.
+        standard_error: Of the estimate, on its own scale.
+        degrees_of_freedom: Of the t quantile.
+        confidence: Two-sided.
+    """
+    quantile = float(stats.t.ppf(0.5 + confidence / 2, degrees_of_freedom))
+    half = quantile * standard_error / (value * (1 - value))
+    centre = math.log(value / (1 - value))
+    lower, upper = (1 / (1 + math.exp(-min(max(end, -700), 700))) for end in (centre - half, centre + half))
+    return Interval(lower, upper)
+
+
+def unknown_threshold(
+    members: FloatArray,
+    nonmembers: FloatArray,
+    *,
+    fpr: float,
+    confidence: float,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> Interval:
+    """Interval for TPR at the population threshold whose false-positive rate is `fpr`.
+
+    The sample does not know that threshold: the number K of non-members above it is Binomial(n0, fpr), so it
+    lies between the K-th and the (K+1)-th largest. The share of members above either end gets a
+    Clopper-Pearson draw. Where fpr · n0 is small this is wide, as it must be; the bootstrap, which cannot
+    move beyond the largest non-member, covers 70 % of the time there (benchmarks/coverage.py).
+
+    Args:
+        members: [n1] scores without NaN.
+        nonmembers: [n0] scores without NaN.
+        fpr: In (0, 1].
+        confidence: Two-sided.
+        n_draws: Monte Carlo draws.
+        rng: Their source.
+    """
+    n_members, n_nonmembers = len(members), len(nonmembers)
+    ranked = np.sort(nonmembers)[::-1]
+    n_above = n_members - np.searchsorted(np.sort(members), ranked, side="right")
+    n_above = np.concatenate([[0], n_above, [n_members]])
+    rank = rng.binomial(n_nonmembers, fpr, n_draws)
+    fewest, most = n_above[rank], n_above[rank + 1]
+    low = rng.beta(np.maximum(fewest, 1), n_members - fewest + 1)
+    high = rng.beta(most + 1, np.maximum(n_members - most, 1))
+    tail = (1 - confidence) / 2
+    lower = np.quantile(np.where(fewest == 0, 0.0, low), tail)
+    upper = np.quantile(np.where(most == n_members, 1.0, high), 1 - tail)
+    return Interval(float(lower), float(upper))

@@ -10,10 +10,11 @@ import numpy as np
 
 from loraudit.statistics.auc import auc, auc_interval
 from loraudit.statistics.bootstrap import ResampledRates, resample_rates
-from loraudit.statistics.intervals import Interval, clopper_pearson
+from loraudit.statistics.intervals import Interval, clopper_pearson, logit_interval, unknown_threshold
 from loraudit.statistics.rates import (
     RELIABLE_FALSE_POSITIVES,
     partial_auc,
+    standardised_partial_area,
     threshold_at_fpr,
     tpr_at_fpr,
     unresolved_rate,
@@ -65,12 +66,13 @@ def measure(
         resampled = resample_rates(
             scores,
             is_member,
-            fprs=[*fprs, 0.0],
+            fprs=fprs,
             max_fpr=PARTIAL_AUC_MAX_FPR,
             n_resamples=n_resamples,
             rng=rng,
             groups=groups,
         )
+    seed = int(rng.integers(2**32))  # with the name: an attack's draws do not depend on which others run
     shared_seconds = (time.perf_counter() - began) / max(1, len(scores))
     return {
         name: _measure_one(
@@ -80,6 +82,7 @@ def measure(
             resampled.get(name),
             fprs=fprs,
             confidence=confidence,
+            rng=np.random.default_rng([seed, *name.encode()]),
             shared_seconds=shared_seconds,
         )
         for name, values in scores.items()
@@ -94,6 +97,7 @@ def _measure_one(
     *,
     fprs: Sequence[float],
     confidence: float,
+    rng: np.random.Generator,
     shared_seconds: float,
 ) -> dict[str, Finding]:
     began = time.perf_counter()
@@ -131,6 +135,11 @@ def _measure_one(
         return {name: finding(math.nan, nothing, "none", note) for name in names}
 
     side_groups = (None, None) if groups is None else (groups[is_defined & is_member], groups[is_defined & ~is_member])
+    n_groups = min(
+        n if side is None else len(np.unique(side))
+        for n, side in zip((n_members, n_nonmembers), side_groups, strict=True)
+    )
+    area = partial_auc(members, nonmembers, max_fpr=PARTIAL_AUC_MAX_FPR)
     found = {
         AUC: finding(
             auc(members, nonmembers),
@@ -141,12 +150,14 @@ def _measure_one(
                 member_groups=side_groups[0],
                 nonmember_groups=side_groups[1],
             ),
-            f"DeLong{clustering}",
+            f"DeLong on the logit scale{clustering}",
         ),
         PARTIAL_AUC: finding(
-            partial_auc(members, nonmembers, max_fpr=PARTIAL_AUC_MAX_FPR),
-            _percentiles(resampled.partial_auc, confidence) if resampled else nothing,
-            f"stratified bootstrap{clustering}",
+            area,
+            _partial_area_interval(area, resampled.partial_auc, n_members, n_groups, confidence)
+            if resampled
+            else nothing,
+            f"stratified bootstrap{clustering}, at least as wide as its logit-t interval" if resampled else "none",
         ),
     }
     for i, fpr in enumerate([*fprs, 0.0]):
@@ -156,33 +167,58 @@ def _measure_one(
             found[name] = finding(math.nan, nothing, "refused", refusal)
             continue
         threshold = threshold_at_fpr(nonmembers, fpr=fpr)
-        exact = clopper_pearson(int((members > threshold).sum()), n_members, confidence=confidence)
-        interval = _union(_percentiles(resampled.tpr[i], confidence), exact) if resampled else exact
+        # The bootstrap has no width where no, or every, member is found; the exact interval has.
+        interval = clopper_pearson(int((members > threshold).sum()), n_members, confidence=confidence)
+        method = "Clopper-Pearson at this sample's threshold"
+        if fpr and resampled:
+            drawn = unknown_threshold(
+                members, nonmembers, fpr=fpr, confidence=confidence, n_draws=resampled.tpr.shape[1], rng=rng
+            )
+            interval = _union(interval, drawn, _percentiles(resampled.tpr[i], confidence))
+            method = f"stratified bootstrap{clustering}, at least as wide as exact and unknown-threshold intervals"
         found[name] = finding(
             tpr_at_fpr(members, nonmembers, fpr=fpr),
             interval,
-            f"stratified bootstrap{clustering}, at least as wide as Clopper-Pearson",
+            method,
             note=_rate_note(n_nonmembers, fpr, confidence),
             n_false_positives=int((nonmembers > threshold).sum()),
         )
     return found
 
 
+def _partial_area_interval(
+    area: float, resampled: FloatArray, n_members: int, n_groups: int, confidence: float
+) -> Interval:
+    """Percentiles, widened to the logit-t interval of their spread; exact at no and at full separation."""
+    smallest = float(standardised_partial_area(np.zeros(()), PARTIAL_AUC_MAX_FPR))
+    share = (area - smallest) / (1 - smallest)
+    spread = float(np.nanstd(resampled)) / (1 - smallest)
+    if 1e-9 < share < 1 - 1e-9 and n_groups > 1:
+        logit = logit_interval(share, spread, n_groups - 1, confidence=confidence)
+    else:
+        logit = clopper_pearson(round(share) * n_members, n_members, confidence=confidence)
+    rescaled = Interval(*(smallest + end * (1 - smallest) for end in logit))
+    return _union(_percentiles(resampled, confidence), rescaled)
+
+
 def _rate_note(n_nonmembers: int, fpr: float, confidence: float) -> str | None:
     if fpr == 0:
         bound = 1 - (1 - confidence) ** (1 / n_nonmembers)
-        return f"No false positive among {n_nonmembers} bounds the false-positive rate only by {100 * bound:.2g} %."
+        return (
+            "The share above the highest of these non-members; another sample would set another threshold. "
+            f"No false positive among {n_nonmembers} bounds the false-positive rate only by {100 * bound:.2g} %."
+        )
     expected = fpr * n_nonmembers
     if expected < RELIABLE_FALSE_POSITIVES:
         return (
-            f"The threshold rests on {expected:.1f} non-members; "
+            f"The threshold rests on {expected:.1f} non-members, and the rate tends to come out too high; "
             f"give {math.ceil(RELIABLE_FALSE_POSITIVES / fpr)} for a useful interval."
         )
     return None
 
 
 def _percentiles(values: FloatArray, confidence: float) -> Interval:
-    tail = (1 - confidence) / 2
+    tail = round((1 - confidence) / 2, 12)  # a hair more than 0.025 would take the next order statistic
     values = values[~np.isnan(values)]
     if len(values) == 0:
         return Interval(math.nan, math.nan)
@@ -192,9 +228,10 @@ def _percentiles(values: FloatArray, confidence: float) -> Interval:
     return Interval(float(lower), float(upper))
 
 
-def _union(first: Interval, second: Interval) -> Interval:
-    """The bootstrap has no width where no, or every, member is found; the exact interval has."""
-    return Interval(float(np.fmin(first.lower, second.lower)), float(np.fmax(first.upper, second.upper)))
+def _union(*intervals: Interval) -> Interval:
+    """The smallest interval that holds all of them."""
+    lowers, uppers = zip(*intervals, strict=True)
+    return Interval(float(np.nanmin(lowers)), float(np.nanmax(uppers)))
 
 
 def _finite(value: float) -> float | None:

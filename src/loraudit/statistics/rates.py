@@ -112,7 +112,8 @@ def roc_curve(members: FloatArray, nonmembers: FloatArray) -> RocCurve:
     order = np.argsort(-values, kind="stable")
     is_member = np.arange(len(values)) < len(members)
     n_above = np.cumsum(is_member[order])
-    ends = np.append(np.flatnonzero(np.diff(values[order]) != 0), len(values) - 1)
+    ranked = values[order]
+    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(values) - 1)
     tpr = n_above[ends] / len(members)
     fpr = (ends + 1 - n_above[ends]) / len(nonmembers)
     return RocCurve(np.concatenate([[0.0], fpr]), np.concatenate([[0.0], tpr]))
