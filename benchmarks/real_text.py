@@ -6,7 +6,7 @@ The data set is the Large Movie Review Dataset (Maas et al. 2011), reviews of 12
 JSON object per line with a `text` column; docs/data.md gives its source and sha256. Members,
 non-members and validation records are drawn at random, and each text is cut to its first `--words`
 words before it is used anywhere. Every target is audited by the same command a user would run, which
-is printed. Prints a Markdown table.
+is printed. Targets and audits that are there already are used again. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from loraudit import run_audit
 from loraudit.cli.console import Bar
 from loraudit.data import load_records, read_rows
 from loraudit.demo import packaged_base
-from loraudit.finetuning import finetune
+from loraudit.finetuning import finetune, trained_before
 from loraudit.report.verdict import percent, percent_interval
 from loraudit.spec import Recipe, RecordFormat, make_audit_spec
 from loraudit.statistics import rate_metric
@@ -86,7 +86,9 @@ def main() -> None:
     ]
     for name, recipe in recipes.items():
         folder = arguments.out / name.replace(", ", "-").replace(" ", "-")
-        trained = finetune(base, members, recipe, folder, validation=validation, progress=Bar())
+        trained = trained_before(folder, recipe) or finetune(
+            base, members, recipe, folder, validation=validation, progress=Bar()
+        )
         keys = {"base": base, "members": paths["members"], "nonmembers": paths["nonmembers"]}
         keys["out"] = str(arguments.out / f"audit-{folder.name}")
         flags = [part for key, value in keys.items() for part in (f"--{key}", value)]

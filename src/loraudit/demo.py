@@ -16,7 +16,7 @@ import numpy as np
 from loraudit.auditing import run_audit
 from loraudit.data import load_records
 from loraudit.execution import Progress, Silent, StopRequest
-from loraudit.finetuning import TrainedModel, finetune
+from loraudit.finetuning import TrainedModel, finetune, trained_before
 from loraudit.spec import AuditSpec, Recipe, RecordFormat
 from loraudit.statistics import paired_auc_difference
 from loraudit.statistics.auc import AucDifference
@@ -80,7 +80,7 @@ def run_demo(
     for name, unseeded in RECIPES.items():
         recipe = unseeded.model_copy(update={"seed": seed})
         target = out / f"target-{name}-seed{seed}"
-        trained[name] = _trained_before(target, recipe) or finetune(
+        trained[name] = trained_before(target, recipe) or finetune(
             str(base),
             load_records([files_by_side["members"]], RecordFormat()).records,
             recipe,
@@ -115,17 +115,6 @@ def _write_records(out: Path, seed: int) -> dict[str, str]:
         write_atomically(path, "".join(json.dumps({"text": text}) + "\n" for text in rows).encode())
         paths[side] = str(path)
     return paths
-
-
-def _trained_before(target: Path, recipe: Recipe) -> TrainedModel | None:
-    """The target of an earlier demo, if it was made by the same recipe."""
-    try:
-        record = json.loads((target / "loraudit_recipe.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if record.get("recipe") != recipe.model_dump(mode="json"):
-        return None
-    return TrainedModel(target, record["training_losses"], record["validation_losses"])
 
 
 def _gap(full: Run, lora: Run) -> AucDifference:

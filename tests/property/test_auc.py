@@ -1,4 +1,4 @@
-"""AUC and DeLong's intervals equal slow formulas that compare every member with every non-member."""
+"""AUC and DeLong's intervals, on the logit scale, equal slow formulas that compare every member with every non-member."""
 
 from __future__ import annotations
 
@@ -73,6 +73,14 @@ def slow_clustered_side(components: list[float], groups: list[int]) -> float:
     return n_groups / (n_groups - 1) * sum(total**2 for total in by_group.values()) / len(components) ** 2
 
 
+def logit_t(value: float, variance: float, degrees_of_freedom: int, confidence: float) -> tuple[float, float]:
+    """The odds over and times e^(t · error of the log-odds), which is the error of the value over p (1 - p)."""
+    quantile = stats.t(degrees_of_freedom).isf((1 - confidence) / 2)
+    factor = math.exp(quantile * math.sqrt(variance) / (value * (1 - value)))
+    low, high = value / (1 - value) / factor, value / (1 - value) * factor
+    return low / (1 + low), high / (1 + high)
+
+
 def is_extreme(members, nonmembers) -> bool:
     return slow_auc(members, nonmembers) in {0.0, 1.0}
 
@@ -131,10 +139,12 @@ def test_auc_of_an_empty_side_is_nan():
 @given(several, several, st.sampled_from([0.8, 0.9, 0.95, 0.99]))
 def test_interval_equals_delong_by_pairs(members, nonmembers, confidence):
     assume(not is_extreme(members, nonmembers))
-    value = slow_auc(members, nonmembers)
-    half = stats.norm.ppf(0.5 + confidence / 2) * math.sqrt(max(0.0, slow_variance(members, nonmembers)))
+    degrees_of_freedom = min(len(members), len(nonmembers)) - 1
     found = auc_interval(array(members), array(nonmembers), confidence=confidence)
-    assert found == pytest.approx((max(0.0, value - half), min(1.0, value + half)), abs=1e-9)
+    assert found == pytest.approx(
+        logit_t(slow_auc(members, nonmembers), slow_variance(members, nonmembers), degrees_of_freedom, confidence),
+        abs=1e-9,
+    )
 
 
 @st.composite
@@ -144,22 +154,61 @@ def grouped(draw):
     return values, groups
 
 
-@given(grouped(), grouped())
-def test_clustered_interval_equals_the_sum_over_clusters(member_side, nonmember_side):
+@given(grouped(), grouped(), st.sampled_from([0.8, 0.95]))
+def test_clustered_interval_equals_the_sum_over_clusters(member_side, nonmember_side, confidence):
     (members, member_groups), (nonmembers, nonmember_groups) = member_side, nonmember_side
     assume(len(set(member_groups)) > 1)
     assume(len(set(nonmember_groups)) > 1)
     assume(not is_extreme(members, nonmembers))
     v10, v01 = structural_components(members, nonmembers)
     variance = slow_clustered_side(v10, member_groups) + slow_clustered_side(v01, nonmember_groups)
-    value, half = slow_auc(members, nonmembers), stats.norm.ppf(0.975) * math.sqrt(variance)
+    degrees_of_freedom = min(len(set(member_groups)), len(set(nonmember_groups))) - 1
     found = auc_interval(
         array(members),
         array(nonmembers),
+        confidence=confidence,
         member_groups=np.array(member_groups),
         nonmember_groups=np.array(nonmember_groups),
     )
-    assert found == pytest.approx((max(0.0, value - half), min(1.0, value + half)), abs=1e-9)
+    assert found == pytest.approx(
+        logit_t(slow_auc(members, nonmembers), variance, degrees_of_freedom, confidence), abs=1e-9
+    )
+
+
+@given(scores, st.lists(st.integers(0, 5), min_size=30, max_size=30), st.booleans())
+def test_one_group_on_a_side_says_nothing_of_the_spread(one_side, other, is_member_side):
+    """One document, or one record; only full separation still has its exact bound, AUC >= alpha/2 from one pair."""
+    single = {"member_groups" if is_member_side else "nonmember_groups": np.zeros(len(one_side), dtype=int)}
+    members, nonmembers = (one_side, array(other)) if is_member_side else (array(other), one_side)
+    found = auc_interval(array(members), array(nonmembers), **single)
+    value = slow_auc(members, nonmembers)
+    if value in {0.0, 1.0}:
+        assert found == pytest.approx((0.025, 1.0) if value else (0.0, 0.975))
+    else:
+        assert math.isnan(found.lower)
+        assert math.isnan(found.upper)
+
+
+def test_two_documents_that_agree_are_no_certainty():
+    """Both documents of each side hold the same scores: the variance between them is 0, what they tell is little."""
+    groups = np.array([0, 0, 1, 1])
+    found = auc_interval(
+        np.array([3.0, 1.0, 3.0, 1.0]),
+        np.array([2.0, 0.0, 2.0, 0.0]),
+        member_groups=groups,
+        nonmember_groups=groups,
+    )
+    assert math.isnan(found.lower) or found.upper - found.lower > 0.1
+
+
+def test_large_samples_have_the_textbook_interval():
+    """From a thousand records a side the normal interval on the AUC scale is the same to the third decimal."""
+    rng = np.random.default_rng(0)
+    members, nonmembers = rng.normal(0.5, 1, 1500), rng.normal(0, 1, 1200)
+    above = (members[:, None] > nonmembers[None, :]).astype(float)  # no ties
+    variance = above.mean(axis=1).var(ddof=1) / 1500 + above.mean(axis=0).var(ddof=1) / 1200
+    half = 1.959964 * math.sqrt(variance)
+    assert auc_interval(members, nonmembers) == pytest.approx((above.mean() - half, above.mean() + half), abs=1e-3)
 
 
 @given(several, several)
@@ -280,8 +329,37 @@ def test_swapping_the_two_scores_turns_the_sign(both):
     first, second = (tuple(map(array, sides)) for sides in both)
     there, back = paired_auc_difference(first, second), paired_auc_difference(second, first)
     assert back.value == pytest.approx(-there.value)
-    assert back.interval == pytest.approx((-there.interval.upper, -there.interval.lower))
-    assert back.p_value == pytest.approx(there.p_value)
+    assert back.interval == pytest.approx((-there.interval.upper, -there.interval.lower), nan_ok=True)
+    assert back.p_value == pytest.approx(there.p_value, nan_ok=True)
+
+
+@given(two_scores())
+def test_a_difference_without_spread_has_no_ends_unless_it_is_none(both):
+    first, second = both
+    ones, twos = structural_components(*first), structural_components(*second)
+    spread = sum(
+        max(a - b for a, b in zip(*sides, strict=True)) - min(a - b for a, b in zip(*sides, strict=True))
+        for sides in zip(ones, twos, strict=True)
+    )
+    found = paired_auc_difference(tuple(map(array, first)), tuple(map(array, second)))
+    knows_nothing = spread < 1e-9 and abs(slow_auc(*first) - slow_auc(*second)) > 1e-9
+    assert [math.isnan(number) for number in (*found.interval, found.p_value)] == [knows_nothing] * 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "value"),
+    [
+        (([1.0, 1.0], [0.0, 0.0]), ([0.0, 0.0], [1.0, 1.0]), 1.0),  # both separate, in opposite directions
+        (([1.0, 2.0], [0.0, 0.5]), ([0.0, 0.0], [0.0, 0.0]), 0.5),  # one separates, the other is constant
+        (([1.0], [0.0, 2.0, 0.5]), ([3.0], [0.0, 2.0, 0.5]), -1 / 3),  # a single member
+        (([1.0, 3.0, 1.5], [2.0]), ([1.0, 3.0, 2.5], [2.0]), -1 / 3),  # a single non-member
+        (([1.0], [0.0]), ([1.0], [0.0]), 0.0),  # no spread can be seen even of the same score
+    ],
+)
+def test_a_difference_that_tells_nothing_of_its_spread_has_no_ends(first, second, value):
+    found = paired_auc_difference(tuple(map(array, first)), tuple(map(array, second)))
+    assert found.value == pytest.approx(value)
+    assert np.isnan([*found.interval, found.p_value]).all()
 
 
 # ---------------------------------------------------------------------------------------------

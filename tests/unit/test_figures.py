@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -137,16 +136,22 @@ def test_tiny_samples_are_drawn(n):
     assert all(math.isfinite(number) for number in numbers(figure))
 
 
-@pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="place(1 / n_nonmembers)")
 def test_a_run_without_nonmembers_is_drawn():
-    parsed(roc_figure({"a": np.arange(3.0)}, np.ones(3, dtype=bool), "a"))
+    figure = parsed(roc_figure({"a": np.arange(3.0)}, np.ones(3, dtype=bool), "a"))
+    assert all(math.isfinite(number) for number in numbers(figure))
+    assert len(of_class(figure, "curve headline")) == 1  # the legend alone
+    (shade,) = of_class(figure, "unresolved")
+    axis = points(of_class(figure, "axis")[0])
+    assert float(shade.get("width")) == pytest.approx(axis[:, 0].max() - axis[:, 0].min())  # nothing is resolved
 
 
-@pytest.mark.xfail(strict=True, reason="roc_curve subtracts infinities")
 def test_infinite_scores_have_a_curve():
     scores, is_member = two_sides()
     scores[[0, 1, 250, 251]] = INF
-    parsed(roc_figure({"a": scores}, is_member, "a"))
+    svg = roc_figure({"a": scores}, is_member, "a")
+    assert all(math.isfinite(number) for number in numbers(parsed(svg)))
+    highest = np.where(np.isinf(scores), 1e9, scores)
+    assert svg == roc_figure({"a": highest}, is_member, "a")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -230,12 +235,10 @@ def test_odd_scores_are_drawn(values, small):
 )
 def test_every_figure_is_finite_xml(values, n_members):
     is_member = np.arange(len(values)) < min(n_members, len(values) - 1)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "invalid value encountered in subtract")  # infinities; pinned above
-        svgs = [
-            histogram_figure("a", np.array(values), is_member),
-            roc_figure({"a": np.array(values)}, is_member, "a"),
-        ]
+    svgs = [
+        histogram_figure("a", np.array(values), is_member),
+        roc_figure({"a": np.array(values)}, is_member, "a"),
+    ]
     for svg in filter(None, svgs):
         assert "nan" not in re.sub(r"<title>.*?</desc>", "", svg)
         assert all(math.isfinite(number) for number in numbers(parsed(svg)))
@@ -257,10 +260,14 @@ def test_hostile_names_are_words_not_markup():
         assert any(HOSTILE in text for text in texts(parsed(svg)))
 
 
-@pytest.mark.xfail(strict=True, raises=ET.ParseError, reason="control characters are not allowed in XML, even escaped")
 def test_control_characters_in_names_leave_valid_xml():
     scores, is_member = two_sides()
-    parsed(roc_figure({"a\x1b[31m": scores}, is_member, "a\x1b[31m"))
+    name, shown = "a\x1b[31m\x07\u202e", "a\\x1b[31m\\x07\\x202e"
+    for svg in (roc_figure({name: scores}, is_member, name), histogram_figure(name, scores, is_member)):
+        figure = parsed(svg)
+        assert not [c for c in svg if not c.isprintable()]
+        assert shown in figure.findtext("title")
+        assert any(shown in text for text in texts(figure))
 
 
 @pytest.mark.parametrize(("share", "words"), [(1.0, "100 %"), (0.125, "12.5 %"), (0.00123, "0.123 %"), (0.0, "0 %")])

@@ -293,7 +293,6 @@ def test_perfect_separation_keeps_a_width():
         assert found[metric].lower == pytest.approx(bound)
 
 
-@pytest.mark.xfail(strict=True, reason="the percentiles of a bootstrap of perfect separation are all 1")
 def test_perfect_separation_keeps_a_width_for_the_partial_auc_too():
     found = measured(np.repeat([1.0, 0.0], 200), np.arange(400) < 200, fprs=(0.1,))["attack"]
     assert found["partial_auc_fpr_10pct"].lower < 0.999
@@ -307,7 +306,6 @@ def test_nobody_found_keeps_a_width():
     assert found["tpr_at_fpr_10pct"].upper == pytest.approx(1 - 0.025 ** (1 / 200))
 
 
-@pytest.mark.xfail(strict=True, reason="a run of ties cut off at n_leading; see tests/property/test_bootstrap.py")
 @pytest.mark.parametrize("n", [200, 1000])
 @pytest.mark.parametrize("member_rate", [0.5, 0.8])
 def test_intervals_of_a_yes_or_no_score_hold_their_value(n, member_rate):
@@ -328,10 +326,6 @@ def test_one_record_a_side():
     assert re.fullmatch(r"No false positive among 1 bounds the false-positive rate only by 95 %\.", zero.note)
 
 
-split_infinities = pytest.mark.xfail(strict=True, reason="ties are found by np.diff, and inf - inf is NaN")
-
-
-@split_infinities
 def test_infinite_scores_are_scores():
     """reference_ratio gives +inf to a record that the target predicts with certainty."""
     scores, is_member = two_sides(100, 100)
@@ -341,7 +335,6 @@ def test_infinite_scores_are_scores():
     assert found["tpr_at_zero_false_positives"].value >= 0.1
 
 
-@split_infinities
 def test_infinite_scores_on_both_sides_are_ties():
     scores, is_member = two_sides(50, 50)
     huge = scores.copy()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import loraudit.testing
+from loraudit.errors import ConfigError
 from loraudit.membership import ATTACKS, Attack, per_record
 from loraudit.testing import FakeTarget, fake_facts, fake_scores
 from loraudit.types import TOKEN_FIELDS, TokenTable
@@ -137,7 +138,16 @@ def test_no_records_at_all():
     assert fake_scores([ATTACKS["loss"]], target=target)["loss"].shape == (0,)
 
 
-@pytest.mark.xfail(strict=True, reason="hits of another shape than the log-probabilities are taken without a word")
-def test_hits_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match="is_top1"):
-        FakeTarget([[-1.0, -2.0]], is_top1=[[True]]).table()
+@pytest.mark.parametrize(
+    "is_top1",
+    [[[True]], [[True, False, True]], [[True, False], [True]], [], [[True], [True]]],
+    ids=["too short", "too long", "a record too many", "no record", "one token each"],
+)
+def test_hits_of_another_shape_are_refused(is_top1):
+    with pytest.raises(ConfigError, match=r"^is_top1 has another shape than log_probs\. Expected one truth value per"):
+        FakeTarget([[-1.0, -2.0]], is_top1=is_top1)
+
+
+def test_hits_of_the_same_number_of_tokens_in_other_records_are_refused():
+    with pytest.raises(ConfigError, match="is_top1"):
+        FakeTarget([[-1.0, -2.0], [-3.0]], is_top1=[[True], [True, False]])

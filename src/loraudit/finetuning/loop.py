@@ -103,6 +103,17 @@ def finetune(
     return TrainedModel(out, losses.training_losses, losses.validation_losses)
 
 
+def trained_before(folder: Path, recipe: Recipe) -> TrainedModel | None:
+    """What an earlier `finetune` left in `folder`, if it was made by the same recipe."""
+    try:
+        record = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
+        if record["recipe"] != recipe.model_dump(mode="json"):
+            return None
+        return TrainedModel(folder, record["training_losses"], record["validation_losses"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Losses:
     training_losses: list[float]

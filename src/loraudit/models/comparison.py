@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HEAD = "lm_head.weight"
+from loraudit.models.fingerprint import weight_files
+
+HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
+_NO_PARAMETERS = (".attn.bias", ".masked_bias", ".attention.bias", "rotary_emb.inv_freq")
 EMBEDDING_ENDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 _IGNORED_CONFIG = {
     "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache",
@@ -45,38 +48,42 @@ def compare_checkpoints(
         target_config: Its `config.json`.
         base_config: Its `config.json`.
     """
-    import torch
-
     with ExitStack() as stack:
         ours, theirs = (_open_all(folder, stack) for folder in (target, base))
-        if _architecture(target_config) != _architecture(base_config):
-            return Difference((), len(ours), is_comparable=False)
+        incomparable = Difference((), len(ours), is_comparable=False)
+        if _architecture(target, target_config) != _architecture(base, base_config):
+            return incomparable
         prefix = _missing_prefix(set(ours), set(theirs))
-        theirs = {prefix + name: tensors for name, tensors in theirs.items()}
-        origin = {name: name for name in theirs}
-        if HEAD in ours and HEAD not in theirs:
-            embedding = next((name for name in theirs if name.endswith(EMBEDDING_ENDINGS)), None)
-            if embedding:
-                origin[HEAD] = embedding
-        if set(ours) - {HEAD} != set(origin) - {HEAD} or (HEAD in ours and HEAD not in origin):
-            return Difference((), len(ours), is_comparable=False)
-        changed: list[str] = []
-        for name in ours:
-            stored = origin[name]
-            mine = ours[name].get_tensor(name)
-            other = theirs[stored].get_tensor(stored.removeprefix(prefix))
-            if mine.shape != other.shape or not torch.equal(mine.float(), other.float()):
-                changed.append(name)
+        origin = {prefix + name: name for name in theirs}
+        for head in HEADS:
+            embedding = next((name for name in origin if name.endswith(EMBEDDING_ENDINGS)), None)
+            if head in ours and head not in origin and embedding:
+                origin[head] = origin[embedding]  # the base ties its head
+            elif head in origin and head not in ours:
+                if embedding is None or not _equal(theirs, origin[head], theirs, origin[embedding]):
+                    return incomparable  # the target ties a head that the base keeps apart
+                del origin[head]
+        if set(ours) != set(origin):
+            return incomparable
+        changed = [name for name in ours if not _equal(ours, name, theirs, origin[name])]
         return Difference(tuple(changed), len(ours), is_comparable=True)
 
 
+def _equal(ours: Mapping[str, Any], name: str, theirs: Mapping[str, Any], other: str) -> bool:
+    import torch
+
+    one, two = ours[name].get_tensor(name), theirs[other].get_tensor(other)
+    return one.shape == two.shape and torch.equal(one.float(), two.float())
+
+
 def _open_all(folder: Path, stack: ExitStack) -> dict[str, Any]:
+    """The open file of each parameter; masks and rotary tables that old checkpoints store are no parameters."""
     from safetensors import safe_open
 
     tensors: dict[str, Any] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         opened = stack.enter_context(safe_open(file, framework="pt"))
-        tensors.update(dict.fromkeys(opened.keys(), opened))
+        tensors.update({name: opened for name in opened.keys() if not name.endswith(_NO_PARAMETERS)})  # noqa: SIM118
     return tensors
 
 
@@ -88,5 +95,14 @@ def _missing_prefix(ours: set[str], theirs: set[str]) -> str:
     return ""
 
 
-def _architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in _IGNORED_CONFIG}
+def _architecture(folder: Path, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as the installed transformers understands it, whichever version wrote it."""
+    import transformers
+
+    try:
+        config: Any = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        known = type(config)().to_dict()
+    except Exception:  # code of its own, or a kind this version does not know: compare what is written
+        return {name: value for name, value in raw.items() if name not in _IGNORED_CONFIG}
+    settings = config.to_dict()
+    return {name: settings.get(name) for name in known if name not in _IGNORED_CONFIG}

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-_WEIGHTS = ("*.safetensors", "*.bin")
 _MODEL_CONFIGS = ("config.json", "adapter_config.json", "model.safetensors.index.json")
 _NOT_WEIGHTS = {"training_args.bin"}
 TOKENIZER_FILES = (
@@ -25,11 +24,26 @@ TOKENIZER_FILES = (
 )
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files a loader would read: the adapter's, the single one, or those the index names.
+
+    Some repositories hold a second copy of the weights in another layout, which is none of the model.
+    """
+    for name in ("adapter_model.safetensors", "model.safetensors"):
+        if (folder / name).exists():
+            return [folder / name]
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        return [folder / name for name in sorted(set(index["weight_map"].values())) if (folder / name).exists()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return sorted(folder.glob("*.safetensors"))
+
+
 def fingerprint(folder: Path) -> str:
-    """Hex sha256 over the names and bytes of a model's weights and configuration."""
-    weights = {file for pattern in _WEIGHTS for file in folder.glob(pattern) if file.name not in _NOT_WEIGHTS}
-    configs = {folder / name for name in _MODEL_CONFIGS if (folder / name).exists()}
-    return _digest(weights | configs)
+    """Hex sha256 over the names and bytes of a model's weights, configuration and own code."""
+    pickled = [file for file in folder.glob("*.bin") if file.name not in _NOT_WEIGHTS]
+    configs = [folder / name for name in _MODEL_CONFIGS if (folder / name).exists()]
+    return _digest({*weight_files(folder), *pickled, *configs, *folder.glob("*.py")})
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
@@ -45,7 +59,7 @@ def has_tokenizer(folder: Path) -> bool:
 def count_parameters(folder: Path) -> int:
     """Numbers stored in the folder's safetensors files, read from their headers; 0 for damaged ones."""
     total = 0
-    for file in folder.glob("*.safetensors"):
+    for file in weight_files(folder):
         try:
             with file.open("rb") as content:
                 header = json.loads(content.read(int.from_bytes(content.read(8), "little")))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any
 
 from loraudit.errors import EnvironmentFault, ModelError
 from loraudit.models.locate import ADAPTER_WEIGHTS, Source
-from loraudit.models.numerics import BALANCED, Numerics
+from loraudit.models.numerics import BALANCED, Numerics, is_out_of_memory
 
 _NAMED_AT_MOST = 5
+_OTHER_TASKS = ("MaskedLM", "Classification", "QuestionAnswering", "MultipleChoice", "PreTraining")
 
 
 @contextlib.contextmanager
@@ -54,9 +56,9 @@ def load_checkpoint(
             architecture is no causal language model.
         EnvironmentFault: It does not fit into memory.
     """
-    import torch
     import transformers
 
+    _refuse_other_tasks(source)
     options: dict[str, Any] = {
         "dtype": numerics.dtype,
         "trust_remote_code": allow_remote_code,
@@ -73,12 +75,8 @@ def load_checkpoint(
             model, info = loaded
             if device != BALANCED:
                 model = model.to(device)
-    except torch.OutOfMemoryError:
-        raise EnvironmentFault(
-            f"Model '{source.name}' does not fit into the memory of {device}. Use a lower --precision, "
-            "another --device, or --device balanced to spread it over several GPUs."
-        ) from None
     except Exception as error:  # the loader raises a dozen kinds; all mean that this model cannot be used
+        _refuse_for_memory(error, source.name, device)
         reason = str(error).strip().split("\n", 1)[0]
         raise ModelError(f"Model '{source.name}' cannot be loaded: {reason}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
@@ -100,21 +98,14 @@ def load_adapter(base: Any, source: Source, base_name: str) -> Any:
         ModelError: The adapter's file is damaged or does not fit this base, tensor by tensor.
     """
     import peft
-    from safetensors import SafetensorError, safe_open
 
-    path = source.folder / ADAPTER_WEIGHTS
-    stored: set[str] = set()
-    if path.exists():
-        try:
-            with safe_open(path, framework="pt") as opened:
-                stored = set(opened.keys())
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"Adapter file '{path}' is damaged: {error}. Save or download it again.") from None
+    path, stored = _stored_names(source)
     try:
         with quiet_libraries():
             model = peft.PeftModel.from_pretrained(base, str(source.folder), is_trainable=False)
             expected = set(peft.get_peft_model_state_dict(model, save_embedding_layers=False))
     except Exception as error:  # as above: a dozen kinds of failure, one meaning
+        _refuse_for_memory(error, source.name, "the device")
         reason = str(error).strip().split("\n", 1)[0]
         raise ModelError(
             f"Adapter '{source.name}' cannot be put on base '{base_name}': {reason}. "
@@ -138,6 +129,37 @@ def load_adapter(base: Any, source: Source, base_name: str) -> Any:
     return model.eval()
 
 
+def _stored_names(source: Source) -> tuple[Path, set[str]]:
+    """File and tensor names of an adapter's weights."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    path = source.folder / ADAPTER_WEIGHTS
+    try:
+        if path.exists():
+            with safe_open(path, framework="pt") as opened:
+                return path, set(opened.keys())
+        path = source.folder / "adapter_model.bin"
+        return path, set(torch.load(path, map_location="cpu", weights_only=True))
+    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ModelError(f"Adapter file '{path}' is damaged: {error}. Save or download it again.") from None
+
+
+def _refuse_for_memory(error: Exception, name: str, device: str) -> None:
+    if is_out_of_memory(error):
+        raise EnvironmentFault(
+            f"Model '{name}' does not fit into the memory of {device}. Use a lower --precision, "
+            "another --device, or --device balanced to spread it over several GPUs."
+        ) from None
+
+
+def _refuse_other_tasks(source: Source) -> None:
+    """Some classes load any task's weights and would give scores that mean nothing."""
+    for name in source.config.get("architectures") or ():
+        if any(task in str(name) for task in _OTHER_TASKS):
+            raise ModelError(f"Model '{source.name}' is a {name}. Expected a causal language model.")
+
+
 def _refuse_nonfinite(name: str, model: Any) -> None:
     for tensor_name, tensor in model.named_parameters():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -150,18 +172,3 @@ def _refuse_nonfinite(name: str, model: Any) -> None:
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:_NAMED_AT_MOST])
     return shown + (f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else "")
-
-
-def read_tensor(folder: Path, name: str) -> Any:
-    """One tensor of a checkpoint, by the name it is stored under.
-
-    Raises:
-        KeyError: No file of the checkpoint holds it.
-    """
-    from safetensors import safe_open
-
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
-            if name in opened.keys():  # noqa: SIM118 - safe_open is no mapping
-                return opened.get_tensor(name)
-    raise KeyError(name)

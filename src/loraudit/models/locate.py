@@ -38,7 +38,8 @@ class Source:
 
 def is_hub_name(name: str) -> bool:
     """Whether `name` is formed like a hub name and no such folder exists."""
-    return _HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
+    is_path = name.startswith((".", "/", "~")) or Path(name).exists()
+    return not is_path and _HUB_NAME.fullmatch(name) is not None
 
 
 def locate(name: str, *, offline: bool = False, allow_pickle: bool = False, allow_remote_code: bool = False) -> Source:
@@ -55,7 +56,11 @@ def locate(name: str, *, offline: bool = False, allow_pickle: bool = False, allo
         EnvironmentFault: The hub cannot be asked.
     """
     is_remote = is_hub_name(name)
-    folder = _download(name, offline=offline, allow_pickle=allow_pickle) if is_remote else Path(name)
+    folder = (
+        _download(name, offline=offline, allow_pickle=allow_pickle, allow_remote_code=allow_remote_code)
+        if is_remote
+        else Path(name)
+    )
     if not folder.is_dir():
         raise ModelError(
             f"Model folder '{name}' does not exist. Expected a folder with config.json or {ADAPTER_CONFIG}, "
@@ -83,7 +88,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _refuse_unsafe(source: Source, *, allow_pickle: bool, allow_remote_code: bool) -> None:
-    has_safetensors = any(source.folder.glob("*.safetensors"))
+    own = ADAPTER_WEIGHTS if source.kind == "adapter" else "*.safetensors"
+    has_safetensors = any(source.folder.glob(own))
     pickles = sorted(file.name for pattern in _PICKLES for file in source.folder.glob(pattern))
     pickles = [name for name in pickles if name not in {"training_args.bin", "optimizer.pt", "scheduler.pt"}]
     if not has_safetensors and pickles and not allow_pickle:
@@ -100,14 +106,18 @@ def _refuse_unsafe(source: Source, *, allow_pickle: bool, allow_remote_code: boo
         )
 
 
-def _download(name: str, *, offline: bool, allow_pickle: bool) -> Path:
+def _download(name: str, *, offline: bool, allow_pickle: bool, allow_remote_code: bool) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
     command = f"hf download {name}"
-    patterns = [*_HUB_FILES, *(["*.bin"] if allow_pickle else [])]
+    patterns = [*_HUB_FILES, *(["*.bin"] if allow_pickle else []), *(["*.py"] if allow_remote_code else [])]
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
+    except errors.HFValidationError:
+        raise ModelError(
+            f"Model '{name}' is no folder here, and no name the hub can have. Expected a folder or org/model."
+        ) from None
     except errors.GatedRepoError:
         raise EnvironmentFault(
             f"Model '{name}' is gated. Ask for access on its page, then run: hf auth login"
@@ -121,6 +131,6 @@ def _download(name: str, *, offline: bool, allow_pickle: bool) -> Path:
         raise EnvironmentFault(
             f"Model '{name}' is no local folder and {how}. Where there is a network, run: {command}"
         ) from None
-    except (errors.HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the client and its transport fail in many ways; all mean no download
         reason = str(error).strip().split("\n", 1)[0]
         raise EnvironmentFault(f"Model '{name}' could not be downloaded: {reason}. Try again: {command}") from None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from loraudit.errors import ConfigError, EnvironmentFault
 
 BALANCED = "balanced"
+_DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]+)?")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -58,7 +60,8 @@ def resolve_devices(device: str) -> list[str]:
         return [BALANCED]
     names = [name.strip() for name in device.split(",") if name.strip()]
     kinds = {name.split(":")[0] for name in names}
-    if len(kinds) != 1 or not kinds <= {"cpu", "cuda", "mps"} or len(set(names)) != len(names):
+    is_formed = all(_DEVICE.fullmatch(name) for name in names)
+    if len(kinds) != 1 or not is_formed or len(set(names)) != len(names):
         raise ConfigError(
             f"Device '{device}' is not known. Expected auto, cpu, cuda, mps, cuda:1, cuda:0,cuda:1 or balanced."
         )
@@ -69,7 +72,7 @@ def resolve_devices(device: str) -> list[str]:
         n_devices = torch.cuda.device_count()
         for name in names:
             index = name.partition(":")[2]
-            if index and (not index.isdigit() or int(index) >= n_devices):
+            if index and int(index) >= n_devices:
                 raise EnvironmentFault(f"Device '{name}' does not exist; this machine has {n_devices} CUDA devices.")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise EnvironmentFault("Device 'mps' is not available on this machine. Use: --device cpu")
@@ -86,8 +89,18 @@ def has_fast_bfloat16(kind: str) -> bool:
     import torch
 
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind == "mps" or platform.machine() not in {"x86_64", "AMD64"}:
         return False
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or of the system says that memory ran out."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from loraudit.errors import ModelError
-from loraudit.models.comparison import HEAD, Difference, compare_checkpoints
+from loraudit.models.comparison import HEADS, Difference, compare_checkpoints
 from loraudit.models.fingerprint import count_parameters, fingerprint, has_tokenizer, tokenizer_fingerprint
-from loraudit.models.loading import load_adapter, load_checkpoint, read_tensor
+from loraudit.models.loading import load_adapter, load_checkpoint
 from loraudit.models.locate import Source, is_hub_name, locate
 from loraudit.models.numerics import Numerics
 from loraudit.models.resident import Resident, View, always, count_shared_layers, find_layers, swapped
@@ -128,7 +127,7 @@ def plan_models(
     if target.kind == "adapter":
         plan = _plan_adapter(target, base, options, allow_other_base=allow_other_base)
     else:
-        plan = _plan_checkpoint(target, base, options, memory)
+        plan = _plan_checkpoint(target, base, options, memory, allow_other_base=allow_other_base)
     if allow_pickle:
         plan.warnings.append("Pickled weights were allowed (--allow-pickle).")
     if allow_remote_code:
@@ -158,6 +157,7 @@ def _summary(source: Source, kind: str, digest: str, **details: Any) -> ModelSum
 
 
 def _context_length(config: Mapping[str, Any]) -> int | None:
+    config = {**(config.get("text_config") or {}), **config}
     for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
         if isinstance(config.get(name), int):
             return config[name]
@@ -165,6 +165,7 @@ def _context_length(config: Mapping[str, Any]) -> int | None:
 
 
 def _width(config: Mapping[str, Any]) -> int | None:
+    config = {**(config.get("text_config") or {}), **config}
     found = config.get("hidden_size") or config.get("n_embd") or config.get("d_model")
     return found if isinstance(found, int) else None
 
@@ -190,18 +191,7 @@ def _plan_adapter(target: Source, given: str | None, options: _Options, *, allow
             f"Base '{name}' is itself an adapter. Expected a full checkpoint; merge it first with merge_and_unload()."
         )
     base_digest = fingerprint(base.folder)
-    is_proven, how = _prove_base(target, base, given, recorded, base_digest)
-    warnings: list[str] = []
-    if not is_proven:
-        if how.startswith("records"):
-            if not allow_other_base:
-                raise ModelError(
-                    f"Adapter '{target.name}' {how}, but --base is '{given}'. Give the recorded base, or accept "
-                    "the other one with --allow-other-base."
-                )
-            warnings.append(f"The adapter {how}, and '{given}' was used instead (--allow-other-base).")
-        else:
-            warnings.append(f"Base not proven: {how}.")
+    how, warnings = _prove_base(target, base, given, recorded, base_digest, allow_other_base=allow_other_base)
     adapter_digest = fingerprint(target.folder)
     config = target.config
     facts = {"type": config.get("peft_type"), "base": base.name, "base_evidence": how}
@@ -211,7 +201,7 @@ def _plan_adapter(target: Source, given: str | None, options: _Options, *, allow
 
     def load(numerics: Numerics, device: str) -> Resident:
         bare = options.load(base, numerics, device)
-        probe = _probe_ids(bare)
+        probe = _probe_ids(bare, _trained_tokens(config))
         before = _logits(bare, probe)
         module = load_adapter(bare, target, base.name)
         after = _logits(module, probe)
@@ -226,9 +216,10 @@ def _plan_adapter(target: Source, given: str | None, options: _Options, *, allow
         if gap > _SAME_LOGITS:
             raise ModelError(
                 f"Adapter '{target.name}' cannot be switched off: without it the logits differ from base "
-                f"'{base.name}' by up to {gap:.2g}, so it rewrites the base's own weights "
-                f"(init_lora_weights = {config.get('init_lora_weights')!r}). Convert it when saving with "
-                "path_initial_model_for_weight_conversion, or merge it and audit the checkpoint with --base."
+                f"'{base.name}' by up to {gap:.2g}, so it rewrites the base's own weights (init_lora_weights = "
+                f"{config.get('init_lora_weights')!r}, bias = {config.get('bias')!r}). Merge it with "
+                "merge_and_unload() and audit the checkpoint with --base; PiSSA and OLoRA can instead be saved converted, with "
+                "path_initial_model_for_weight_conversion."
             )
         # PEFT keeps what an adapter adds, copies of whole modules included, under the adapter's name.
         added = [
@@ -238,13 +229,14 @@ def _plan_adapter(target: Source, given: str | None, options: _Options, *, allow
         ]
         return _shared_copy(module, device, module.get_base_model(), added, module.disable_adapter)
 
+    context = _context_length(base.config)
     tokenizer_folder = target.folder if has_tokenizer(target.folder) else base.folder
     return ModelPlan(
         target=_summary(target, "adapter", _combine(base_digest, adapter_digest), **facts),
         reference=_summary(base, "base, as the adapter switched off", base_digest),
         tokenizer_folder=tokenizer_folder,
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer_folder),
-        context_length=_context_length(base.config),
+        context_length=context and context - (config.get("num_virtual_tokens") or 0),
         stages=[((TARGET, REFERENCE), load)],
         n_parameters=count_parameters(base.folder) + count_parameters(target.folder),
         width=_width(base.config),
@@ -266,25 +258,41 @@ def _recorded_base(target: Source, recorded: str | None) -> str:
 
 
 def _prove_base(
-    target: Source, base: Source, given: str | None, recorded: str | None, base_digest: str
-) -> tuple[bool, str]:
-    """Whether this is the base the adapter was trained on, and how that is known."""
+    target: Source, base: Source, given: str | None, recorded: str | None, base_digest: str, *, allow_other_base: bool
+) -> tuple[str, list[str]]:
+    """How it is known that this is the base the target was trained on, and what the report must warn of.
+
+    Raises:
+        ModelError: It is not, and that was not allowed.
+    """
+    contradiction = None
     recorded_digest = _recipe(target.folder).get("base_fingerprint")
-    if recorded_digest:
-        if recorded_digest == base_digest:
-            return True, "content hash recorded at training"
-        return False, "records a base with another content hash"
-    if given is None or given == recorded:
-        return True, "name recorded in the adapter"
-    if recorded and is_hub_name(recorded) and base.is_from_hub:
-        return False, f"records base '{recorded}'"
-    return False, f"the adapter records '{recorded}', and a local folder cannot be checked against that name"
+    if recorded_digest and recorded_digest != base_digest:
+        contradiction = f"'{target.name}' records a base with another content hash than '{base.name}' has"
+    elif recorded_digest:
+        return "content hash recorded at training", []
+    elif given and recorded and given != recorded and is_hub_name(recorded) and base.is_from_hub:
+        contradiction = f"'{target.name}' records base '{recorded}', but --base is '{given}'"
+    if contradiction:
+        if not allow_other_base:
+            raise ModelError(
+                f"Model {contradiction}. Give the base it was trained on with --base, or accept this one with "
+                "--allow-other-base."
+            )
+        return "contradicted by the record", [f"Model {contradiction}; it was used all the same (--allow-other-base)."]
+    if given is None or given == recorded or recorded is None:
+        return "name recorded with the model" if recorded else "as given", []
+    return "not proven", [
+        f"Base not proven: the model records '{recorded}', and a local folder cannot be checked against that name."
+    ]
 
 
 # --- checkpoints --------------------------------------------------------------------------------------
 
 
-def _plan_checkpoint(target: Source, given: str | None, options: _Options, memory: Memory | None) -> ModelPlan:
+def _plan_checkpoint(
+    target: Source, given: str | None, options: _Options, memory: Memory | None, *, allow_other_base: bool
+) -> ModelPlan:
     digest = fingerprint(target.folder)
     name = given or _base_of_checkpoint(target)
     context = _context_length(target.config)
@@ -307,9 +315,9 @@ def _plan_checkpoint(target: Source, given: str | None, options: _Options, memor
         raise ModelError(
             f"Model '{target.name}' and base '{base.name}' are the same checkpoint. Give the fine-tuned one first."
         )
+    _, warnings = _prove_base(target, base, given, None, base_digest, allow_other_base=allow_other_base)
     difference = _difference(target, base, digest, base_digest, memory)
     kind, note = _describe(difference)
-    warnings: list[str] = []
     if not difference.is_comparable:
         warnings.append(
             "Target and base have different architectures or tensor names; their tensors were not compared."
@@ -321,7 +329,7 @@ def _plan_checkpoint(target: Source, given: str | None, options: _Options, memor
     shares = difference.is_comparable and len(difference.changed) <= _MOSTLY_CHANGED * difference.n_tensors
     stages: list[tuple[tuple[str, ...], Loader]]
     if shares:
-        stages = [((TARGET, REFERENCE), _load_swapping(target, base, difference, options))]
+        stages = [((TARGET, REFERENCE), _load_swapping(target, base, options))]
     else:
         stages = [
             ((TARGET,), _load_alone(target, TARGET, options)),
@@ -371,7 +379,7 @@ def _describe(difference: Difference) -> tuple[str, str]:
     if not difference.is_comparable:
         return "checkpoint", "not comparable"
     note = f"{len(difference.changed)} of {difference.n_tensors}"
-    if difference.changed == (HEAD,):
+    if len(difference.changed) == 1 and difference.changed[0] in HEADS:
         return "checkpoint, head only", note
     if len(difference.changed) <= _MOSTLY_CHANGED * difference.n_tensors:
         return "checkpoint, partly tuned", note
@@ -386,20 +394,22 @@ def _load_alone(source: Source, view: str, options: _Options) -> Loader:
     return load
 
 
-def _load_swapping(target: Source, base: Source, difference: Difference, options: _Options) -> Loader:
+def _load_swapping(target: Source, base: Source, options: _Options) -> Loader:
     def load(numerics: Numerics, device: str) -> Resident:
         module = options.load(target, numerics, device)
-        parameters = dict(module.named_parameters())
+        # Parameter by parameter as loaded, because loaders rename, split and tie what files store.
+        original = dict(options.load(base, numerics, "cpu").named_parameters(remove_duplicate=False))
         tensors: dict[str, Any] = {}
-        for name in difference.changed:
-            if name not in parameters:
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            if name not in original or original[name].shape != parameter.shape:
                 raise ModelError(
-                    f"Tensor '{name}' of model '{target.name}' has no place in the loaded model, so its base "
-                    "cannot share memory with it. Save both with the installed transformers version."
+                    f"Parameter '{name}' of model '{target.name}' has no counterpart in base '{base.name}'. "
+                    "Save both with the installed transformers version."
                 )
-            place = parameters[name]
-            tensors[name] = _base_tensor(base.folder, name).to(device=place.device, dtype=place.dtype)
-        return _shared_copy(module, device, module, list(difference.changed), swapped(module, tensors))
+            value = original[name].data.to(parameter.device)
+            if not value.equal(parameter.data):
+                tensors[name] = value
+        return _shared_copy(module, device, module, list(tensors), swapped(module, tensors))
 
     return load
 
@@ -421,18 +431,6 @@ def _shared_copy(module: Any, device: str, inner: Any, changed: list[str], as_re
     )
 
 
-def _base_tensor(folder: Path, name: str) -> Any:
-    """The base's value of a parameter, also where it ties its head or lacks the body's prefix."""
-    candidates = [name, name.partition(".")[2]]
-    if name == HEAD:
-        candidates += [f"{prefix}{ending}" for ending in ("embed_tokens.weight", "wte.weight", "embed_in.weight")
-                       for prefix in ("model.", "transformer.", "gpt_neox.", "")]  # fmt: skip
-    for candidate in candidates:
-        with contextlib.suppress(KeyError):
-            return read_tensor(folder, candidate)
-    raise ModelError(f"Base folder '{folder}' has no tensor '{name}'.")
-
-
 # --- shared -------------------------------------------------------------------------------------------
 
 
@@ -444,12 +442,20 @@ def _input_device(module: Any, device: str) -> str:
     return str(module.get_input_embeddings().weight.device) if device == "balanced" else device
 
 
-def _probe_ids(module: Any) -> Any:
+def _trained_tokens(config: Mapping[str, Any]) -> list[int]:
+    """Ids of single tokens whose embedding an adapter trains; a probe without them would see no change."""
+    found = config.get("trainable_token_indices") or config.get("token_indices") or []
+    groups = found.values() if isinstance(found, dict) else [found]
+    return [int(i) for group in groups for i in group][: 2 * _PROBE_TOKENS]
+
+
+def _probe_ids(module: Any, tokens: list[int]) -> Any:
     import torch
 
-    vocabulary = module.get_input_embeddings().weight.shape[0]
-    ids = (torch.arange(2 * _PROBE_TOKENS) * 7919 + 11) % vocabulary
-    return ids.reshape(2, _PROBE_TOKENS).to(module.get_input_embeddings().weight.device)
+    embedding = module.get_input_embeddings().weight
+    ids = (torch.arange(2 * _PROBE_TOKENS) * 7919 + 11) % embedding.shape[0]
+    ids[: len(tokens)] = torch.tensor(tokens, dtype=ids.dtype)
+    return ids.reshape(2, _PROBE_TOKENS).to(embedding.device)
 
 
 def _logits(module: Any, ids: Any) -> Any:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from loraudit.errors import ModelError
 from loraudit.execution import StopRequest
 from loraudit.models import Resident
+from loraudit.models.numerics import is_out_of_memory
 from loraudit.scoring.batches import Batch, Sequence, make_batch, plan_batches
 from loraudit.scoring.head import score_hidden, token_statistics
 from loraudit.scoring.trunk import hidden_states, logit_tail, recorded_output, skipped
-from loraudit.types import Decoding
+from loraudit.types import Decoding, IntArray
 
 Arrays = dict[str, NDArray[Any]]
 OUT_OF_MEMORY = None
@@ -168,7 +169,13 @@ class Scorer:
         dtype = next(self.resident.module.parameters()).dtype
         tolerance = _TOLERANCE.get(dtype, _TOLERANCE_HALF)
         with torch.inference_mode(), self.resident.views[view]():
-            own = np.concatenate([self._own_log_probs(sequence) for sequence in probe])
+            own = np.concatenate([self._own_log_probs(sequence.ids) for sequence in probe])
+            first_half = self._own_log_probs(probe[0].ids[: len(probe[0].ids) // 2])
+        if np.abs(first_half - own[: len(first_half)]).max() > tolerance:
+            raise ModelError(
+                f"Model '{self.resident.module.config.name_or_path}' sees the tokens it is asked to predict: its "
+                "scores for a text depend on what follows. Expected a causal language model."
+            )
         gap = np.inf
         for mode in MODES:
             self.mode = mode
@@ -186,10 +193,10 @@ class Scorer:
             f"the same text alone (log-probabilities differ by up to {gap:.2g}). Expected a causal language model."
         )
 
-    def _own_log_probs(self, sequence: Sequence) -> NDArray[Any]:
+    def _own_log_probs(self, token_ids: IntArray) -> NDArray[Any]:
         """The plain way: one text, no padding, the model's own logits."""
-        ids = torch.from_numpy(sequence.ids)[None].to(self.resident.device)
-        logits = self.resident.module(input_ids=ids).logits[0, -len(sequence.ids) :].float()
+        ids = torch.from_numpy(token_ids)[None].to(self.resident.device)
+        logits = self.resident.module(input_ids=ids).logits[0, -len(token_ids) :].float()
         log_probs = logits[:-1].log_softmax(dim=-1)
         return log_probs.gather(1, ids[0, 1:, None].to(log_probs.device))[:, 0].cpu().numpy()
 
@@ -215,14 +222,6 @@ class Scorer:
             torch.cuda.empty_cache()
         elif self.resident.device.startswith("mps"):
             torch.mps.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch or of the system says that memory ran out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
 def _to_numpy(statistics: dict[str, torch.Tensor]) -> Arrays:
