@@ -1,6 +1,6 @@
 """How often the 95 % intervals of `loraudit.statistics.measure` hold the truth, by simulation.
 
-    python benchmarks/coverage.py --trials 300 --seed 0 --out coverage.md
+    python benchmarks/coverage.py --trials 600 --seed 0 --out coverage.md
 
 Every trial draws n members and n non-members from a population whose true values are known in
 closed form (or by one quadrature), asks `measure` for its findings and notes whether each
@@ -199,7 +199,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=300, help="simulated audits per row (default: 300)")
+    parser.add_argument("--trials", type=int, default=600, help="simulated audits per row (default: 600)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resamples", type=int, default=400, help="bootstrap resamples (default: 400; audits: 2000)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200, 1000, 5000], help="records per side")

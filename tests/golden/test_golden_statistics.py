@@ -23,6 +23,7 @@ from loraudit.statistics import (
     tpr_at_fpr,
     unresolved_rate,
 )
+from loraudit.statistics.intervals import unknown_threshold
 
 # Ten records. From the top:
 #   9 M | 8 M | 7 N | 6 M, N | 5 M | 4 N | 3 N | 2 M | 1 N
@@ -40,29 +41,31 @@ def test_delong_of_ten_records():
     # V10 = (1, 1, .7, .6, .2), mean .7; deviations .3 .3 0 -.1 -.5; squares .09 .09 0 .01 .25 = .44; /4 = .11
     # V01: share of members above each non-member: 7: 2/5, 6: 2.5/5, 4: 4/5, 3: 4/5, 1: 5/5 = (.4 .5 .8 .8 1)
     #      mean .7; deviations -.3 -.2 .1 .1 .3; squares .09 .04 .01 .01 .09 = .24; /4 = .06
-    # variance = .11/5 + .06/5 = .034; standard error .184391
-    # 95 %: .7 ± 1.959964 · .184391 = .7 ± .361400, upper end cut at 1
-    low, high = auc_interval(MEMBERS, NONMEMBERS)
-    assert low == pytest.approx(0.338600, abs=1e-6)
-    assert high == 1.0
-    # 80 %: .7 ± 1.281552 · .184391 = .7 ± .236306
-    assert auc_interval(MEMBERS, NONMEMBERS, confidence=0.8) == pytest.approx((0.463694, 0.936306), abs=1e-6)
+    # variance = .11/5 + .06/5 = .034; standard error .184391; of the log-odds .184391/(.7 · .3) = .878052
+    # log-odds ln(.7/.3) = .847298; t with min(5, 5) - 1 = 4 degrees of freedom
+    # 95 %: t = 2.776445; .847298 ± 2.776445 · .878052 = .847298 ± 2.437863 = -1.590565 … 3.285161
+    #       1/(1 + e^1.590565) = 1/5.906520 = .169304; 1/(1 + e^-3.285161) = 1/1.037435 = .963916
+    assert auc_interval(MEMBERS, NONMEMBERS) == pytest.approx((0.169304, 0.963916), abs=1e-6)
+    # 80 %: t = 1.533206; ± 1.346235 = -.498937 … 2.193532
+    #       1/(1 + e^.498937) = 1/2.646969 = .377791; 1/(1 + e^-2.193532) = 1/1.111522 = .899667
+    assert auc_interval(MEMBERS, NONMEMBERS, confidence=0.8) == pytest.approx((0.377791, 0.899667), abs=1e-6)
 
 
 def test_clustered_delong_of_ten_records():
     # Members in documents {9, 8}, {6, 5}, {2}: sums of deviations .6, -.1, -.5; squares .36 .01 .25 = .62
     #   3/2 · .62 / 25 = .0372
     # Non-members in {7, 6}, {4}, {3, 1}: -.5, .1, .4; squares .25 .01 .16 = .42; 3/2 · .42 / 25 = .0252
-    # variance .0624, standard error .249800; 80 %: .7 ± 1.281552 · .249800 = .7 ± .320132, cut at 1
-    low, high = auc_interval(
+    # variance .0624, standard error .249800; of the log-odds .249800/.21 = 1.189523
+    # 3 documents a side: 2 degrees of freedom; 80 %: t = 1.885618; .847298 ± 2.242987 = -1.395689 … 3.090285
+    # 1/(1 + e^1.395689) = 1/5.037756 = .198501; 1/(1 + e^-3.090285) = 1/1.045489 = .956490
+    found = auc_interval(
         MEMBERS,
         NONMEMBERS,
         confidence=0.8,
         member_groups=np.array([0, 0, 1, 1, 2]),
         nonmember_groups=np.array([5, 5, 6, 7, 7]),
     )
-    assert low == pytest.approx(0.379868, abs=1e-6)
-    assert high == 1.0
+    assert found == pytest.approx((0.198501, 0.956490), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,49 @@ def test_exact_bound_at_perfect_separation():
     assert auc_interval(np.ones(10), np.zeros(10)) == pytest.approx((0.691503, 1.0), abs=1e-6)
 
 
+def test_partial_auc_interval_of_perfect_separation():
+    # Ten a side to FPR 10 %: the area is at least .691503 of the largest, as the share of ten found of ten.
+    # Chance .1²/2 = .005; area 0 is ½ (1 - .005/.095) = 9/19 = .473684; .473684 + .526316 · .691503 = .837633
+    found = measure(
+        {"a": np.repeat([1.0, 0.0], 10)},
+        np.arange(20) < 10,
+        fprs=(),
+        n_resamples=50,
+        confidence=0.95,
+        rng=np.random.default_rng(0),
+    )["a"]["partial_auc_fpr_10pct"]
+    assert found.value == pytest.approx(1)
+    assert (found.lower, found.upper) == pytest.approx((0.837633, 1.0), abs=1e-6)
+
+
+def test_thirty_of_a_hundred_where_every_threshold_gives_the_same():
+    # The non-members are equal, so the threshold is the same wherever it lies among them: Clopper-Pearson of 30 of 100
+    # is (.212406, .399815), up to the draws. P(none of 200 above it at 10 %) = .9^200 = 7e-10.
+    members, nonmembers = np.repeat([1.0, -1.0], [30, 70]), np.zeros(200)
+    found = unknown_threshold(
+        members, nonmembers, fpr=0.1, confidence=0.95, n_draws=100_000, rng=np.random.default_rng(0)
+    )
+    assert found == pytest.approx((0.212406, 0.399815), abs=2e-3)
+
+
+def test_368_nonmembers_are_the_fewest_that_can_show_a_leak_at_one_percent():
+    # With fewer, none of them lies above the population's threshold with probability .99^n > .025,
+    # that is n < ln .025 / ln .99 = 367.04: whatever the members score, they may all be below it.
+    assert 0.99**368 < 0.025 < 0.99**367
+    for n_nonmembers, knows_something in ((300, False), (450, True)):  # .99^300 = .049, .99^450 = .011
+        found = unknown_threshold(
+            np.ones(1000),
+            np.zeros(n_nonmembers),
+            fpr=0.01,
+            confidence=0.95,
+            n_draws=20_000,
+            rng=np.random.default_rng(0),
+        )
+        assert (found.lower > 0.9) == knows_something
+        assert (found.lower == 0) != knows_something
+        assert found.upper == 1
+
+
 @pytest.mark.parametrize(
     ("n_successes", "n_trials", "lower", "upper"),
     [
@@ -166,9 +212,10 @@ def zero_note(n_nonmembers: int) -> str:
 def test_2995_nonmembers_without_a_false_positive_bound_the_rate_by_a_thousandth():
     # The smallest n with 1 - .05^(1/n) <= .001, that is n >= ln .05 / ln .999 = 2994.23
     assert 1 - 0.05 ** (1 / 2995) <= 0.001 < 1 - 0.05 ** (1 / 2994)
-    assert zero_note(2995) == "No false positive among 2995 bounds the false-positive rate only by 0.1 %."
+    words = "The share above the highest of these non-members; another sample would set another threshold. "
+    assert zero_note(2995) == f"{words}No false positive among 2995 bounds the false-positive rate only by 0.1 %."
     # The rule of three: about 3/n. 3/200 = 1.5 %.
-    assert zero_note(200) == "No false positive among 200 bounds the false-positive rate only by 1.5 %."
+    assert zero_note(200) == f"{words}No false positive among 200 bounds the false-positive rate only by 1.5 %."
 
 
 def test_refusal_below_one_expected_false_positive_and_warning_below_ten():
@@ -186,7 +233,10 @@ def test_refusal_below_one_expected_false_positive_and_warning_below_ten():
             rng=np.random.default_rng(0),
         )
         notes[n] = found["a"]["tpr_at_fpr_0_1pct"].note
-    assert notes[1000] == "The threshold rests on 1.0 non-members; give 10000 for a useful interval."
+    assert notes[1000] == (
+        "The threshold rests on 1.0 non-members, and the rate tends to come out too high; "
+        "give 10000 for a useful interval."
+    )
     assert notes[9999] is not None
     assert notes[10_000] is None
 

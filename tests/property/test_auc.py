@@ -1,4 +1,4 @@
-"""AUC and DeLong's intervals, on the logit scale, equal slow formulas that compare every member with every non-member."""
+"""AUC and its intervals equal slow formulas that compare every member with every non-member."""
 
 from __future__ import annotations
 

@@ -9,15 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from loraudit.models.comparison import HEAD, compare_checkpoints
+from loraudit.models.comparison import HEADS, compare_checkpoints
+
+HEAD = "lm_head.weight"
 
 
 def config_of(folder):
     return json.loads((folder / "config.json").read_text())
 
 
-def difference(target, base, *, target_config=None, base_config=None):
-    return compare_checkpoints(target, base, target_config or config_of(target), base_config or config_of(base))
+def difference(target, base):
+    return compare_checkpoints(target, base, config_of(target), config_of(base))
 
 
 def stored(folder):
@@ -77,6 +79,10 @@ def test_the_last_layer_alone(last_layer, base):
     assert changed
     assert all(name.startswith("model.layers.2.") for name in changed)
     assert set(changed) == {name for name in stored(base) if ".layers.2." in name}
+
+
+def test_heads_by_other_names_are_known():
+    assert {HEAD, "embed_out.weight"} <= set(HEADS)
 
 
 def test_the_order_of_the_arguments_matters_only_for_names(last_layer, base):
@@ -228,8 +234,8 @@ def test_a_second_copy_of_the_weights_in_another_layout_does_not_count(base, las
         {"rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"}},
     ],
 )
-def test_what_changes_the_function_makes_them_incomparable(base, last_layer, change):
-    found = difference(last_layer, base, base_config=config_of(base) | change)
+def test_what_changes_the_function_makes_them_incomparable(base, last_layer, tmp_path, change):
+    found = difference(last_layer, copy_of(base, tmp_path / "other", config=config_of(base) | change))
     assert not found.is_comparable
     assert found.changed == ()
 
@@ -243,10 +249,22 @@ def test_what_changes_the_function_makes_them_incomparable(base, last_layer, cha
         {"dtype": "float16"},
         {"pad_token_id": 7},
         {"architectures": None},
+        {"quite_unknown": 1},
     ],
 )
-def test_what_does_not_change_the_function_is_ignored(base, last_layer, change):
-    assert difference(last_layer, base, base_config=config_of(base) | change).is_comparable
+def test_what_does_not_change_the_function_is_ignored(base, last_layer, tmp_path, change):
+    other = copy_of(base, tmp_path / "other", config=config_of(base) | change)
+    assert difference(last_layer, other).is_comparable
+
+
+@pytest.mark.parametrize(("setting", "is_comparable"), [({"sharpness": 1}, True), ({"sharpness": 2}, False)])
+def test_an_architecture_this_transformers_does_not_know_is_compared_as_written(
+    base, last_layer, tmp_path, setting, is_comparable
+):
+    unknown = {"model_type": "from_the_future"}
+    ours = copy_of(last_layer, tmp_path / "ours", config=config_of(last_layer) | unknown | {"sharpness": 1})
+    theirs = copy_of(base, tmp_path / "theirs", config=config_of(base) | unknown | setting)
+    assert difference(ours, theirs).is_comparable is is_comparable
 
 
 def test_another_architecture_is_incomparable(base, gpt2):

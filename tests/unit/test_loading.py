@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from conftest import save_adapter
 from loraudit.errors import EnvironmentFault, ModelError
 from loraudit.models import Numerics, locate
-from loraudit.models.loading import load_adapter, load_checkpoint, read_tensor
+from loraudit.models.loading import load_adapter, load_checkpoint
 
 FP32 = Numerics("cpu", "fp32")
 WEIGHTS = {"checkpoint": "model.safetensors", "adapter": "adapter_model.safetensors"}
@@ -163,8 +163,11 @@ def test_a_classifier_is_refused(base, tmp_path):
         warnings.simplefilter("ignore")
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
     model.save_pretrained(tmp_path / "classifier")
-    with pytest.raises(ModelError, match=r"has (missing keys \(lm_head.weight\)|unexpected keys \(score.weight\))"):
+    with pytest.raises(ModelError, match=r"is a LlamaForSequenceClassification. Expected a causal language model"):
         load(tmp_path / "classifier")
+    silent = edited(tmp_path / "classifier", tmp_path / "silent", config={"architectures": None})
+    with pytest.raises(ModelError, match=r"has (missing keys \(lm_head.weight\)|unexpected keys \(score.weight\))"):
+        load(silent)
 
 
 def test_a_classifier_with_a_tied_head_is_refused(tmp_path):
@@ -174,13 +177,15 @@ def test_a_classifier_with_a_tied_head_is_refused(tmp_path):
         n_embd=16, n_layer=1, n_head=2, n_positions=32, vocab_size=64, num_labels=2, pad_token_id=0, bos_token_id=0,
         eos_token_id=1,
     )  # fmt: skip
-    GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "classifier")
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "whole")
+    edited(tmp_path / "whole", tmp_path / "classifier", config={"architectures": None})
     with pytest.raises(ModelError, match=r"has unexpected keys \(score.weight\)"):
         load(tmp_path / "classifier")
 
 
+@pytest.mark.parametrize("says_so", [True, False])
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_a_masked_language_model_is_refused(tmp_path, kind):
+def test_a_masked_language_model_is_refused(tmp_path, kind, says_so):
     """It sees the tokens it is asked to predict: its scores would look like perfect memory."""
     import transformers
 
@@ -195,9 +200,15 @@ def test_a_masked_language_model_is_refused(tmp_path, kind):
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=64,
         vocab_size=64, pad_token_id=1, bos_token_id=0, eos_token_id=2, initializer_range=0.5,
     )  # fmt: skip
-    model_class(config).save_pretrained(tmp_path / kind)
-    with pytest.raises(ModelError, match=r"causal language model"):
-        Scorer(plan_models(str(tmp_path / kind)).stages[0][1](FP32, "cpu"), batch_tokens=64)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model_class(config).save_pretrained(tmp_path / kind)
+    folder = tmp_path / kind
+    if not says_so:
+        folder = edited(folder, tmp_path / "silent", config={"architectures": None})
+    words = rf"is a {kind}.*Expected a causal" if says_so else r"sees the tokens it is asked to predict.*Expected a causal"
+    with pytest.raises(ModelError, match=rf"(?i){words} language model"):
+        Scorer(plan_models(str(folder)).stages[0][1](FP32, "cpu"), batch_tokens=64)
 
 
 @pytest.mark.parametrize(
@@ -373,21 +384,3 @@ def test_an_adapter_that_does_not_fit_is_the_fault_of_the_environment(base, adap
     monkeypatch.setattr(peft.PeftModel, "from_pretrained", fail)
     with pytest.raises(EnvironmentFault, match=r"does not fit into the memory"):
         put_on(base, adapter)
-
-
-# --- single tensors -----------------------------------------------------------------------------------
-
-
-def test_one_tensor_is_read_from_whatever_shard_holds_it(base, tmp_path):
-    from transformers import AutoModelForCausalLM
-
-    AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).save_pretrained(tmp_path, max_shard_size="40KB")
-    expected = load_file(base / "model.safetensors")
-    for name in ("lm_head.weight", "model.layers.2.mlp.up_proj.weight"):
-        assert torch.equal(read_tensor(tmp_path, name), expected[name])
-        assert torch.equal(read_tensor(base, name), expected[name])
-
-
-def test_a_tensor_no_file_holds_is_a_key_error(base):
-    with pytest.raises(KeyError, match=r"no\.such"):
-        read_tensor(base, "no.such")

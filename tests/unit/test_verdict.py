@@ -133,6 +133,9 @@ def test_the_headline_decides_not_the_best_attack():
         ((0.55, 0.4, 0.6), (0.02, 0.0101, 0.03), "leaks"),  # a few members stand out of a set that does not
         ((0.45, 0.4, 0.5), (0.01, 0.001, 0.02), "not_seen"),
         ((0.45, 0.4, 0.4999), (0.01, 0.001, 0.02), "inverted"),
+        ((0.45, 0.4, 0.4999), (0.02, 0.0101, 0.03), "leaks"),  # what single members suffer comes first
+        ((None, None, None), (0.5, 0.4, 0.6), "unknown"),
+        ((0.7, None, None), (0.5, 0.4, 0.6), "leaks"),
         ((0.7, None, None), (0.01, 0.001, 0.02), "not_seen"),  # no interval, no claim
     ],
 )
@@ -153,6 +156,16 @@ def test_members_that_stand_out_at_low_rates_leak_although_most_score_low():
     assert findings["auc"].upper < 0.5
     assert findings["tpr_at_fpr_1pct"].lower > 0.05
     assert verdict(result(findings, fpr=(0.01,))).level == "leaks"
+
+
+def test_little_is_never_said_of_a_rate_that_may_be_large():
+    """From 250 non-members the interval at 1 % begins at 0 whatever the scores; that is no sign of little."""
+    findings = {
+        "auc": finding(0.961, 0.945, 0.973),
+        "tpr_at_fpr_10pct": finding(0.873, 0.797, 0.945),
+        "tpr_at_fpr_1pct": finding(0.643, 0.0, 0.72),
+    }
+    assert "little" not in verdict(result(findings)).sentence
 
 
 # ---------------------------------------------------------------------------------------------

@@ -103,6 +103,15 @@ def _architecture(folder: Path, raw: Mapping[str, Any]) -> dict[str, Any]:
         config: Any = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
         known = type(config)().to_dict()
     except Exception:  # code of its own, or a kind this version does not know: compare what is written
-        return {name: value for name, value in raw.items() if name not in _IGNORED_CONFIG}
+        return _relevant(raw)
     settings = config.to_dict()
-    return {name: settings.get(name) for name in known if name not in _IGNORED_CONFIG}
+    return _relevant({name: settings.get(name) for name in known})
+
+
+def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what does not change the function, in nested configurations too."""
+    return {
+        name: _relevant(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if name not in _IGNORED_CONFIG
+    }

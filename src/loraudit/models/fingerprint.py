@@ -10,6 +10,8 @@ from pathlib import Path
 
 _MODEL_CONFIGS = ("config.json", "adapter_config.json", "model.safetensors.index.json")
 _NOT_WEIGHTS = {"training_args.bin"}
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+_ABOUT_LOADING = {"is_local", "local_files_only", "name_or_path", "processor_class", "tokenizer_file"}
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -47,8 +49,24 @@ def fingerprint(folder: Path) -> str:
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
-    """Hex sha256 over the names and bytes of the tokenizer's files, chat template included."""
-    return _digest(folder / name for name in TOKENIZER_FILES if (folder / name).exists())
+    """Hex sha256 over the names and bytes of the tokenizer's files, chat template included.
+
+    Of `tokenizer_config.json` what only says where it was loaded from does not count, so that a tokenizer
+    saved again beside a fine-tuned model is the same one.
+    """
+    files = [folder / name for name in TOKENIZER_FILES if (folder / name).exists()]
+    total = hashlib.sha256(_digest(file for file in files if file.name != _TOKENIZER_CONFIG).encode())
+    config = folder / _TOKENIZER_CONFIG
+    if config in files:
+        content = config.read_bytes()
+        try:
+            settings = json.loads(content)
+            kept = {name: value for name, value in settings.items() if name not in _ABOUT_LOADING}
+            content = json.dumps(kept, sort_keys=True).encode()
+        except (ValueError, AttributeError):
+            pass  # whoever loads the file says what is wrong with it
+        total.update(content)
+    return total.hexdigest()
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -218,8 +218,8 @@ def _plan_adapter(target: Source, given: str | None, options: _Options, *, allow
                 f"Adapter '{target.name}' cannot be switched off: without it the logits differ from base "
                 f"'{base.name}' by up to {gap:.2g}, so it rewrites the base's own weights (init_lora_weights = "
                 f"{config.get('init_lora_weights')!r}, bias = {config.get('bias')!r}). Merge it with "
-                "merge_and_unload() and audit the checkpoint with --base; PiSSA and OLoRA can instead be saved converted, with "
-                "path_initial_model_for_weight_conversion."
+                "merge_and_unload() and audit the checkpoint with --base; PiSSA and OLoRA can instead be saved "
+                "converted, with path_initial_model_for_weight_conversion."
             )
         # PEFT keeps what an adapter adds, copies of whole modules included, under the adapter's name.
         added = [
@@ -462,4 +462,5 @@ def _logits(module: Any, ids: Any) -> Any:
     import torch
 
     with torch.inference_mode():
-        return module(input_ids=ids, use_cache=False).logits.float()
+        logits = module(input_ids=ids, use_cache=False).logits
+        return logits[:, -ids.shape[1] :].float()  # without the virtual tokens of a prompt-learning adapter

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from loraudit.data import Encoded, Window, cut_windows, encode
-from loraudit.errors import ModelError
+from loraudit.errors import EnvironmentFault, ModelError
 from loraudit.execution import Map, Progress, Silent, StopRequest, serial_map, threaded_map
 from loraudit.models import ModelPlan, Numerics, Resident
+from loraudit.models.numerics import is_out_of_memory
 from loraudit.scoring.batches import Sequence, plan_units
 from loraudit.scoring.scorer import Arrays, Scorer
 from loraudit.store import EvidenceFolder, EvidenceStore
@@ -178,7 +179,15 @@ def _run_stage(
     for device in options.devices:
         resident = load(options.numerics, device)
         _refuse_unknown_ids(encoded, resident)
-        scorers.put(Scorer(resident, batch_tokens=options.tokens_at_once, decodings=options.decodings))
+        try:
+            scorers.put(Scorer(resident, batch_tokens=options.tokens_at_once, decodings=options.decodings))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise EnvironmentFault(
+                f"The model leaves no memory on {device} to run even two short texts. Use a lower --precision, "
+                "another --device, or --device balanced."
+            ) from None
     n_tokens = {id(unit): sum(lengths[i] for i in unit.positions) * len(unit.views) for unit in units}
     progress.stage("Scoring " + " and ".join(folders), sum(n_tokens.values()), "tokens")
 
