@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import CONTEXT, changed_copy
 
+from conftest import CONTEXT, changed_copy
 from loraudit.data import encode, record_id
 from loraudit.errors import EnvironmentFault, ModelError
 from loraudit.execution import Interrupted, Silent, StopRequest
@@ -213,6 +213,32 @@ def test_a_second_run_loads_neither_model_nor_tokenizer(request, base, audited, 
     assert_same(evidence, undisturbed(kind))
 
 
+def test_log_sum_exps_come_back_from_the_store_under_their_decodings(adapter, audited, store):
+    options = ScoringOptions(["cpu"], FP32, CONTEXT, CONTEXT // 2, batch_tokens=48, decodings=((0, 0.5), (40, 1.0)))
+    first = gather(plan_models(str(adapter)), audited[:6], store, options=options).tables["target"]
+    again = gather(no_model(plan_models(str(adapter))), audited[:6], store, options=options).tables["target"]
+    assert list(again.log_sum_exps) == [(0, 0.5), (40, 1.0)]
+    for decoding, column in first.log_sum_exps.items():
+        np.testing.assert_array_equal(again.log_sum_exps[decoding], column)
+    assert (again.log_sum_exps[40, 1.0] < 0).all()
+
+
+def test_two_devices_stop_when_asked_and_resume_bit_by_bit(adapter, audited, store, undisturbed):
+    two = ScoringOptions(["cpu", "cpu"], FP32, CONTEXT, CONTEXT // 2, batch_tokens=48)
+    stop = StopRequest()
+
+    def ask_on_the_tenth_pass(resident):
+        passes = iter(range(10_000))
+        resident.module.get_input_embeddings().register_forward_pre_hook(
+            lambda *_: stop.ask() if next(passes) == 10 else None
+        )
+        return resident
+
+    with pytest.raises(Interrupted):
+        gather(hooked(plan_models(str(adapter)), ask_on_the_tenth_pass), audited, store, options=two, stop=stop)
+    assert_same(gather(plan_models(str(adapter)), audited, store, options=two), undisturbed("adapter"))
+
+
 def test_some_of_the_records_in_any_order_are_found_again(adapter, audited, store):
     plan = plan_models(str(adapter))
     whole = gather(plan, audited, store).tables["target"]
@@ -314,6 +340,21 @@ def test_a_unit_that_vanished_is_done_again(adapter, audited, store, undisturbed
     assert evidence.n_damaged_units == 0
     assert evidence.n_scored > 0
     assert_same(evidence, undisturbed("adapter"))
+
+
+def test_a_folder_that_is_read_twice_holds_everything_once(adapter, audited, store):
+    plan = plan_models(str(adapter))
+    gather(plan, audited, store)
+    folder = store.folder(OPTIONS.conditions(plan, plan.target.fingerprint))
+    assert len(folder) == 0
+    for _ in range(2):
+        folder.refresh()
+        assert len(folder) == len(audited)
+    other = store.folder(OPTIONS.conditions(plan, plan.target.fingerprint))
+    other.refresh()
+    np.testing.assert_array_equal(
+        folder.table([audited[3].id]).columns["log_prob"], other.table([audited[3].id]).columns["log_prob"]
+    )
 
 
 def test_what_a_killed_writer_leaves_is_ignored(adapter, audited, store, undisturbed):
@@ -427,8 +468,49 @@ def test_a_window_that_never_fits_sets_its_record_aside(adapter, audited, store,
 
 def test_memory_that_is_gone_before_the_first_record_is_the_fault_of_the_environment(full, audited, store):
     plan = hooked(plan_models(str(full)), small_memory(1, ERRORS["torch"]))
-    with pytest.raises(EnvironmentFault, match=r"memory"):
+    with pytest.raises(
+        EnvironmentFault, match=r"leaves no memory on cpu to run even two short texts. Use a lower"
+    ) as caught:
         gather(plan, audited, store)
+    assert caught.value.exit_code == 5
+    assert units_of(store) == []
+
+
+def test_memory_that_is_gone_for_two_texts_at_once_is_no_reason_to_try_another_way(full, audited, store):
+    plan = hooked(plan_models(str(full)), small_memory(40, ERRORS["torch"]))
+    with pytest.raises(EnvironmentFault, match=r"leaves no memory on cpu"):
+        gather(plan, audited, store)
+
+
+def test_other_errors_of_the_proof_are_not_taken_for_memory(full, audited, store):
+    plan = hooked(plan_models(str(full)), small_memory(1, RuntimeError("index out of range")))
+    with pytest.raises(RuntimeError, match="index out of range"):
+        gather(plan, audited, store)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_memory_is_given_back_to_the_device_before_the_next_try(full, monkeypatch, kind):
+    freed = []
+    monkeypatch.setattr(getattr(torch, kind), "empty_cache", lambda: freed.append(kind))
+    scorer = Scorer(
+        small_memory(100, ERRORS["torch"])(plan_models(str(full)).stages[0][1](FP32, "cpu")), batch_tokens=200
+    )
+    batches = []
+    score = scorer._score_batch
+
+    def on_cpu(batch, views):
+        monkeypatch.setattr(scorer.resident, "device", "cpu")
+        try:
+            return score(batch, views)
+        finally:
+            batches.append(batch)
+            monkeypatch.setattr(scorer.resident, "device", f"{kind}:0")
+
+    monkeypatch.setattr(scorer, "_score_batch", on_cpu)
+    found = scorer.score([Sequence(np.arange(2, 42), 1)] * 4, ["target"])["target"]
+    assert all(part is not None for part in found)
+    assert len(freed) == scorer.n_backoffs == 1
+    assert len(batches) == 3
 
 
 # --- predictions that are no numbers ------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import numpy as np
@@ -622,6 +623,45 @@ def test_a_model_that_looks_ahead_is_refused(full):
     resident.module.model.register_forward_pre_hook(look_ahead, with_kwargs=True)
     with pytest.raises(ModelError, match=r"causal language model"):
         Scorer(resident, batch_tokens=128)
+
+
+def test_one_position_that_bfloat16_moves_is_noise(full):
+    """A router of experts may flip on one token; looking ahead or at padding moves nearly all of them."""
+    resident = plan_models(str(full)).stages[0][1](Numerics("cpu", "bf16"), "cpu")
+
+    def flip(_module, inputs, output):
+        if output.shape[1] == 12 and output.shape[0] == 1:  # half of the longer probe, alone
+            output = output.clone()
+            output[0, 5] *= -1
+        return output
+
+    resident.module.model.norm.register_forward_hook(flip)
+    assert Scorer(resident, batch_tokens=128).mode.uses_head
+
+
+def test_a_model_that_needs_a_mask_gets_one(full):
+    resident = plan_models(str(full)).stages[0][1](FP32, "cpu")
+
+    def insist(_module, _args, kwargs):
+        if kwargs.get("attention_mask") is None and len(kwargs["input_ids"]) > 1:
+            raise TypeError("attention_mask is required")
+
+    resident.module.register_forward_pre_hook(insist, with_kwargs=True)
+    scorer = Scorer(resident, batch_tokens=128)
+    assert scorer.mode.uses_mask
+    assert_scores_of(bare(full), *scored(scorer))
+
+
+def test_layers_that_cannot_be_skipped_are_run(last_layer, base, monkeypatch):
+    @contextlib.contextmanager
+    def refuse(*_):
+        raise ValueError("this layer returns more than its output")
+        yield
+
+    monkeypatch.setattr("loraudit.scoring.scorer.skipped", refuse)
+    scorer = Scorer(plan_models(str(last_layer), base=str(base)).stages[0][1](FP32, "cpu"), batch_tokens=128)
+    assert not scorer.shares_layers
+    assert_scores_of(bare(last_layer), *scored(scorer))
 
 
 def test_layers_are_not_shared_where_that_would_change_a_score(last_layer, base):

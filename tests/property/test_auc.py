@@ -115,8 +115,8 @@ def test_swapping_labels_or_sign_gives_the_complement_and_both_give_the_same(mem
 def test_the_interval_follows_when_labels_and_sign_are_swapped(members, nonmembers):
     one, zero = array(members), array(nonmembers)
     straight, mirrored = auc_interval(one, zero), auc_interval(zero, one)
-    assert mirrored == pytest.approx((1 - straight.upper, 1 - straight.lower))
-    assert auc_interval(-zero, -one) == pytest.approx(straight)
+    assert mirrored == pytest.approx((1 - straight.upper, 1 - straight.lower), nan_ok=True)
+    assert auc_interval(-zero, -one) == pytest.approx(straight, nan_ok=True)
 
 
 @given(scores, scores)
@@ -141,9 +141,13 @@ def test_interval_equals_delong_by_pairs(members, nonmembers, confidence):
     assume(not is_extreme(members, nonmembers))
     degrees_of_freedom = min(len(members), len(nonmembers)) - 1
     found = auc_interval(array(members), array(nonmembers), confidence=confidence)
+    variance = slow_variance(members, nonmembers)
+    if variance < 1e-15:  # nothing in the sample tells of a spread
+        assert math.isnan(found.lower)
+        assert math.isnan(found.upper)
+        return
     assert found == pytest.approx(
-        logit_t(slow_auc(members, nonmembers), slow_variance(members, nonmembers), degrees_of_freedom, confidence),
-        abs=1e-9,
+        logit_t(slow_auc(members, nonmembers), variance, degrees_of_freedom, confidence), abs=1e-9
     )
 
 
@@ -170,6 +174,10 @@ def test_clustered_interval_equals_the_sum_over_clusters(member_side, nonmember_
         member_groups=np.array(member_groups),
         nonmember_groups=np.array(nonmember_groups),
     )
+    if variance < 1e-15:
+        assert math.isnan(found.lower)
+        assert math.isnan(found.upper)
+        return
     assert found == pytest.approx(
         logit_t(slow_auc(members, nonmembers), variance, degrees_of_freedom, confidence), abs=1e-9
     )
@@ -220,7 +228,7 @@ def test_records_that_stand_alone_are_no_clusters(members, nonmembers):
         member_groups=np.arange(len(members)) + 100,
         nonmember_groups=np.arange(len(nonmembers))[::-1],
     )
-    assert alone == pytest.approx(plain)
+    assert alone == pytest.approx(plain, nan_ok=True)
 
 
 @given(grouped(), several)
@@ -274,6 +282,7 @@ def test_interval_lies_in_the_unit_interval_and_holds_the_value(members, nonmemb
 def test_more_confidence_is_never_narrower(members, nonmembers):
     narrow = auc_interval(array(members), array(nonmembers), confidence=0.8)
     wide = auc_interval(array(members), array(nonmembers), confidence=0.99)
+    assume(not math.isnan(narrow.lower))
     assert wide.lower <= narrow.lower + 1e-12
     assert wide.upper >= narrow.upper - 1e-12
 

@@ -76,6 +76,26 @@ def test_loading_says_nothing_and_leaves_the_loggers_as_they_were(base, capfd):
     assert bar == transformers.utils.logging.is_progress_bar_enabled()
 
 
+def test_a_balanced_model_is_spread_by_the_library_and_not_moved(base, monkeypatch):
+    import transformers
+
+    asked = {}
+    model = load(base)
+    monkeypatch.setattr(model, "to", lambda *_: pytest.fail("moved"))
+
+    def from_pretrained(folder, **options):
+        asked.update(options)
+        return model, {}
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    assert load_checkpoint(locate(str(base)), Numerics("cuda", "bf16"), "balanced") is model
+    assert asked["device_map"] == "balanced"
+    assert asked["dtype"] == torch.bfloat16
+    assert asked["trust_remote_code"] is False
+    assert asked["use_safetensors"] is True
+    assert asked["local_files_only"] is True
+
+
 @pytest.mark.parametrize("size", [0, 5, 1000, 100_000])
 def test_a_truncated_checkpoint_is_refused(base, tmp_path, size):
     folder = edited(base, tmp_path / "cut")
@@ -206,7 +226,9 @@ def test_a_masked_language_model_is_refused(tmp_path, kind, says_so):
     folder = tmp_path / kind
     if not says_so:
         folder = edited(folder, tmp_path / "silent", config={"architectures": None})
-    words = rf"is a {kind}.*Expected a causal" if says_so else r"sees the tokens it is asked to predict.*Expected a causal"
+    words = (
+        rf"is a {kind}.*Expected a causal" if says_so else r"sees the tokens it is asked to predict.*Expected a causal"
+    )
     with pytest.raises(ModelError, match=rf"(?i){words} language model"):
         Scorer(plan_models(str(folder)).stages[0][1](FP32, "cpu"), batch_tokens=64)
 

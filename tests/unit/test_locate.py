@@ -272,5 +272,7 @@ def test_a_broken_proxy_is_the_fault_of_the_environment(hub):
 @pytest.mark.parametrize("name", ["org/model-", "foo..bar/x", "a--b/c", "x" * 97])
 def test_a_name_the_hub_cannot_have_is_refused_in_words(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"is no folder here, and no name the hub can have. Expected a folder or org/mod"):
+    with pytest.raises(
+        ModelError, match=r"is no folder here, and no name the hub can have. Expected a folder or org/mod"
+    ):
         locate(name)

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import CONTEXT, changed_copy
 
+from conftest import CONTEXT, changed_copy
 from loraudit.data import record_id
 from loraudit.membership import ATTACKS
 from loraudit.models import Numerics, load_tokenizer, plan_models
@@ -62,7 +62,9 @@ def probe(monkeypatch, has_bfloat16):
 
     def script(exact, rounded, *, slow=2.0, fast=1.0):
         found = {"fp32": (np.asarray(exact, dtype=float), slow), "bf16": (np.asarray(rounded, dtype=float), fast)}
-        monkeypatch.setattr(precision, "_probe", lambda _plan, _records, _attack, options, _t: found[options.numerics.precision])
+        monkeypatch.setattr(
+            precision, "_probe", lambda _plan, _records, _attack, options, _t: found[options.numerics.precision]
+        )
 
     return script
 

@@ -63,7 +63,7 @@ def verdict(result: AuditResult) -> Verdict:
 
 
 def _stated_rate(headline: AttackResult, result: AuditResult) -> tuple[float | None, Finding | None]:
-    """TPR at 1 % FPR if it was measured, else at the smallest rate that was."""
+    """TPR at 1 % FPR, or at the smallest rate measured; those that are surely above chance come first."""
     measured = {
         fpr: found
         for fpr in result.spec.fpr
@@ -71,8 +71,10 @@ def _stated_rate(headline: AttackResult, result: AuditResult) -> tuple[float | N
     }
     if not measured:
         return None, None
-    fpr = PREFERRED_FPR if PREFERRED_FPR in measured else min(measured)
-    return fpr, measured[fpr]
+    above_chance = {fpr: found for fpr, found in measured.items() if found.lower is not None and found.lower > fpr}
+    choice = above_chance or measured
+    fpr = PREFERRED_FPR if PREFERRED_FPR in choice else min(choice)
+    return fpr, choice[fpr]
 
 
 def _sentence(level: Level, area: Finding, fpr: float | None, rate: Finding | None) -> str:
@@ -93,7 +95,7 @@ def _sentence(level: Level, area: Finding, fpr: float | None, rate: Finding | No
     if level == "detectable":
         return (
             f"That these records were trained on can be told of the set as a whole: {overall}. "
-            f"Of single records little is seen: {single}."
+            f"How well single records can be picked out stays uncertain: {single}."
         )
     if level == "inverted":
         return (

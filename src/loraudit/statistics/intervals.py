@@ -18,12 +18,12 @@ class Interval(NamedTuple):
     upper: float
 
 
-def clopper_pearson(n_successes: int, n_trials: int, *, confidence: float = 0.95) -> Interval:
+def clopper_pearson(n_successes: float, n_trials: float, *, confidence: float = 0.95) -> Interval:
     """Exact interval for a proportion; covers at least `confidence` whatever the proportion.
 
     Args:
         n_successes: Between 0 and `n_trials`.
-        n_trials: 0 gives [0, 1].
+        n_trials: 0 gives [0, 1]; an effective number, as of clustered records, need not be whole.
         confidence: Two-sided.
 
     References:
@@ -60,6 +60,7 @@ def unknown_threshold(
     confidence: float,
     n_draws: int,
     rng: np.random.Generator,
+    n_effective: tuple[float, float] | None = None,
 ) -> Interval:
     """Interval for TPR at the population threshold whose false-positive rate is `fpr`.
 
@@ -75,15 +76,20 @@ def unknown_threshold(
         confidence: Two-sided.
         n_draws: Monte Carlo draws.
         rng: Their source.
+        n_effective: How many independent members and non-members the records are worth, where records of one
+            document come together.
     """
     n_members, n_nonmembers = len(members), len(nonmembers)
     ranked = np.sort(nonmembers)[::-1]
     n_above = n_members - np.searchsorted(np.sort(members), ranked, side="right")
     n_above = np.concatenate([[0], n_above, [n_members]])
-    rank = rng.binomial(n_nonmembers, fpr, n_draws)
+    worth = n_effective or (n_members, n_nonmembers)
+    n_independent = max(1, round(worth[1]))
+    rank = rng.binomial(n_independent, fpr, n_draws) * n_nonmembers // n_independent
     fewest, most = n_above[rank], n_above[rank + 1]
-    low = rng.beta(np.maximum(fewest, 1), n_members - fewest + 1)
-    high = rng.beta(most + 1, np.maximum(n_members - most, 1))
+    scale = worth[0] / n_members
+    low = rng.beta(scale * np.maximum(fewest, 1), scale * (n_members - fewest) + 1)
+    high = rng.beta(scale * most + 1, scale * np.maximum(n_members - most, 1))
     tail = (1 - confidence) / 2
     lower = np.quantile(np.where(fewest == 0, 0.0, low), tail)
     upper = np.quantile(np.where(most == n_members, 1.0, high), 1 - tail)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from loraudit.statistics.auc import auc, auc_interval
+from loraudit.statistics.auc import auc, auc_interval, clustered_covariance
 from loraudit.statistics.bootstrap import ResampledRates, resample_rates
 from loraudit.statistics.intervals import Interval, clopper_pearson, logit_interval, unknown_threshold
 from loraudit.statistics.rates import (
@@ -25,6 +25,7 @@ PARTIAL_AUC_MAX_FPR = 0.1
 AUC = "auc"
 PARTIAL_AUC = "partial_auc_fpr_10pct"
 TPR_AT_ZERO = "tpr_at_zero_false_positives"
+_ROUNDING = 1e-9
 
 
 def rate_metric(fpr: float) -> str:
@@ -154,9 +155,7 @@ def _measure_one(
         ),
         PARTIAL_AUC: finding(
             area,
-            _partial_area_interval(area, resampled.partial_auc, n_members, n_groups, confidence)
-            if resampled
-            else nothing,
+            _partial_area_interval(area, resampled.partial_auc, n_groups, confidence) if resampled else nothing,
             f"stratified bootstrap{clustering}, at least as wide as its logit-t interval" if resampled else "none",
         ),
     }
@@ -167,12 +166,23 @@ def _measure_one(
             found[name] = finding(math.nan, nothing, "refused", refusal)
             continue
         threshold = threshold_at_fpr(nonmembers, fpr=fpr)
+        is_found = members > threshold
+        n_effective = (
+            _n_independent(is_found, side_groups[0]),
+            _n_independent(nonmembers > threshold, side_groups[1]),
+        )
         # The bootstrap has no width where no, or every, member is found; the exact interval has.
-        interval = clopper_pearson(int((members > threshold).sum()), n_members, confidence=confidence)
+        interval = clopper_pearson(is_found.mean() * n_effective[0], n_effective[0], confidence=confidence)
         method = "Clopper-Pearson at this sample's threshold"
         if fpr and resampled:
             drawn = unknown_threshold(
-                members, nonmembers, fpr=fpr, confidence=confidence, n_draws=resampled.tpr.shape[1], rng=rng
+                members,
+                nonmembers,
+                fpr=fpr,
+                confidence=confidence,
+                n_draws=resampled.tpr.shape[1],
+                rng=rng,
+                n_effective=n_effective,
             )
             interval = _union(interval, drawn, _percentiles(resampled.tpr[i], confidence))
             method = f"stratified bootstrap{clustering}, at least as wide as exact and unknown-threshold intervals"
@@ -186,18 +196,31 @@ def _measure_one(
     return found
 
 
-def _partial_area_interval(
-    area: float, resampled: FloatArray, n_members: int, n_groups: int, confidence: float
-) -> Interval:
+def _n_independent(is_found: BoolArray, groups: IntArray | None) -> float:
+    """How many independent records a share over clustered ones is worth: between groups and records."""
+    if groups is None:
+        return float(len(is_found))
+    n_groups = len(np.unique(groups))
+    values = is_found.astype(np.float64)
+    variance = clustered_covariance(values, values, groups)
+    if math.isnan(variance) or variance == 0:
+        return float(n_groups)
+    share = float(values.mean())
+    return float(np.clip(share * (1 - share) / variance, n_groups, len(values)))
+
+
+def _partial_area_interval(area: float, resampled: FloatArray, n_groups: int, confidence: float) -> Interval:
     """Percentiles, widened to the logit-t interval of their spread; exact at no and at full separation."""
     smallest = float(standardised_partial_area(np.zeros(()), PARTIAL_AUC_MAX_FPR))
     share = (area - smallest) / (1 - smallest)
-    spread = float(np.nanstd(resampled)) / (1 - smallest)
-    if 1e-9 < share < 1 - 1e-9 and n_groups > 1:
-        logit = logit_interval(share, spread, n_groups - 1, confidence=confidence)
+    defined = resampled[~np.isnan(resampled)]
+    if share < _ROUNDING or share > 1 - _ROUNDING:
+        widened = clopper_pearson(round(share) * n_groups, n_groups, confidence=confidence)
+    elif n_groups > 1 and len(defined):
+        widened = logit_interval(share, float(defined.std()) / (1 - smallest), n_groups - 1, confidence=confidence)
     else:
-        logit = clopper_pearson(round(share) * n_members, n_members, confidence=confidence)
-    rescaled = Interval(*(smallest + end * (1 - smallest) for end in logit))
+        return Interval(math.nan, math.nan)
+    rescaled = Interval(*(smallest + end * (1 - smallest) for end in widened))
     return _union(_percentiles(resampled, confidence), rescaled)
 
 
