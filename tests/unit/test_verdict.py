@@ -80,9 +80,9 @@ def test_detectable_where_only_the_set_can_be_told():
     assert (found.level, found.heading) == ("detectable", "Membership is detectable")
     assert found.sentence == (
         "That these records were trained on can be told of the set as a whole: AUC 0.560 (95 % interval 0.530 to "
-        "0.590; 0.5 is guessing). How well single records can be picked out stays uncertain: an attacker who accepts 1 % false alarms picks "
-        "out 1.20 % of the members (95 % interval [0.40, 3.00] %, 1.2 times chance; n = 1,200 members and 1,100 "
-        "non-members)."
+        "0.590; 0.5 is guessing). How well single records can be picked out stays uncertain: an attacker who "
+        "accepts 1 % false alarms picks out 1.20 % of the members (95 % interval [0.40, 3.00] %, 1.2 times chance; "
+        "n = 1,200 members and 1,100 non-members)."
     )
 
 

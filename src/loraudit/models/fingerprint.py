@@ -31,9 +31,10 @@ def weight_files(folder: Path) -> list[Path]:
 
     Some repositories hold a second copy of the weights in another layout, which is none of the model.
     """
-    for name in ("adapter_model.safetensors", "model.safetensors"):
-        if (folder / name).exists():
-            return [folder / name]
+    is_adapter = (folder / "adapter_config.json").exists()
+    whole = folder / ("adapter_model.safetensors" if is_adapter else "model.safetensors")
+    if whole.exists():
+        return [whole]
     try:
         index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
         return [folder / name for name in sorted(set(index["weight_map"].values())) if (folder / name).exists()]

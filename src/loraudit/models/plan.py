@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from loraudit.errors import ModelError
 from loraudit.models.comparison import HEADS, Difference, compare_checkpoints
 from loraudit.models.fingerprint import count_parameters, fingerprint, has_tokenizer, tokenizer_fingerprint
-from loraudit.models.loading import load_adapter, load_checkpoint
+from loraudit.models.loading import load_adapter, load_checkpoint, quiet_libraries
 from loraudit.models.locate import Source, is_hub_name, locate
 from loraudit.models.numerics import Numerics
 from loraudit.models.resident import Resident, View, always, count_shared_layers, find_layers, swapped
@@ -205,7 +205,7 @@ def _plan_adapter(target: Source, given: str | None, options: _Options, *, allow
         before = _logits(bare, probe)
         module = load_adapter(bare, target, base.name)
         after = _logits(module, probe)
-        with module.disable_adapter():
+        with quiet_libraries(), module.disable_adapter():
             off = _logits(module, probe)
         if float((after - off).abs().max()) == 0:
             raise ModelError(
@@ -343,7 +343,7 @@ def _plan_checkpoint(
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer_folder),
         context_length=context,
         stages=stages,
-        n_parameters=count_parameters(target.folder),
+        n_parameters=count_parameters(target.folder) + (count_parameters(base.folder) if shares else 0),
         width=_width(target.config),
         warnings=warnings,
     )
@@ -400,7 +400,7 @@ def _load_swapping(target: Source, base: Source, options: _Options) -> Loader:
         # Parameter by parameter as loaded, because loaders rename, split and tie what files store.
         original = dict(options.load(base, numerics, "cpu").named_parameters(remove_duplicate=False))
         tensors: dict[str, Any] = {}
-        for name, parameter in module.named_parameters(remove_duplicate=False):
+        for name, parameter in module.named_parameters():
             if name not in original or original[name].shape != parameter.shape:
                 raise ModelError(
                     f"Parameter '{name}' of model '{target.name}' has no counterpart in base '{base.name}'. "
@@ -417,7 +417,7 @@ def _load_swapping(target: Source, base: Source, options: _Options) -> Loader:
 def _shared_copy(module: Any, device: str, inner: Any, changed: list[str], as_reference: View) -> Resident:
     """One copy that gives both views; `changed` are the parameters of `inner` in which they differ."""
     layers = find_layers(inner)[1]
-    n_shared = count_shared_layers(inner, changed)
+    n_shared = count_shared_layers(inner, changed) if changed else 0
     head = next((name for name, child in inner.named_modules() if child is inner.get_output_embeddings()), None)
     return Resident(
         module,

@@ -15,6 +15,8 @@ LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 27, "mps": 1 << 25}
 """Logits held at a time, by kind of device (32 MiB, 512 MiB and 128 MiB in float32)."""
 _CACHED_LOGITS = 1 << 18
 """On a CPU the reductions run over blocks of this many logits, which stay in the cache."""
+_NO_WEIGHT = -1e4
+"""Logits this far below the best have probability 0 in float32."""
 
 
 def score_hidden(
@@ -72,6 +74,7 @@ def token_statistics(logits: torch.Tensor, gold: torch.Tensor, decodings: Iterab
     x.scatter_(1, best, -torch.inf)
     margin = -x.amax(dim=1)
     x.scatter_(1, best, 0.0)
+    x.clamp_(min=_NO_WEIGHT)  # a token masked with -inf has no weight; 0 · -inf would have no value
     weight = torch.exp(x, out=scratch)
     total = weight.sum(dim=1)
     log_total = total.log()

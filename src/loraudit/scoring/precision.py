@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from loraudit.data import cut_windows, encode, record_facts
+from loraudit.errors import ModelError
 from loraudit.membership import Attack, score_attacks
 from loraudit.models import ModelPlan, Numerics
 from loraudit.models.numerics import has_fast_bfloat16
@@ -80,13 +81,14 @@ def choose_precision(
     )
     probe = [records[i] for i in chosen]
     sides = is_member[chosen]
-    found = {
-        precision: _probe(plan, probe, headline, replace(options, numerics=Numerics(kind, precision)), tokenizer)
-        for precision in ("fp32", "bf16")
-    }
-    (exact, slow), (rounded, fast) = found["fp32"], found["bf16"]
+    exact, slow = _probe(plan, probe, headline, replace(options, numerics=Numerics(kind, "fp32")), tokenizer)
+    try:
+        rounded, fast = _probe(plan, probe, headline, replace(options, numerics=Numerics(kind, "bf16")), tokenizer)
+    except ModelError as error:
+        return PrecisionChoice("fp32", f"bf16 was refused: {error}", n_records=len(probe))
     both = ~np.isnan(exact) & ~np.isnan(rounded)
-    spearman = float(stats.spearmanr(exact[both], rounded[both])[0]) if both.sum() > 2 else float("nan")
+    can_rank = both.sum() > 2 and np.ptp(exact[both]) > 0 and np.ptp(rounded[both]) > 0
+    spearman = float(stats.spearmanr(exact[both], rounded[both])[0]) if can_rank else float("nan")
     change = abs(auc(exact[both & sides], exact[both & ~sides]) - auc(rounded[both & sides], rounded[both & ~sides]))
     speedup = slow / fast
     problems = [

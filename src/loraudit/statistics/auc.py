@@ -11,7 +11,6 @@ from scipy import stats
 from loraudit.statistics.intervals import Interval, logit_interval
 from loraudit.types import FloatArray, IntArray
 
-
 _NO_SPREAD = 1e-15
 
 
