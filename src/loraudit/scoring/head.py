@@ -11,9 +11,9 @@ from loraudit.types import Decoding
 Statistics = dict[str, torch.Tensor]
 LogitFunction = Callable[[torch.Tensor], torch.Tensor]
 
-LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 27, "mps": 1 << 25}
-"""Logits held at a time, by kind of device (32 MiB, 512 MiB and 128 MiB in float32)."""
-_CACHED_LOGITS = 1 << 18
+LOGITS_AT_ONCE = {"cpu": 1 << 24, "cuda": 1 << 27, "mps": 1 << 25}
+"""Logits held at a time, by kind of device (64 MiB, 512 MiB and 128 MiB in float32)."""
+_CACHED_LOGITS = 1 << 20
 """On a CPU the reductions run over blocks of this many logits, which stay in the cache."""
 _NO_WEIGHT = -1e4
 """Logits this far below the best have probability 0 in float32."""
@@ -39,7 +39,7 @@ def score_hidden(
         Tensors of shape [n] by name.
     """
     decodings = list(decodings)
-    rows = max(1, LOGITS_AT_ONCE.get(hidden.device.type, 1 << 23) // vocabulary_size)
+    rows = max(1, LOGITS_AT_ONCE.get(hidden.device.type, 1 << 24) // vocabulary_size)
     block = max(1, _CACHED_LOGITS // vocabulary_size) if hidden.device.type == "cpu" else rows
     parts: list[Statistics] = []
     for start in range(0, len(hidden), rows):

@@ -66,6 +66,7 @@ class Scorer:
         self.batch_tokens = batch_tokens
         self.decodings = tuple(decodings)
         self.n_backoffs = 0
+        self._pages = torch.empty(0)
         self._tail = logit_tail(resident.module.config)
         self.shares_layers = False
         self.mode = self._proven_mode()
@@ -147,7 +148,16 @@ class Scorer:
         return hidden_states(resident.module, resident.head, **inputs)
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self._tail(self.resident.head(hidden))
+        head = self.resident.head
+        if hidden.device.type != "cpu" or not _is_plain_linear(head):
+            return self._tail(head(hidden))
+        # A CPU spends a fifth of the head's time on fresh pages for its output; the same pages are used again.
+        shape = len(hidden), head.out_features
+        if self._pages.dtype != hidden.dtype or self._pages.numel() < shape[0] * shape[1]:
+            self._pages = torch.empty(shape[0] * shape[1], dtype=hidden.dtype)
+        logits = self._pages[: shape[0] * shape[1]].view(shape)
+        torch.mm(hidden, head.weight.t(), out=logits)
+        return self._tail(logits if head.bias is None else logits.add_(head.bias))
 
     def _inputs(self, ids: torch.Tensor, lengths: torch.Tensor) -> dict[str, Any]:
         if not self.mode.uses_mask:
@@ -232,6 +242,12 @@ def _gap(one: NDArray[Any], two: NDArray[Any], dtype: torch.dtype) -> float:
     """
     differences = np.abs(one - two)
     return float(differences.max() if dtype == torch.float32 else np.median(differences))
+
+
+def _is_plain_linear(head: torch.nn.Module) -> bool:
+    """Whether calling the module is a matrix product and nothing else: no hook, no replaced forward."""
+    is_hooked = head._forward_hooks or head._forward_pre_hooks or "forward" in head.__dict__  # noqa: SLF001
+    return type(head) is torch.nn.Linear and not is_hooked
 
 
 def _to_numpy(statistics: dict[str, torch.Tensor]) -> Arrays:
