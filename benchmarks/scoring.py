@@ -314,12 +314,10 @@ def cached_audit(work: Path, repeats: int) -> dict[str, Any]:
     """`loraudit audit` on 20 000 records whose evidence is in the store: all attacks, 2 000 resamples."""
     import numpy as np
 
-    from loraudit.auditing import _plan_models, _window
+    from loraudit.auditing.preparation import base_options, requested_models
     from loraudit.data import load_records
     from loraudit.demo import packaged_base
     from loraudit.finetuning import finetune
-    from loraudit.models import Numerics
-    from loraudit.scoring import ScoringOptions
     from loraudit.spec import Recipe, RecordFormat, make_audit_spec
     from loraudit.store import EvidenceStore
     from loraudit.synthetic import private_records
@@ -347,8 +345,8 @@ def cached_audit(work: Path, repeats: int) -> dict[str, Any]:
         }
     )
     store = EvidenceStore(folder / "store")
-    plan = _plan_models(spec, store)
-    options = ScoringOptions(["cpu"], Numerics("cpu", "fp32"), *_window(spec, plan))
+    plan = requested_models(spec, store)
+    options = base_options(spec, plan)
     rng = np.random.default_rng(0)
     for fingerprint in (plan.target.fingerprint, plan.reference.fingerprint if plan.reference else ""):
         evidence = store.folder(options.conditions(plan, fingerprint))

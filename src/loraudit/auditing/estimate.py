@@ -1,0 +1,95 @@
+"""What an audit would take, for `--dry-run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loraudit.auditing.preparation import (
+    Sides,
+    base_options,
+    chosen_attacks,
+    load_data,
+    requested_models,
+    requested_tokenizer,
+    run_path,
+    split_by_views,
+    store_path,
+)
+from loraudit.data import encode
+from loraudit.scoring import estimate_cost, plan_units
+from loraudit.spec import AuditSpec
+from loraudit.store import EvidenceStore, RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an audit would take.
+
+    Attributes:
+        n_members: Records.
+        n_nonmembers: Records.
+        n_tokens: Tokens to send through a model, all views together.
+        n_units: Units of work still missing.
+        n_cached: Records whose evidence is complete.
+        memory_bytes: Peak of weights and activations, roughly.
+        seconds: From the speed of a matrix product on this machine, roughly.
+        stages: Models resident one after another.
+    """
+
+    n_members: int
+    n_nonmembers: int
+    n_tokens: int
+    n_units: int
+    n_cached: int
+    memory_bytes: int
+    seconds: float
+    stages: list[str]
+
+
+def estimate_audit(spec: AuditSpec) -> Estimate:
+    """What the audit would take, without loading a model or writing a result.
+
+    Raises:
+        LorauditError: As `run_audit`, for everything that can be found out beforehand.
+    """
+    attacks = chosen_attacks(spec)
+    if run_path(spec).is_dir():
+        RunFolder(run_path(spec), spec)
+    store = EvidenceStore(store_path(spec)) if store_path(spec).is_dir() else None
+    sides = load_data(spec)
+    plan = requested_models(spec, store)
+    measured, _ = split_by_views(attacks, plan, spec)
+    options = base_options(spec, plan)
+    views = {view for attack in measured for view in attack.needs}
+    prints = {"target": plan.target.fingerprint}
+    if plan.reference:
+        prints["reference"] = plan.reference.fingerprint
+    conditions = [options.conditions(plan, prints[view]) for view in sorted(views)]
+    n_cached = _n_cached(sides, store, conditions) if store else 0
+    encoded = encode(sides.records, requested_tokenizer(spec, plan), span=spec.span, append_eos=spec.append_eos)
+    lengths = [len(item.ids) for item in encoded]
+    share_missing = 1 - n_cached / len(sides.records)
+    n_units = len(plan_units(lengths, batch_tokens=options.tokens_at_once))
+    n_tokens = int(sum(lengths) * len(views) * share_missing)
+    cost = estimate_cost(plan, options, n_tokens)
+    return Estimate(
+        n_members=len(sides.members.records),
+        n_nonmembers=len(sides.nonmembers.records),
+        n_tokens=n_tokens,
+        n_units=int(np.ceil(n_units * share_missing)) * len(plan.stages),
+        n_cached=n_cached,
+        memory_bytes=cost.memory_bytes,
+        seconds=cost.seconds,
+        stages=[" and ".join(stage_views) for stage_views, _ in plan.stages],
+    )
+
+
+def _n_cached(sides: Sides, store: EvidenceStore, conditions: Sequence[dict[str, Any]]) -> int:
+    folders = [store.folder(condition) for condition in conditions]
+    for folder in folders:
+        folder.refresh()
+    return sum(all(record.id in folder for folder in folders) for record in sides.records)
