@@ -248,7 +248,7 @@ def _recorded_base(target: Source, recorded: str | None) -> str:
     if not recorded:
         raise ModelError(f"Adapter '{target.name}' records no base model. Give it with --base.")
     for place in (Path(recorded), target.folder / recorded):
-        if place.is_dir():
+        if (place / "config.json").exists():
             return str(place)
     if is_hub_name(recorded):
         return recorded
