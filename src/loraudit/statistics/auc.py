@@ -66,7 +66,7 @@ def auc_interval(
     """DeLong's variance on the logit scale with a t quantile.
 
     The plain interval (normal quantile, AUC scale) covers as little as 81 % of the time at 50 records a
-    side and an AUC near 1, and 72 % with clusters; this one 92 % or more, and the two agree to the third
+    side and an AUC near 1, and 72 % with clusters; this one 91.8 % or more, and the two agree to the third
     decimal from 1 000 records on (docs/statistics.md). At AUC 0 or 1 the variance is 0; there
     the exact bound is used: m = min(n1, n0) disjoint pairs all ordered one way have probability at most
     AUC^m, so the AUC is at least (α/2)^(1/m).
