@@ -86,7 +86,7 @@ def main() -> None:
     ]
     for name, recipe in recipes.items():
         folder = arguments.out / name.replace(", ", "-").replace(" ", "-")
-        trained = trained_before(folder, recipe) or finetune(
+        trained = trained_before(base, members, recipe, folder) or finetune(
             base, members, recipe, folder, validation=validation, progress=Bar()
         )
         keys = {"base": base, "members": paths["members"], "nonmembers": paths["nonmembers"]}

@@ -8,7 +8,7 @@ https://github.com/mlschmitt/classic-books-markdown, one JSON object per line wi
 held-out books are written to `pretraining.json` beside the weights.
 
 The weights are trained under bf16 autocast and stored in float16, which halves the
-file and changes the validation loss in the fourth decimal (both are recorded).
+file and leaves the validation loss as it is to four decimals (both are recorded).
 """
 
 from __future__ import annotations

@@ -80,9 +80,10 @@ def run_demo(
     for name, unseeded in RECIPES.items():
         recipe = unseeded.model_copy(update={"seed": seed})
         target = out / f"target-{name}-seed{seed}"
-        trained[name] = trained_before(target, recipe) or finetune(
+        members = load_records([files_by_side["members"]], RecordFormat()).records
+        trained[name] = trained_before(str(base), members, recipe, target) or finetune(
             str(base),
-            load_records([files_by_side["members"]], RecordFormat()).records,
+            members,
             recipe,
             target,
             validation=load_records([files_by_side["validation"]], RecordFormat()).records,

@@ -137,3 +137,15 @@ def test_a_stop_request_ends_training_and_saves_nothing(base, records, tmp_path)
     with pytest.raises(Interrupted):
         finetune(str(base), records, RECIPE, tmp_path / "out", stop=stop)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_target_is_used_again_only_for_the_same_base_records_and_recipe(base, full, records, tmp_path):
+    from loraudit.finetuning import trained_before
+
+    recipe = RECIPE.model_copy(update={"epochs": 1})
+    trained = finetune(str(base), records, recipe, tmp_path / "out")
+    assert trained_before(str(base), records, recipe, tmp_path / "out") == trained
+    assert trained_before(str(full), records, recipe, tmp_path / "out") is None
+    assert trained_before(str(base), records[1:], recipe, tmp_path / "out") is None
+    assert trained_before(str(base), records, RECIPE, tmp_path / "out") is None
+    assert trained_before(str(base), records, recipe, tmp_path / "nothing") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -96,6 +97,7 @@ def finetune(
         "base": str(source.folder.resolve()) if source.folder.is_dir() and not source.is_from_hub else base,
         "base_fingerprint": fingerprint(source.folder),
         "n_records": len(records),
+        "records_sha256": _digest(records),
         "training_losses": losses.training_losses,
         "validation_losses": losses.validation_losses,
     }
@@ -103,11 +105,16 @@ def finetune(
     return TrainedModel(out, losses.training_losses, losses.validation_losses)
 
 
-def trained_before(folder: Path, recipe: Recipe) -> TrainedModel | None:
-    """What an earlier `finetune` left in `folder`, if it was made by the same recipe."""
+def _digest(records: Sequence[Record]) -> str:
+    return hashlib.sha256("".join(record.id for record in records).encode()).hexdigest()
+
+
+def trained_before(base: str, records: Sequence[Record], recipe: Recipe, folder: Path) -> TrainedModel | None:
+    """What an earlier `finetune` left in `folder`, if it was made from the same base, records and recipe."""
     try:
         record = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
-        if record["recipe"] != recipe.model_dump(mode="json"):
+        made_from = record["recipe"], record["records_sha256"], record["base_fingerprint"]
+        if made_from != (recipe.model_dump(mode="json"), _digest(records), fingerprint(locate(base).folder)):
             return None
         return TrainedModel(folder, record["training_losses"], record["validation_losses"])
     except (OSError, ValueError, KeyError, TypeError):
