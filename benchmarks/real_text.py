@@ -23,7 +23,7 @@ from loraudit.cli.console import Bar
 from loraudit.data import load_records, read_rows
 from loraudit.demo import packaged_base
 from loraudit.finetuning import finetune, trained_before
-from loraudit.report.verdict import percent, percent_interval
+from loraudit.policy.verdict import percent, percent_interval
 from loraudit.spec import Recipe, RecordFormat, make_audit_spec
 from loraudit.statistics import rate_metric
 from loraudit.types import Finding

@@ -15,6 +15,8 @@ loraudit and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable, Sequence
 
 EXIT_OK = 0
@@ -24,6 +26,13 @@ EXIT_PARTIAL = 7
 EXIT_INTERRUPTED = 130
 
 _PROBLEMS_SHOWN = 50
+_SECRETS = re.compile(
+    r"hf_[A-Za-z0-9]{8,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|xox[abp]-[\w-]{10,}|AKIA[A-Z0-9]{12,}"
+    r"|(?<=://)[^/\s:@\"']+:[^/\s@\"']+(?=@)"
+    r"|(?i:(?<=bearer )|(?<=token=)|(?<=password=)|(?<=secret=)|(?<=api_key=)|(?<=api-key=))[^\s\"'&\\]+"
+)
+_SECRET_VARIABLE = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
+_SHORTEST_SECRET = 8
 
 
 class LorauditError(Exception):
@@ -96,6 +105,18 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     nearest = difflib.get_close_matches(name, choices, n=1)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     return ConfigError(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(choices) or 'none'}.")
+
+
+def scrubbed(text: str) -> str:
+    """The text without credentials: known forms, and the values of environment variables named as secrets.
+
+    >>> scrubbed("GET https://ada:hunter2@hub.example/x failed for hf_abcdefghijklmnop")
+    'GET https://***@hub.example/x failed for ***'
+    """
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(name) and not os.path.exists(value):  # noqa: PTH110
+            text = text.replace(value, "***")
+    return _SECRETS.sub("***", text)
 
 
 def visible(value: object) -> str:

@@ -42,6 +42,8 @@ class Record:
         source: File it was read from, as named by the user.
         line: 1-based line (row for tables) in that file.
         group: Document the record belongs to, for clustered intervals; None means a document of its own.
+        own_id: The user's id of it, where a column names one.
+        subgroup: Value to compare exposure by, where a column is named for that.
     """
 
     id: str
@@ -52,6 +54,8 @@ class Record:
     completion: str | None = None
     messages: tuple[Message, ...] | None = None
     group: str | None = None
+    own_id: str | None = None
+    subgroup: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

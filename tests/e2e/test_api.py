@@ -29,7 +29,7 @@ def test_the_saved_spec_is_complete_and_can_be_run_again(adapter, record_files, 
     )
     saved = json.loads((tmp_path / "run" / "spec.json").read_text())
     assert make_audit_spec(saved) == run.result.spec
-    assert set(saved) == set(loraudit.AuditSpec.model_fields)
+    assert set(saved) == {"schema_version", *loraudit.AuditSpec.model_fields}
 
 
 def test_names_not_in_the_public_list_are_refused():

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loraudit.report import verdict
-from loraudit.report.verdict import threat_model
-from loraudit.report.words import percent, percent_interval
+from loraudit.policy.verdict import judge as verdict
+from loraudit.policy.verdict import threat_model
+from loraudit.policy.words import percent, percent_interval
 from loraudit.spec import AttackResult, MembershipResult
 from loraudit.statistics import measure, rate_metric
 from loraudit.types import Finding
@@ -44,7 +44,11 @@ def result(
         findings=findings,
     )
     other = headline.model_copy(update={"name": "loss", "status": "ok", "findings": {"auc": finding(0.99, 0.98, 1.0)}})
+    side = SimpleNamespace(status={"ok": 1200}, n_records=1200)
     return SimpleNamespace(
+        validity=None,
+        members=side,
+        nonmembers=side,
         membership=MembershipResult(headline="error_zone", attacks=[other, headline]),
         spec=SimpleNamespace(fpr=fpr),
         reference=None if reference is None else SimpleNamespace(name=reference),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from loraudit.auditing.examination import group_numbers
 from loraudit.data import RecordSet, load_sides
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress
@@ -16,9 +17,10 @@ from loraudit.membership import ATTACKS, Attack
 from loraudit.models import ModelPlan, Numerics, load_tokenizer, plan_models, resolve_devices
 from loraudit.models.numerics import device_kind
 from loraudit.models.plan import DEFAULT_CONTEXT
+from loraudit.policy import parse_limit, read_policy
 from loraudit.scoring import ScoringOptions, choose_precision
 from loraudit.spec import DEFAULT_FPRS, AttackResult, AuditSpec, spec_hash
-from loraudit.statistics import unresolved_rate
+from loraudit.statistics import detectable_auc, fewest_for_rate, unresolved_rate
 from loraudit.store import EvidenceStore
 from loraudit.types import BoolArray, IntArray, Record
 
@@ -42,12 +44,13 @@ class Sides(NamedTuple):
     @property
     def groups(self) -> IntArray | None:
         """Document of each record as a number; None where no record names one."""
-        names = [record.group for record in self.records]
-        if all(name is None for name in names):
-            return None
-        keys = [("alone", str(i)) if name is None else ("group", name) for i, name in enumerate(names)]
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-        return np.array([numbers[key] for key in keys])
+        return group_numbers([record.group for record in self.records])
+
+    @property
+    def n_copies(self) -> IntArray:
+        """[N] how often each record stands in the files of its side."""
+        sides = (self.members, self.nonmembers)
+        return np.array([side.copies.get(record.id, 1) for side in sides for record in side.records])
 
 
 def run_path(spec: AuditSpec) -> Path:
@@ -76,9 +79,24 @@ def chosen_attacks(spec: AuditSpec) -> list[Attack]:
     )
     if spec.max_length and spec.stride and spec.stride >= spec.max_length:
         problems.append(f"Stride {spec.stride} is out of range. Expected less than --max-length {spec.max_length}.")
+    try:
+        limits = limits_of(spec)
+    except ConfigError as error:
+        limits = list(spec.fail_on)
+        problems.append(str(error))
+    for limit in limits:
+        try:
+            parse_limit(limit)
+        except ConfigError as error:
+            problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return list(chosen.values())
+
+
+def limits_of(spec: AuditSpec) -> list[str]:
+    """The limits asked for by flags and by the policy file, each once."""
+    return list(dict.fromkeys([*(read_policy(spec.policy) if spec.policy else []), *spec.fail_on]))
 
 
 def load_data(spec: AuditSpec) -> Sides:
@@ -96,6 +114,26 @@ def load_data(spec: AuditSpec) -> Sides:
         if any(refused):
             raise ConfigError("\n".join(reason for reason in refused if reason))
     return Sides(members, nonmembers)
+
+
+def power_statement(sides: Sides, spec: AuditSpec) -> str:
+    """What so many records can show, said before anything is scored."""
+    n_members, n_nonmembers = len(sides.members.records), len(sides.nonmembers.records)
+    groups = sides.groups
+    if groups is not None:
+        n_members, n_nonmembers = (len(np.unique(groups[side])) for side in (sides.is_member, ~sides.is_member))
+    what = "records" if groups is None else "documents"
+    area = detectable_auc(n_members, n_nonmembers, confidence=spec.confidence)
+    words = f"With {n_members:,} member and {n_nonmembers:,} non-member {what} an AUC of {area:.3f} or more is seen "
+    words += f"(80 % power, {100 * spec.confidence:g} % interval above 0.5)"
+    blocked = [fpr for fpr in spec.fpr if n_nonmembers < fewest_for_rate(fpr, confidence=spec.confidence)]
+    if blocked:
+        needed = fewest_for_rate(max(blocked), confidence=spec.confidence)
+        words += (
+            f"; no TPR at {100 * max(blocked):g} % FPR or below can be shown to be above chance "
+            f"(that takes {needed:,} non-members)"
+        )
+    return words + "."
 
 
 def requested_models(spec: AuditSpec, store: EvidenceStore | None) -> ModelPlan:

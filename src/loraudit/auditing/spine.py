@@ -8,11 +8,13 @@ import importlib.metadata
 import shlex
 import time
 
-import numpy as np
-
+from loraudit.auditing.blindfold import look_without_target
+from loraudit.auditing.examination import Columns, examine
 from loraudit.auditing.preparation import (
     chosen_attacks,
+    limits_of,
     load_data,
+    power_statement,
     requested_models,
     requested_tokenizer,
     run_path,
@@ -26,29 +28,30 @@ from loraudit.auditing.summary import (
     counted,
     data_warnings,
     library_versions,
+    provenance,
     record_statuses,
+    scoring_facts,
     side_summary,
     write_scores,
 )
-from loraudit.data import record_facts
-from loraudit.errors import EXIT_OK, EXIT_PARTIAL, DataError, LorauditError
+from loraudit.auditing.tokens import write_text
+from loraudit.data import audited_text, masked_snippet, record_facts
+from loraudit.errors import DataError, LorauditError
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
 from loraudit.membership import score_attacks
-from loraudit.report import render_html, verdict, write_report
+from loraudit.policy import judge, verdict_of
+from loraudit.report import render_html, write_report
 from loraudit.scoring import gather_evidence
 from loraudit.spec import AuditResult, AuditSpec, MembershipResult
-from loraudit.statistics import measure
 from loraudit.store import EvidenceStore, RunFolder, read_run
 from loraudit.store.run_folder import Run
-
-TOLERATED_UNSCORED = 0.01
 
 
 class AuditRun(Run):
     """A finished audit: its folder, result and scores; shows its report in a notebook."""
 
     def __repr__(self) -> str:
-        words = verdict(self.result)
+        words = verdict_of(self.result)
         return f"<AuditRun {self.path}: {words.heading}. {words.sentence}>"
 
     def _repr_html_(self) -> str:
@@ -87,7 +90,9 @@ def run_audit(
             sides = load_data(spec)
             plan = requested_models(spec, store)
             measured, unmeasured = split_by_views(attacks, plan, spec)
-            options, facts = scoring_options(spec, plan, sides, measured[0], store, progress)
+            power = power_statement(sides, spec)
+            progress.say(power)
+            options, numerics = scoring_options(spec, plan, sides, measured[0], store, progress)
             evidence = gather_evidence(
                 plan,
                 sides.records,
@@ -103,56 +108,66 @@ def run_audit(
             if "ok" not in statuses:
                 raise DataError(f"None of the {len(statuses)} records could be scored: {counted(statuses)}.")
             progress.say(f"Running {len(measured)} attacks on {len(statuses):,} records")
-            scores = score_attacks(measured, evidence.tables, record_facts(sides.records, spec.span))
-            findings = measure(
-                {name: found.scores for name, found in scores.items()},
-                sides.is_member,
-                fprs=spec.fpr,
-                n_resamples=spec.resamples,
-                confidence=spec.confidence,
-                rng=np.random.default_rng(spec.seed),
-                groups=sides.groups,
+            facts = record_facts(sides.records, spec.span)
+            scores = score_attacks(measured, evidence.tables, facts, timeout=spec.attack_timeout)
+            progress.say("Checking what tells the sides apart without the target")
+            blind = look_without_target(
+                sides, facts, evidence, measured, span=spec.span, seed=spec.seed, timeout=spec.attack_timeout
             )
-            write_scores(folder, sides, evidence, statuses, scores)
+            folder.reopen()
+            table = write_scores(folder, sides, evidence, statuses, scores, blind)
+            progress.say(f"Examining the scores with {spec.resamples:,} resamples")
+            examined = examine(
+                Columns.of(table, [attack.name for attack in measured]),
+                spec,
+                lambda row: masked_snippet(audited_text(sides.records[row], spec.span)),
+            )
+            if spec.include_text:
+                write_text(folder, sides, evidence, table, requested_tokenizer(spec, plan), spec)
             target_table = evidence.tables["target"].audited()
-            result = AuditResult(
+            n_members = len(sides.members.records)
+            unjudged = AuditResult(
                 loraudit=importlib.metadata.version("loraudit"),
                 spec=spec,
                 spec_hash=folder.hash,
                 command=command or f"loraudit audit --spec {shlex.quote(str(folder.path / 'spec.json'))}",
                 target=plan.target,
                 reference=plan.reference,
-                members=side_summary(sides.members, target_table, statuses, slice(0, len(sides.members.records))),
-                nonmembers=side_summary(
-                    sides.nonmembers, target_table, statuses, slice(len(sides.members.records), None)
-                ),
-                numerics=facts,
+                members=side_summary(sides.members, target_table, statuses, slice(0, n_members)),
+                nonmembers=side_summary(sides.nonmembers, target_table, statuses, slice(n_members, None)),
+                numerics=numerics,
                 versions=library_versions(),
-                scoring={
-                    "records_scored": evidence.n_scored,
-                    "records_cached": evidence.n_cached,
-                    "damaged_units_redone": evidence.n_damaged_units,
-                    "out_of_memory_backoffs": evidence.n_backoffs,
-                    "tokens": evidence.n_tokens,
-                    "seconds": round(evidence.seconds, 2),
-                    "modes": evidence.modes,
-                    "max_length": options.max_length,
-                    "stride": options.stride,
-                },
+                scoring=scoring_facts(evidence, options),
+                power=power,
+                validity=examined.validity,
                 membership=MembershipResult(
                     headline=spec.headline,
                     attacks=[
-                        *(attack_result(attack, scores[attack.name], findings[attack.name]) for attack in measured),
+                        *(
+                            attack_result(
+                                attack,
+                                scores[attack.name],
+                                examined.findings[attack.name],
+                                examined.p_values[attack.name],
+                            )
+                            for attack in measured
+                        ),
                         *unmeasured,
+                        *([] if spec.attacks else broken_plugins()),
                     ],
+                    best=examined.best,
+                    dataset_test=examined.dataset_test,
+                    records=examined.records,
                 ),
-                warnings=[*plan.warnings, *data_warnings(sides, statuses), *broken_plugins()],
+                provenance=provenance(plan, sides, folder),
+                warnings=[*plan.warnings, *data_warnings(sides, statuses, evidence)],
                 started=started.isoformat(timespec="seconds"),
                 seconds=round(time.perf_counter() - began, 2),
             )
+            result = unjudged.model_copy(update={"verdict": judge(unjudged, limits_of(spec))})
             folder.write_result(result)
             write_report(folder.path)
-            folder.log("finished", seconds=result.seconds)
+            folder.log("finished", seconds=result.seconds, exit_code=exit_code(result))
         except (LorauditError, Interrupted) as error:
             folder.log("stopped", reason=f"{type(error).__name__}: {error}")
             raise
@@ -160,9 +175,5 @@ def run_audit(
 
 
 def exit_code(result: AuditResult) -> int:
-    """0, or 7 where an attack failed or more than 1 % of the records could not be scored."""
-    sides = result.members, result.nonmembers
-    unscored = sum(n for side in sides for status, n in side.status.items() if status not in {"ok", "no_tokens"})
-    has_failed = any(attack.status == "error" for attack in result.membership.attacks)
-    is_partial = has_failed or unscored > TOLERATED_UNSCORED * sum(side.n_records for side in sides)
-    return EXIT_PARTIAL if is_partial else EXIT_OK
+    """What the verdict says: 0, 1 where a limit does not hold, 7 where a part is missing."""
+    return verdict_of(result).exit_code

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 
+from loraudit.auditing.blindfold import BlindFacts
+from loraudit.auditing.examination import BLIND, CONTROL, OVERLAP, USUAL_SHARE
 from loraudit.auditing.preparation import Sides, attack_facts
 from loraudit.data import RecordSet
 from loraudit.membership import ATTACKS, Attack, AttackScores
-from loraudit.scoring import Evidence
-from loraudit.spec import AttackResult, SideSummary
+from loraudit.models import ModelPlan
+from loraudit.models.fingerprint import chat_template_fingerprint
+from loraudit.scoring import Evidence, ScoringOptions
+from loraudit.spec import AttackResult, Provenance, SideSummary
 from loraudit.store import RunFolder
 from loraudit.types import Finding
 
@@ -38,19 +43,27 @@ def write_scores(
     evidence: Evidence,
     statuses: Sequence[str],
     scores: dict[str, AttackScores],
-) -> None:
-    """`scores.parquet` from records, evidence and attacks."""
+    blind: BlindFacts,
+) -> pa.Table:
+    """`scores.parquet` from records, evidence, attacks and what was measured without the target."""
     target = evidence.tables["target"].audited()
-    folder.write_scores(
+    return folder.write_scores(
         sides.records,
         {
             "is_member": sides.is_member,
-            "group": [record.group for record in sides.records],
+            "group": pa.array([record.group for record in sides.records], pa.string()),
             "n_tokens": target.n_tokens,
             "n_windows": target.n_windows,
             "status": list(statuses),
+            "subgroup": pa.array([record.subgroup for record in sides.records], pa.string()),
+            "n_copies": sides.n_copies,
             **{name: found.scores for name, found in scores.items()},
+            **{BLIND + name: values for name, values in blind.blind.items()},
+            **{CONTROL + name: values for name, values in blind.controls.items()},
+            f"{OVERLAP}has_near_duplicate": blind.overlap.has_near_duplicate,
+            f"{OVERLAP}ngram_share": blind.overlap.ngram_share,
         },
+        {USUAL_SHARE: repr(blind.overlap.usual_share).encode()},
     )
 
 
@@ -73,7 +86,12 @@ def side_summary(side: RecordSet, target: Any, statuses: Sequence[str], where: s
     )
 
 
-def attack_result(attack: Attack, found: AttackScores, findings: dict[str, Finding]) -> AttackResult:
+def attack_result(
+    attack: Attack,
+    found: AttackScores,
+    findings: dict[str, Finding],
+    p_values: tuple[float | None, float | None],
+) -> AttackResult:
     """One attack's findings, or why it has none."""
     return AttackResult(
         **attack_facts(attack),
@@ -81,11 +99,13 @@ def attack_result(attack: Attack, found: AttackScores, findings: dict[str, Findi
         reason=found.error,
         seconds=round(found.seconds, 4),
         findings={} if found.error else findings,
+        p_value=p_values[0],
+        p_holm=p_values[1],
     )
 
 
-def data_warnings(sides: Sides, statuses: Sequence[str]) -> list[str]:
-    """What the report must say about the records."""
+def data_warnings(sides: Sides, statuses: Sequence[str], evidence: Evidence) -> list[str]:
+    """What the report must say about the records and their evidence."""
     warnings: list[str] = []
     for name, side in (("members", sides.members), ("non-members", sides.nonmembers)):
         if side.n_bad:
@@ -94,20 +114,32 @@ def data_warnings(sides: Sides, statuses: Sequence[str]) -> list[str]:
             warnings.append(f"{side.n_duplicates} repeated records of the {name} were left out.")
     if sides.members.n_overlap:
         warnings.append(f"{sides.members.n_overlap} records stood on both sides and were left out of both.")
+    damaged = evidence.n_damaged_units
+    if damaged:
+        warnings.append(
+            f"{damaged} damaged unit{'s' * (damaged > 1)} of stored evidence did not match the checksum "
+            "and were scored again."
+        )
     lost = [status for status in statuses if status != "ok"]
     if lost:
         warnings.append(f"{len(lost)} records have no score: {counted(lost)}.")
-    groups = sides.groups
-    if groups is not None:
-        shared = np.intersect1d(groups[sides.is_member], groups[~sides.is_member]).size
-        if shared:
-            warnings.append(f"{shared} groups have records on both sides; intervals treat the sides as independent.")
     return warnings
 
 
-def broken_plugins() -> list[str]:
-    """Attacks of installed packages that could not be loaded."""
-    return [f"The attack plug-in {origin} could not be loaded: {reason}" for origin, reason in ATTACKS.broken.items()]
+def broken_plugins() -> list[AttackResult]:
+    """Attacks of installed packages that could not be loaded, or whose name is taken."""
+    return [
+        AttackResult(
+            name=origin,
+            summary="An attack of an installed package.",
+            source="",
+            needs=[],
+            cost="",
+            status="error",
+            reason=f"could not be loaded: {reason}",
+        )
+        for origin, reason in ATTACKS.broken.items()
+    ]
 
 
 def library_versions() -> dict[str, str]:
@@ -119,3 +151,30 @@ def library_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def scoring_facts(evidence: Evidence, options: ScoringOptions) -> dict[str, Any]:
+    """How the evidence came to be."""
+    return {
+        "records_scored": evidence.n_scored,
+        "records_cached": evidence.n_cached,
+        "damaged_units_redone": evidence.n_damaged_units,
+        "out_of_memory_backoffs": evidence.n_backoffs,
+        "tokens": evidence.n_tokens,
+        "seconds": round(evidence.seconds, 2),
+        "modes": evidence.modes,
+        "max_length": options.max_length,
+        "stride": options.stride,
+    }
+
+
+def provenance(plan: ModelPlan, sides: Sides, folder: RunFolder) -> Provenance:
+    """Hashes of what went in and of the scores that came out."""
+    files = [*sides.members.files, *sides.nonmembers.files]
+    return Provenance(
+        weights=plan.hashes,
+        tokenizer=plan.tokenizer_fingerprint,
+        chat_template=chat_template_fingerprint(plan.tokenizer_folder),
+        data={str(file["path"]): str(file["sha256"]) for file in files},
+        scores=hashlib.sha256((folder.path / "scores.parquet").read_bytes()).hexdigest(),
+    )

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from loraudit.cli import attacks, audit, demo, report
-from loraudit.errors import EXIT_INTERRUPTED, LorauditError, visible
+from loraudit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, LorauditError, scrubbed, visible
 from loraudit.execution import Interrupted
 
 app = typer.Typer(
@@ -43,8 +43,14 @@ def main() -> None:
     try:
         app()
     except LorauditError as error:
-        typer.echo(f"Error: {visible(str(error))}", err=True)
+        typer.echo(f"Error: {scrubbed(visible(str(error)))}", err=True)
         sys.exit(error.exit_code)
     except (Interrupted, KeyboardInterrupt):
         typer.echo("Stopped. What is finished is kept; run the same command again to go on.", err=True)
         sys.exit(EXIT_INTERRUPTED)
+    except Exception:  # a bug: its traceback, without credentials, under an exit code of its own
+        import traceback
+
+        typer.echo(scrubbed(traceback.format_exc()), err=True)
+        typer.echo("This is a bug in loraudit; please report it with the lines above.", err=True)
+        sys.exit(EXIT_INTERNAL)

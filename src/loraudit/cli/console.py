@@ -115,12 +115,13 @@ def show_result(result: AuditResult, *, verbose: bool = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from loraudit.report import attack_table, verdict
+    from loraudit.policy import verdict_of
+    from loraudit.report import attack_table
 
     console = Console(highlight=False, soft_wrap=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH_OF_FILES)
-    words = verdict(result)
+    words = verdict_of(result)
     console.print(Text(words.heading, style="bold"))
     console.print(Text(visible(words.sentence)))
     console.print(Text(visible(words.threat_model), style="dim"))

@@ -17,13 +17,33 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 PANELS = {
-    "Models and records": ("base", "members", "nonmembers", "max_records", "group_field", "on_overlap"),
-    "File format": ("text_field", "prompt_field", "completion_field", "messages_field", "text_unit", "on_bad_record"),
+    "Models and records": ("base", "members", "nonmembers", "max_records", "on_overlap"),
+    "File format": (
+        "text_field",
+        "prompt_field",
+        "completion_field",
+        "messages_field",
+        "group_field",
+        "id_field",
+        "subgroup_field",
+        "text_unit",
+        "on_bad_record",
+    ),
     "Tokens": ("span", "append_eos", "max_length", "stride"),
-    "Attacks and statistics": ("attacks", "headline", "fpr", "resamples", "confidence", "seed"),
+    "Attacks and statistics": (
+        "attacks",
+        "headline",
+        "fpr",
+        "resamples",
+        "confidence",
+        "fdr",
+        "attack_timeout",
+        "seed",
+    ),
+    "Limits": ("fail_on", "policy"),
     "Machine": ("device", "precision", "batch_tokens", "offline"),
     "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
-    "Where results go": ("out", "store"),
+    "Where results go": ("include_text", "out", "store"),
 }
 _PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
 _SHORT = {"out": "-o"}
@@ -34,6 +54,8 @@ _METAVARS = {
     "nonmembers": "FILE",
     "attacks": "ATTACK",
     "headline": "ATTACK",
+    "fail_on": "LIMIT",
+    "policy": "FILE",
     "device": "DEVICE",
     "out": "FOLDER",
     "store": "FOLDER",

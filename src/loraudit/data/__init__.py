@@ -3,7 +3,8 @@
 Tokenizers are passed in; nothing here loads a model.
 """
 
-from loraudit.data.encoding import Encoded, audited_text, encode, record_facts
+from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_texts
+from loraudit.data.masking import masked_snippet
 from loraudit.data.reading import FileRows, read_rows
 from loraudit.data.records import RecordSet, load_records, load_sides, record_id
 from loraudit.data.windows import Window, cut_windows
@@ -18,7 +19,9 @@ __all__ = [
     "encode",
     "load_records",
     "load_sides",
+    "masked_snippet",
     "read_rows",
     "record_facts",
     "record_id",
+    "token_texts",
 ]

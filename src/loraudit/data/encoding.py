@@ -122,6 +122,17 @@ def encode(
     return [_with_eos(item, tokenizer.eos_token_id) for item in ordered] if append_eos else ordered
 
 
+def token_texts(tokenizer: Any, ids: Sequence[int]) -> dict[int, str]:
+    """The text each token adds behind another one; a token of part of a character shows as "\ufffd"."""
+    anchor = tokenizer("a", add_special_tokens=False)["input_ids"][-1:]
+    before = str(tokenizer.decode(anchor))
+    pairs = tokenizer.batch_decode([[*anchor, token] for token in ids], clean_up_tokenization_spaces=False)
+    return {
+        token: pair[len(before) :] if pair.startswith(before) else str(tokenizer.decode([token]))
+        for token, pair in zip(ids, pairs, strict=True)
+    }
+
+
 class _Row(NamedTuple):
     """One tokenised text.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class RecordSet:
         n_duplicates: Repeats of an earlier record, left out.
         n_overlap: Records left out because they stand on the other side too.
         n_left_out: Records left out by a limit on their number.
+        copies: How often each record of the files stands there, by id.
     """
 
     records: tuple[Record, ...]
@@ -37,6 +39,7 @@ class RecordSet:
     n_duplicates: int
     n_overlap: int = 0
     n_left_out: int = 0
+    copies: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def record_id(
@@ -68,9 +71,12 @@ def load_records(paths: Sequence[str], layout: RecordFormat) -> RecordSet:
             or no record is left.
     """
     records: dict[str, Record] = {}
+    named: dict[str, Record] = {}
+    copies: Counter[str] = Counter()
     files: list[dict[str, Any]] = []
     problems: list[str] = []
     unreadable: list[str] = []
+    conflicts: list[str] = []
     n_read = n_duplicates = 0
     is_cut_short = False
     for path in paths:
@@ -85,7 +91,12 @@ def load_records(paths: Sequence[str], layout: RecordFormat) -> RecordSet:
             record = _parse(row, path, line, layout)
             if isinstance(record, str):
                 bad.append((line, record))
-            elif record.id in records:
+                continue
+            conflict = _id_conflict(record, named)
+            if conflict:
+                conflicts.append(conflict)
+            copies[record.id] += 1
+            if record.id in records:
                 n_duplicates += 1
             else:
                 records[record.id] = record
@@ -98,11 +109,29 @@ def load_records(paths: Sequence[str], layout: RecordFormat) -> RecordSet:
             f"{len(problems)} of {n_read} rows cannot be used. "
             "Mend them, or leave them out and have them counted with --on-bad-record skip."
         )
+    if conflicts:
+        unreadable.append(_CONFLICTING.format(len(conflicts)))
     if unreadable:
-        raise DataError("\n".join(unreadable), problems)
+        raise DataError("\n".join(unreadable), [*problems, *conflicts])
     if not records:
         raise DataError(f"No record found in {', '.join(paths)}. Expected at least one.", problems)
-    return RecordSet(tuple(records.values()), tuple(files), n_read, len(problems), n_duplicates)
+    return RecordSet(tuple(records.values()), tuple(files), n_read, len(problems), n_duplicates, copies=copies)
+
+
+_CONFLICTING = (
+    "{} ids stand for two contents. Expected one content per id. Mend the ids, or leave out --id-field "
+    "to go by content."
+)
+
+
+def _id_conflict(record: Record, named: dict[str, Record]) -> str | None:
+    """Where an id the user gave stood before with other content; remembers the id."""
+    if record.own_id is None:
+        return None
+    first = named.setdefault(record.own_id, record)
+    if first.id == record.id:
+        return None
+    return f"{record.source}:{record.line} has the id of {first.source}:{first.line} and another content"
 
 
 def load_sides(
@@ -138,6 +167,11 @@ def load_sides(
             problems.extend(error.problems)
     if summaries:
         raise DataError("\n".join(summaries), problems)
+    by_id: dict[str, Record] = {}
+    conflicts = [_id_conflict(record, by_id) for side in loaded for record in side.records]
+    conflicts = [conflict for conflict in conflicts if conflict]
+    if conflicts:
+        raise DataError(_CONFLICTING.format(len(conflicts)), conflicts)
     both = {record.id: record for record in loaded[0].records}
     shared = {record.id: record for record in loaded[1].records if record.id in both}
     if shared and on_overlap == "error":
@@ -171,35 +205,39 @@ def _parse(row: Row, path: str, line: int, layout: RecordFormat) -> Record | str
     """The record in `row`, or why there is none."""
     if isinstance(row, str):
         return _check_text(row, "the text") or Record(record_id(text=row), path, line, text=row)
-    group = row.get(layout.group_field) if layout.group_field else None
-    if layout.group_field and group is None:
-        return f"lacks the group column '{layout.group_field}'"
-    group = None if group is None else str(group)
-    if group is not None and (problem := _check_text(group, f"'{layout.group_field}'")):
-        return problem
+    labels: dict[str, str] = {}
+    for attribute, column in (
+        ("group", layout.group_field),
+        ("own_id", layout.id_field),
+        ("subgroup", layout.subgroup_field),
+    ):
+        if column is None:
+            continue
+        if row.get(column) is None:
+            return f"lacks the {_COLUMN_NAMES[attribute]} column '{column}'"
+        labels[attribute] = str(row[column])
+        if problem := _check_text(labels[attribute], f"'{column}'"):
+            return problem
+    content = _content(row, layout)
+    return content if isinstance(content, str) else Record(record_id(**content), path, line, **content, **labels)  # type: ignore[arg-type]
+
+
+_COLUMN_NAMES = {"group": "group", "own_id": "id", "subgroup": "subgroup"}
+
+
+def _content(row: Mapping[str, Any], layout: RecordFormat) -> dict[str, Any] | str:
+    """What the row says: text, messages, or prompt and completion; or what is wrong with it."""
     if row.get(layout.text_field) is not None:
         text = row[layout.text_field]
-        return _check_text(text, f"'{layout.text_field}'") or Record(
-            record_id(text=text), path, line, text=text, group=group
-        )
+        return _check_text(text, f"'{layout.text_field}'") or {"text": text}
     if row.get(layout.messages_field) is not None:
         messages = _messages(row[layout.messages_field])
-        if isinstance(messages, str):
-            return f"'{layout.messages_field}' {messages}"
-        return Record(record_id(messages=messages), path, line, messages=messages, group=group)
+        return f"'{layout.messages_field}' {messages}" if isinstance(messages, str) else {"messages": messages}
     prompt, completion = row.get(layout.prompt_field), row.get(layout.completion_field)
     if prompt is not None and completion is not None:
-        problem = _check_text(prompt, f"'{layout.prompt_field}'") or _check_text(
-            completion, f"'{layout.completion_field}'"
-        )
-        return problem or Record(
-            record_id(prompt=prompt, completion=completion),
-            path,
-            line,
-            prompt=prompt,
-            completion=completion,
-            group=group,
-        )
+        problem = _check_text(prompt, f"'{layout.prompt_field}'")
+        problem = problem or _check_text(completion, f"'{layout.completion_field}'")
+        return problem or {"prompt": prompt, "completion": completion}
     columns = ", ".join(f"'{name}'" for name in list(row)[:8]) or "none"
     return (
         f"has none of the columns '{layout.text_field}', '{layout.messages_field}' or "

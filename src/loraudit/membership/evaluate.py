@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import queue
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from loraudit.membership.attack import Attack
+from loraudit.membership.attack import Attack, ScoreFunction
 from loraudit.types import FloatArray, IntArray, RecordFacts, TokenTable, Views
 
 _TOKENS_AT_ONCE = 1 << 19
@@ -30,18 +33,23 @@ class AttackScores:
 
 
 def score_attacks(
-    attacks: Sequence[Attack], tables: Mapping[str, TokenTable], facts: RecordFacts
+    attacks: Sequence[Attack],
+    tables: Mapping[str, TokenTable],
+    facts: RecordFacts,
+    *,
+    timeout: float = math.inf,
 ) -> dict[str, AttackScores]:
     """Every attack's number for every record.
 
     Records without a single audited token, or whose evidence is not finite, are undefined for
-    every attack. An attack that raises or returns the wrong shape is reported in its
+    every attack. An attack that raises, takes too long or returns the wrong shape is reported in its
     `error` and does not stop the others.
 
     Args:
         attacks: Their `needs` must all be in `tables`.
         tables: Per view, the same records in the same order.
         facts: Of those records.
+        timeout: Seconds each attack may take; one that is still at work then is left behind.
 
     Returns:
         By attack name, in the order given.
@@ -51,19 +59,61 @@ def score_attacks(
     scores = {attack.name: np.full(n_records, np.nan) for attack in attacks}
     seconds = {attack.name: 0.0 for attack in attacks}
     errors: dict[str, str] = {}
+    worker = _Worker()
     for index, views in _rectangles(audited, facts):
         for attack in attacks:
             if attack.name in errors:
                 continue
             began = time.perf_counter()
             try:
-                values = np.asarray(attack.score(views), dtype=np.float64)
-                scores[attack.name][index] = _checked(values, len(index))
+                left = timeout - seconds[attack.name]
+                given = worker.call(attack.score, views, left) if left < math.inf else attack.score(views)
+                scores[attack.name][index] = _checked(np.asarray(given, dtype=np.float64), len(index))
+            except TimeoutError:
+                errors[attack.name] = f"gave no result within {timeout:g} s"
+                scores[attack.name][:] = np.nan
+                worker = _Worker()
             except Exception as error:  # a plug-in may fail in any way; its failure is its result
                 errors[attack.name] = f"{type(error).__name__}: {error}"
                 scores[attack.name][:] = np.nan
             seconds[attack.name] += time.perf_counter() - began
     return {name: AttackScores(scores[name], seconds[name], errors.get(name)) for name in scores}
+
+
+class _Worker:
+    """A thread that can be left behind: Python has no way to stop a call that hangs."""
+
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[tuple[ScoreFunction, Views]] = queue.SimpleQueue()
+        self._given: queue.SimpleQueue[tuple[FloatArray | None, Exception | None]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def call(self, score: ScoreFunction, views: Views, seconds: float) -> FloatArray:
+        """`score(views)`.
+
+        Raises:
+            TimeoutError: It took longer.
+        """
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True, name="loraudit attack")
+            self._thread.start()
+        self._asked.put((score, views))
+        try:
+            values, error = self._given.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            raise TimeoutError from None
+        if error is not None:
+            raise error
+        assert values is not None  # noqa: S101 - one of the two is always given
+        return values
+
+    def _work(self) -> None:
+        while True:
+            score, views = self._asked.get()
+            try:
+                self._given.put((score(views), None))
+            except Exception as error:  # handed to whoever asked
+                self._given.put((None, error))
 
 
 def _checked(values: FloatArray, n_records: int) -> FloatArray:

@@ -26,6 +26,18 @@ TOKENIZER_FILES = (
 )
 
 
+def chat_template_fingerprint(folder: Path) -> str | None:
+    """Hex sha256 of the chat template a tokenizer folder holds; None where it holds none."""
+    own = folder / "chat_template.jinja"
+    try:
+        if own.exists():
+            return hashlib.sha256(own.read_bytes()).hexdigest()
+        template = json.loads((folder / _TOKENIZER_CONFIG).read_text(encoding="utf-8")).get("chat_template")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return None if template is None else hashlib.sha256(json.dumps(template).encode()).hexdigest()
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files a loader would read: the adapter's, the single one, or those the index names.
 

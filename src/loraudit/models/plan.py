@@ -55,6 +55,7 @@ class ModelPlan:
         n_parameters: Of the larger of the models that are in memory together.
         width: Size of a hidden state; None where its config does not say.
         warnings: What the report must say about these models.
+        hashes: sha256 of each set of files that was loaded, by what it is.
     """
 
     target: ModelSummary
@@ -66,6 +67,7 @@ class ModelPlan:
     n_parameters: int
     width: int | None
     warnings: list[str] = field(default_factory=list[str])
+    hashes: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,7 @@ def _plan_adapter(target: Source, given: str | None, options: _Options, *, allow
         n_parameters=count_parameters(base.folder) + count_parameters(target.folder),
         width=_width(base.config),
         warnings=warnings,
+        hashes={"base": base_digest, "adapter": adapter_digest},
     )
 
 
@@ -306,6 +309,7 @@ def _plan_checkpoint(
             stages=[((TARGET,), _load_alone(target, TARGET, options))],
             n_parameters=count_parameters(target.folder),
             width=_width(target.config),
+            hashes={"checkpoint": digest},
         )
     base = options.locate(name)
     if base.kind != "checkpoint":
@@ -346,6 +350,7 @@ def _plan_checkpoint(
         n_parameters=count_parameters(target.folder) + (count_parameters(base.folder) if shares else 0),
         width=_width(target.config),
         warnings=warnings,
+        hashes={"base": base_digest, "checkpoint": digest},
     )
 
 

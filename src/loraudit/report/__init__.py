@@ -1,7 +1,22 @@
-"""From a finished run to a page a person can act on; reads `result.json` and `scores.parquet` alone."""
+"""From a finished run to what a person or a CI system reads; from the files of the run folder alone."""
 
+from loraudit.report.formats import FORMATS
+from loraudit.report.junit import render_junit
+from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html, write_report
 from loraudit.report.table import Cell, TableRow, attack_table
-from loraudit.report.verdict import Verdict, verdict
+from loraudit.report.words import LIMIT_WORDS, STATUS_WORDS
 
-__all__ = ["Cell", "TableRow", "Verdict", "attack_table", "render_html", "verdict", "write_report"]
+__all__ = [
+    "FORMATS",
+    "LIMIT_WORDS",
+    "STATUS_WORDS",
+    "Cell",
+    "TableRow",
+    "attack_table",
+    "render_html",
+    "render_junit",
+    "render_markdown",
+    "render_model_card",
+    "write_report",
+]

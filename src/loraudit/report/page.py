@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from loraudit.errors import visible
+from loraudit.policy import ends, percent, percent_interval, verdict_of
 from loraudit.report.figures import histogram_figure, roc_figure
 from loraudit.report.table import attack_table
-from loraudit.report.verdict import verdict
-from loraudit.spec import AuditResult, ModelSummary
+from loraudit.report.tokens import shaded_records
+from loraudit.report.words import LIMIT_WORDS, NOT_SAID, STATUS_WORDS
+from loraudit.spec import AttackResult, AuditResult, ModelSummary
 from loraudit.store import read_run, write_atomically
 from loraudit.store.run_folder import Run
 
 _N_COMPARED = 3
+_SMALLEST_P = 1e-4
 
 
 def write_report(folder: Path) -> Path:
@@ -31,7 +34,7 @@ def write_report(folder: Path) -> Path:
 
 
 def render_html(run: Run) -> str:
-    """One self-contained page: no script, nothing fetched, record text left out."""
+    """One self-contained page: no script, nothing fetched, record text only where it was asked for."""
     import jinja2
     import markupsafe
 
@@ -42,7 +45,13 @@ def render_html(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["visible"] = visible
+    environment.filters |= {
+        "visible": visible,
+        "ends": ends,
+        "percent": percent,
+        "percent_interval": percent_interval,
+        "p_words": _p_words,
+    }
     result = run.result
     titles, rows = attack_table(result)
     measured = [row.name for row in rows if row.remark is None]
@@ -53,7 +62,12 @@ def render_html(run: Run) -> str:
     has_headline = headline in scores
     return environment.get_template("audit.html").render(
         result=result,
-        verdict=verdict(result),
+        verdict=verdict_of(result),
+        limit_words=LIMIT_WORDS,
+        status_words=STATUS_WORDS,
+        not_said=NOT_SAID,
+        p_cells={attack.name: _p_cell(attack) for attack in result.membership.attacks},
+        tokens=shaded_records(run),
         titles=titles,
         rows=rows,
         headline=next((row for row in rows if row.is_headline), None),
@@ -78,6 +92,18 @@ def render_html(run: Run) -> str:
         sides=[("Members", result.members), ("Non-members", result.nonmembers)],
         settings=_settings(result),
     )
+
+
+def _p_cell(attack: AttackResult) -> str:
+    """The corrected p-value; the headline's own, which needs no correction."""
+    value = attack.p_value if attack.p_holm is None else attack.p_holm
+    return "" if value is None else _p_words(value).removeprefix("p = ").removeprefix("p ")
+
+
+def _p_words(value: float | None) -> str:
+    if value is None:
+        return "p undefined"
+    return f"p = {value:.2g}" if value >= _SMALLEST_P else f"p < {_SMALLEST_P:g}"
 
 
 def _notes(result: AuditResult) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loraudit.report.words import percent, percent_interval
+from loraudit.policy import percent, percent_interval
 from loraudit.spec import AuditResult
 from loraudit.statistics import rate_metric
 from loraudit.types import Finding

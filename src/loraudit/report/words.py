@@ -1,22 +1,26 @@
-"""Numbers and names as people read them."""
+"""Words that several formats of the report share."""
 
 from __future__ import annotations
 
-from loraudit.types import Finding
+from collections.abc import Mapping
 
+LIMIT_WORDS: Mapping[str, str] = {"holds": "holds", "exceeded": "FAILS", "not_measured": "FAILS, not measured"}
+STATUS_WORDS: Mapping[str, str] = {
+    "passed": "passed",
+    "warned": "warning",
+    "failed": "FAILED",
+    "not_measured": "not measured",
+}
+_NOT_SAID = """
+The numbers hold for these records. Members that are unlike them (rarer, more often repeated, longer) can leak more.
 
-def percent(value: float) -> str:
-    """A rate in percent, with as many decimals as small rates need.
+They are true only if members and non-members are of one kind. The validity gates test what can be told without the
+target; a difference that none of them sees is not excluded.
 
-    >>> percent(0.25), percent(0.0123), percent(0.0004)
-    ('25.0 %', '1.23 %', '0.04 %')
-    """
-    return f"{100 * value:.1f} %" if value >= 0.1 else f"{100 * value:.2f} %"
+These attacks read what two forward passes give. An attacker who trains shadow models on similar data sees more, above
+all on adapters; a low rate here is no upper bound on leakage.
 
-
-def percent_interval(finding: Finding) -> str:
-    """Ends of an interval in percent, as "[20.1, 24.0] %"."""
-    if finding.lower is None or finding.upper is None:
-        return "no interval"
-    digits = 1 if finding.upper >= 0.1 else 2
-    return f"[{100 * finding.lower:.{digits}f}, {100 * finding.upper:.{digits}f}] %"
+Membership is not extraction: that a record can be recognised does not say that its text can be drawn out, nor the
+reverse.
+"""
+NOT_SAID = tuple(" ".join(limit.split()) for limit in _NOT_SAID.strip().split("\n\n"))

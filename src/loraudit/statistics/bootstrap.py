@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from loraudit.statistics.auc import placements_of
 from loraudit.statistics.rates import allowed_false_positives, standardised_partial_area
 from loraudit.types import BoolArray, FloatArray, IntArray
 
@@ -25,10 +26,12 @@ class ResampledRates:
     Attributes:
         tpr: [len(fprs), B].
         partial_auc: [B] standardised, up to the `max_fpr` asked for.
+        auc: [B] linearised: the AUC plus the resampled means of DeLong's placements about it.
     """
 
     tpr: FloatArray
     partial_auc: FloatArray
+    auc: FloatArray
 
 
 def resample_rates(
@@ -60,13 +63,65 @@ def resample_rates(
     }
     tpr: dict[str, list[FloatArray]] = {name: [] for name in rankings}
     area: dict[str, list[FloatArray]] = {name: [] for name in rankings}
+    whole: list[FloatArray] = []
+    influence = _Influence.of(scores, is_member)
     where = np.flatnonzero(is_member), np.flatnonzero(~is_member)
     for member_weights, nonmember_weights in _weights(where, groups, n_resamples, rng):
         for name, ranking in rankings.items():
             rates, areas = ranking.rates(member_weights, nonmember_weights, fprs, max_fpr)
             tpr[name].append(rates)
             area[name].append(areas)
-    return {name: ResampledRates(np.concatenate(tpr[name], axis=1), np.concatenate(area[name])) for name in rankings}
+        whole.append(influence.areas(member_weights, nonmember_weights))
+    auc = np.concatenate(whole)
+    return {
+        name: ResampledRates(np.concatenate(tpr[name], axis=1), np.concatenate(area[name]), auc[:, column])
+        for column, name in enumerate(rankings)
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Influence:
+    """What each record contributes to each attack's AUC: a resample then costs one product of matrices.
+
+    Attributes:
+        auc: [M] of the sample, NaN where a side is empty.
+        members: [n1, M] placements about the AUC, 0 where the score is undefined.
+        nonmembers: [n0, M] likewise.
+        is_defined: [n1, M] and [n0, M] which scores are.
+    """
+
+    auc: FloatArray
+    members: FloatArray
+    nonmembers: FloatArray
+    is_defined: tuple[FloatArray, FloatArray]
+
+    @classmethod
+    def of(cls, scores: Mapping[str, FloatArray], is_member: BoolArray) -> _Influence:
+        n_members = int(is_member.sum())
+        areas = np.full(len(scores), np.nan)
+        sides = [np.zeros((n, len(scores)), dtype=np.float32) for n in (n_members, len(is_member) - n_members)]
+        defined = [np.zeros_like(side) for side in sides]
+        for column, values in enumerate(scores.values()):
+            of_side = [values[is_member], values[~is_member]]
+            known = [~np.isnan(side) for side in of_side]
+            if not all(side.any() for side in known):
+                continue
+            found = placements_of(of_side[0][known[0]], of_side[1][known[1]])
+            areas[column] = found.members.mean()
+            for side, mask, which, placed in zip(sides, known, defined, found, strict=True):
+                side[mask, column] = placed - areas[column]
+                which[:, column] = mask
+        return cls(areas, sides[0], sides[1], (defined[0], defined[1]))
+
+    def areas(self, member_weights: IntArray, nonmember_weights: IntArray) -> FloatArray:
+        """[b, M] resampled AUCs."""
+        total = np.broadcast_to(self.auc, (len(member_weights), len(self.auc)))
+        pairs = zip((member_weights, nonmember_weights), (self.members, self.nonmembers), self.is_defined, strict=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for weights, placed, defined in pairs:
+                drawn = weights.astype(np.float32)
+                total = total + (drawn @ placed) / (drawn @ defined)
+        return total.astype(np.float64)
 
 
 def _weights(

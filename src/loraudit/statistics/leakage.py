@@ -46,6 +46,7 @@ def measure(
     confidence: float,
     rng: np.random.Generator,
     groups: IntArray | None = None,
+    resampled: Mapping[str, ResampledRates] | None = None,
 ) -> dict[str, dict[str, Finding]]:
     """AUC, partial AUC and true-positive rates of every attack.
 
@@ -57,13 +58,13 @@ def measure(
         confidence: Of every interval, two-sided.
         rng: Source of the resamples.
         groups: [N] document of each record, to cluster the intervals by.
+        resampled: What `resample_rates` gave for the same arguments, where a caller needs it too.
 
     Returns:
         By attack, then by metric. A rate the sample cannot resolve has value None and a note.
     """
     began = time.perf_counter()
-    resampled: dict[str, ResampledRates] = {}
-    if n_resamples and is_member.any() and not is_member.all():
+    if resampled is None and n_resamples and is_member.any() and not is_member.all():
         resampled = resample_rates(
             scores,
             is_member,
@@ -80,7 +81,7 @@ def measure(
             values,
             is_member,
             groups,
-            resampled.get(name),
+            (resampled or {}).get(name),
             fprs=fprs,
             confidence=confidence,
             rng=np.random.default_rng([seed, *name.encode()]),

@@ -13,10 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
-from loraudit.errors import ConfigError, StoreError
-from loraudit.spec import SCHEMA_VERSION, AuditResult, AuditSpec, differing_fields, spec_hash
+from loraudit.errors import ConfigError, StoreError, scrubbed
+from loraudit.spec import (
+    SCHEMA_VERSION,
+    AuditResult,
+    AuditSpec,
+    differing_fields,
+    make_audit_spec,
+    read_spec_file,
+    spec_content,
+    spec_hash,
+)
 from loraudit.store.files import PRIVATE_FILE, Lock, is_private, open_private_folder, write_atomically
 from loraudit.store.identity import run_key, shown_ids
 from loraudit.types import FloatArray, Record
@@ -44,8 +52,8 @@ class RunFolder:
 
     def _refuse_another(self, held: Path) -> None:
         try:
-            earlier = AuditSpec.model_validate_json(held.read_bytes())
-        except ValidationError:
+            earlier = make_audit_spec(read_spec_file(held))
+        except ConfigError:
             raise ConfigError(
                 f"Run folder '{self.path}' holds a spec this version cannot read. Choose another --out."
             ) from None
@@ -62,12 +70,12 @@ class RunFolder:
 
     def write_spec(self) -> None:
         """Save the resolved request."""
-        write_atomically(self.path / "spec.json", (self.spec.model_dump_json(indent=2) + "\n").encode())
+        write_atomically(self.path / "spec.json", spec_content(self.spec).encode())
 
     def log(self, event: str, **facts: Any) -> None:
         """Append one line to `log.jsonl`."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": now, "event": event, **facts}, default=str) + "\n"
+        line = scrubbed(json.dumps({"time": now, "event": event, **facts}, default=str)) + "\n"
         try:
             descriptor = os.open(self.path / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -75,8 +83,10 @@ class RunFolder:
         except OSError as error:
             raise StoreError(f"'{self.path / 'log.jsonl'}' cannot be written: {error.strerror}.") from error
 
-    def write_scores(self, records: Sequence[Record], columns: Mapping[str, Any]) -> None:
-        """`scores.parquet`: one row per record under its shown id.
+    def write_scores(
+        self, records: Sequence[Record], columns: Mapping[str, Any], metadata: Mapping[bytes, bytes] | None = None
+    ) -> pa.Table:
+        """`scores.parquet`: one row per record under its shown id; also returned.
 
         Source and line are left empty where others can enter the folder. The link from shown ids to
         contents is kept in `identity.parquet`, which stays private in any case.
@@ -98,19 +108,28 @@ class RunFolder:
                 "content_sha256": [r.id for r in records],
                 "source": [r.source for r in records],
                 "line": [r.line for r in records],
+                "own_id": pa.array([r.own_id for r in records], pa.string()),
             }
         ).replace_schema_metadata({"key": key.hex()})
-        self._write_table("identity.parquet", identity)
-        self._write_table("scores.parquet", scores)
+        scores = scores.replace_schema_metadata(dict(metadata)) if metadata else scores
+        self.write_table("identity.parquet", identity)
+        self.write_table("scores.parquet", scores)
+        return scores
 
-    def _write_table(self, name: str, table: pa.Table) -> None:
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """A table of the run, whole or not at all, with checksums."""
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
         write_atomically(self.path / name, buffer.getvalue())
 
     def write_result(self, result: AuditResult) -> None:
         """`result.json`; its presence says that the run is complete."""
-        write_atomically(self.path / "result.json", (result.model_dump_json(indent=2) + "\n").encode())
+        write_atomically(self.path / "result.json", scrubbed(result.model_dump_json(indent=2) + "\n").encode())
+
+    def reopen(self) -> None:
+        """Take back the mark of completeness before other files of the run are replaced."""
+        for name in ("result.json", "text.parquet"):
+            (self.path / name).unlink(missing_ok=True)
 
 
 class Run(NamedTuple):
@@ -120,11 +139,13 @@ class Run(NamedTuple):
         path: Its folder.
         result: `result.json`.
         scores: `scores.parquet`.
+        text: `text.parquet`, where text was asked for.
     """
 
     path: Path
     result: AuditResult
     scores: pa.Table
+    text: pa.Table | None = None
 
     def column(self, name: str) -> FloatArray:
         """One attack's scores, [N] float64."""
@@ -141,6 +162,7 @@ def read_run(path: Path) -> Run:
     try:
         raw = (path / "result.json").read_bytes()
         table_bytes = (path / "scores.parquet").read_bytes()
+        text_bytes = (path / "text.parquet").read_bytes() if (path / "text.parquet").exists() else None
     except OSError:
         raise ConfigError(
             f"Folder '{path}' holds no finished run. Expected result.json and scores.parquet. "
@@ -156,6 +178,7 @@ def read_run(path: Path) -> Run:
             )
         result = AuditResult.model_validate_json(raw)
         scores = pq.read_table(io.BytesIO(table_bytes), page_checksum_verification=True)
+        text = None if text_bytes is None else pq.read_table(io.BytesIO(text_bytes), page_checksum_verification=True)
     except (ValueError, OSError, RecursionError, pa.ArrowException) as error:
         raise StoreError(f"Run '{path}' is damaged: {error}. Run the audit again; it resumes.") from None
-    return Run(path, result, scores)
+    return Run(path, result, scores, text)

@@ -1,9 +1,4 @@
-"""Every request and result on disk, as pydantic models that refuse what they do not know.
-
-`AuditSpec` is the one place where an option, its default and its description are written: the
-command line, the Python API and spec files are made from it. A spec checks form only; whether a
-file exists or a name is known is checked when the audit starts, together with everything else.
-"""
+"""What is asked of an audit, from the command line, the Python API or a spec file."""
 
 from __future__ import annotations
 
@@ -15,32 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from loraudit.errors import ConfigError
-from loraudit.types import Finding
+from loraudit.spec.form import SCHEMA_VERSION, Names, Paths, Rate, Strict, as_tuple
 
-SCHEMA_VERSION = 1
 DEFAULT_FPRS = (0.1, 0.01, 0.001)
 
 Device = str
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
-def _as_tuple(value: object) -> object:
-    values = (value,) if isinstance(value, str | Path | float | int) else value
-    return [str(v) if isinstance(v, Path) else v for v in values] if isinstance(values, list | tuple) else values
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-
-Rate = Annotated[float, Field(gt=0, le=1)]
-Paths = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
-
-
-class RecordFormat(_Strict):
+class RecordFormat(Strict):
     """Where the text stands in a file's rows. Shared by every command that reads records."""
 
     text_field: str = Field(default="text", description="Column of the text.")
@@ -49,6 +30,12 @@ class RecordFormat(_Strict):
     messages_field: str = Field(default="messages", description="Column of a chat's messages.")
     group_field: str | None = Field(
         default=None, description="Column naming the document a record belongs to; intervals are clustered by it."
+    )
+    id_field: str | None = Field(
+        default=None, description="Column of your own record ids; one id with two contents is refused."
+    )
+    subgroup_field: str | None = Field(
+        default=None, description="Column to compare exposure by, such as a language or a source."
     )
     text_unit: Literal["line", "paragraph", "file"] = Field(
         default="line", description="What one record of a plain-text file is."
@@ -87,16 +74,27 @@ class AuditSpec(RecordFormat):
         default="error", description="Stop when a record is on both sides, or drop it from both and count it."
     )
 
-    attacks: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+    attacks: Names = Field(
         default=(), description="Attacks to run (default: all that the evidence allows; see `loraudit attacks`)."
     )
     headline: str = Field(default="error_zone", description="The attack the verdict rests on, declared before the run.")
-    fpr: Annotated[tuple[Rate, ...], BeforeValidator(_as_tuple)] = Field(
+    fpr: Annotated[tuple[Rate, ...], BeforeValidator(as_tuple)] = Field(
         default=DEFAULT_FPRS, description="False-positive rates at which to state the true-positive rate."
     )
     resamples: int = Field(default=2000, ge=100, description="Bootstrap resamples.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of every two-sided interval.")
+    fdr: float = Field(default=0.05, gt=0, lt=1, description="Share of false alarms among the records called exposed.")
+    attack_timeout: float = Field(
+        default=600, gt=0, description="Seconds one attack may take; a plug-in that hangs is reported as failed."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of every random choice.")
+
+    fail_on: Names = Field(
+        default=(),
+        description="Limit that must not hold, such as 'membership.tpr_at_fpr_1pct.upper95 > 0.05'; "
+        "exit code 1 where it holds or is not measured.",
+    )
+    policy: str | None = Field(default=None, description="TOML, YAML or JSON file of such limits, under fail-on.")
 
     device: Device = Field(
         default="auto",
@@ -117,14 +115,20 @@ class AuditSpec(RecordFormat):
     allow_other_base: bool = Field(default=False, description="Use --base although the adapter records another base.")
     offline: bool = Field(default=False, description="Never use the network, not even for a hub name.")
 
+    include_text: bool = Field(
+        default=False,
+        description="Put record text into the report, each token shaded by what it gives away, and into text.parquet.",
+    )
     out: str | None = Field(default=None, description="Run folder (default: runs/audit-<hash of the spec>).")
     store: str | None = Field(
         default=None, description="Evidence store shared by runs (default: .loraudit beside the run)."
     )
 
 
-HOW_NOT_WHAT = frozenset({"device", "batch_tokens", "offline", "out", "store"})
-"""Fields that change how an audit is carried out, never what it asks: not part of its identity."""
+HOW_NOT_WHAT = frozenset(
+    {"device", "batch_tokens", "offline", "out", "store", "attack_timeout", "fail_on", "policy", "include_text"}
+)
+"""Fields that change how an audit is carried out, judged or shown, never what it measures: not part of its identity."""
 
 
 def spec_hash(spec: AuditSpec) -> str:
@@ -160,14 +164,26 @@ def read_spec_file(path: Path) -> dict[str, Any]:
     return {str(name).replace("-", "_"): value for name, value in keys.items()}
 
 
+def spec_content(spec: AuditSpec) -> str:
+    """A request as `spec.json` holds it, with its schema version."""
+    return json.dumps({"schema_version": SCHEMA_VERSION, **spec.model_dump(mode="json")}, indent=2) + "\n"
+
+
 def make_audit_spec(values: Mapping[str, Any]) -> AuditSpec:
     """An `AuditSpec` from raw values.
 
     Raises:
-        ConfigError: Every problem, one line each, by flag name.
+        ConfigError: Every problem, one line each, by flag name; or the request is of a newer version.
     """
+    asked = dict(values)
+    version = asked.pop("schema_version", SCHEMA_VERSION)
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"The spec was written by a newer loraudit (schema {version}, this one reads up to {SCHEMA_VERSION}). "
+            "Run: pip install --upgrade loraudit"
+        )
     try:
-        spec = AuditSpec.model_validate(dict(values))
+        spec = AuditSpec.model_validate(asked)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
     try:
@@ -194,105 +210,3 @@ def _explain(error: ValidationError) -> str:
             message = problem["msg"].removeprefix("Input should be ")
             lines.append(f"'{name}' has the value {problem['input']!r}. Expected {message}.")
     return "\n".join(lines)
-
-
-class Recipe(_Strict):
-    """How a model is fine-tuned."""
-
-    method: str = Field(default="lora", description="full or lora.")
-    epochs: int = Field(default=3, ge=1, description="Passes over the records.")
-    batch_size: int = Field(default=16, ge=1, description="Windows per step.")
-    learning_rate: float = Field(default=1e-4, gt=0, description="Peak; decays linearly to 0.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Of AdamW, on matrices only.")
-    max_gradient_norm: float = Field(default=1.0, gt=0, description="Longer gradients are scaled down to this norm.")
-    max_length: int | None = Field(
-        default=None, ge=2, description="Longest window in tokens (default: the model's context)."
-    )
-    span: Literal["trained", "all"] = Field(
-        default="trained", description="Tokens the loss is taken over, as in an audit."
-    )
-    seed: int = Field(default=0, ge=0, description="Seed of initialisation, order and dropout.")
-    rank: int = Field(default=16, ge=1, description="LoRA: rank.")
-    alpha: float = Field(default=32, gt=0, description="LoRA: scale, divided by the rank.")
-    dropout: float = Field(default=0.05, ge=0, lt=1, description="LoRA: dropout on its input.")
-    targets: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
-        default=("all-linear",), description="LoRA: names of the modules it is put on."
-    )
-
-
-class SideSummary(_Strict):
-    """One side's records, as used."""
-
-    files: list[dict[str, Any]] = Field(description="File name, sha256 and rows read of each file.")
-    n_read: int
-    n_bad: int = Field(description="Unreadable rows that were skipped.")
-    n_duplicates: int = Field(description="Repeats of an earlier record of the same side, left out.")
-    n_overlap: int = Field(description="Records that stood on both sides, left out.")
-    n_left_out: int = Field(description="Records left out by --max-records.")
-    n_records: int
-    n_groups: int
-    n_tokens: int = Field(description="Audited tokens.")
-    n_windowed: int = Field(description="Records longer than one window.")
-    status: dict[str, int] = Field(description="Records by status; only 'ok' ones have scores.")
-
-
-class ModelSummary(_Strict):
-    """A model as it was loaded."""
-
-    name: str
-    kind: str
-    fingerprint: str = Field(description="sha256 over the content of weights and config.")
-    details: dict[str, Any] = Field(default_factory=dict)
-
-
-class AttackResult(_Strict):
-    """One attack's findings."""
-
-    name: str
-    summary: str
-    source: str
-    needs: list[str]
-    cost: str
-    status: Literal["ok", "error", "not_measured"]
-    reason: str | None = None
-    seconds: float = 0.0
-    findings: dict[str, Finding] = Field(default_factory=dict)
-
-
-class MembershipResult(_Strict):
-    """What the attacks found."""
-
-    headline: str
-    attacks: list[AttackResult]
-
-    def attack(self, name: str) -> AttackResult:
-        """The result of the attack called `name`.
-
-        Raises:
-            KeyError: It is not part of the result.
-        """
-        for result in self.attacks:
-            if result.name == name:
-                return result
-        raise KeyError(name)
-
-
-class AuditResult(_Strict):
-    """`result.json`: everything an audit found and what it takes to repeat it."""
-
-    schema_version: int = SCHEMA_VERSION
-    loraudit: str
-    spec: AuditSpec
-    spec_hash: str
-    command: str
-    target: ModelSummary
-    reference: ModelSummary | None
-    members: SideSummary
-    nonmembers: SideSummary
-    numerics: dict[str, Any]
-    versions: dict[str, str]
-    scoring: dict[str, Any]
-    membership: MembershipResult
-    warnings: list[str]
-    started: str = Field(description="UTC, ISO 8601.")
-    seconds: float

@@ -1,0 +1,68 @@
+"""What can be said of the records without the target, for the validity gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from loraudit.auditing.preparation import Sides
+from loraudit.data import audited_text
+from loraudit.membership import Attack, score_attacks
+from loraudit.scoring import Evidence
+from loraudit.types import FloatArray, RecordFacts
+from loraudit.validity import Overlap, Words, blind_scores, measure_overlap
+from loraudit.validity.gates import CONTROL, REFERENCE_ONLY
+
+
+class BlindFacts(NamedTuple):
+    """Scores and overlap that no target has touched.
+
+    Attributes:
+        blind: [N] per blind classifier, attacks on the reference alone among them.
+        controls: [N] per attack that compares, with the reference in the target's role.
+        overlap: What the sides share.
+    """
+
+    blind: dict[str, FloatArray]
+    controls: dict[str, FloatArray]
+    overlap: Overlap
+
+
+def look_without_target(
+    sides: Sides,
+    facts: RecordFacts,
+    evidence: Evidence,
+    attacks: Sequence[Attack],
+    *,
+    span: str,
+    seed: int,
+    timeout: float,
+) -> BlindFacts:
+    """Blind classifiers, controls and overlap of both sides.
+
+    Args:
+        sides: The records.
+        facts: Of those records.
+        evidence: What the reference said, where there is one.
+        attacks: Those that were run.
+        span: "trained" or "all".
+        seed: Of folds and halves.
+        timeout: Seconds per attack.
+    """
+    words = Words.of([audited_text(record, span) for record in sides.records])
+    blind = blind_scores(words, facts, sides.is_member, groups=sides.groups, rng=np.random.default_rng([seed, 0]))
+    controls: dict[str, FloatArray] = {}
+    reference = evidence.tables.get("reference")
+    if reference is not None:
+        known = [attack for attack in attacks if set(attack.needs) <= {"target", "reference"}]
+        found = score_attacks(known, {"target": reference, "reference": reference}, facts, timeout=timeout)
+        for attack in known:
+            if found[attack.name].error is not None:
+                continue
+            if "reference" in attack.needs:
+                controls[CONTROL + attack.name] = found[attack.name].scores
+            else:
+                blind[REFERENCE_ONLY + attack.name] = found[attack.name].scores
+    return BlindFacts(blind, controls, measure_overlap(words, sides.is_member, rng=np.random.default_rng([seed, 1])))

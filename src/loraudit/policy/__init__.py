@@ -1,0 +1,20 @@
+"""From a result to one verdict: what leaks, whether the numbers can mean that, and which limits hold.
+
+Every format of the report and the exit code repeat this one object.
+"""
+
+from loraudit.policy.limits import Limit, parse_limit, read_policy
+from loraudit.policy.verdict import PREFERRED_FPR, judge, verdict_of
+from loraudit.policy.words import ends, percent, percent_interval
+
+__all__ = [
+    "PREFERRED_FPR",
+    "Limit",
+    "ends",
+    "judge",
+    "parse_limit",
+    "percent",
+    "percent_interval",
+    "read_policy",
+    "verdict_of",
+]

@@ -1,0 +1,186 @@
+"""Limits that a result must not exceed, and what became of each."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from loraudit.errors import ConfigError
+from loraudit.policy.words import plain
+from loraudit.spec import AuditResult, LimitResult, read_spec_file
+from loraudit.types import Finding
+
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+_LIMIT = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
+_BOUND = re.compile(r"(lower|upper)(\d+(?:_\d+)?)")
+EXAMPLE = "membership.tpr_at_fpr_1pct.upper95 > 0.05"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A condition under which the audit fails.
+
+    Attributes:
+        text: As it was written.
+        path: Such as ("membership", "tpr_at_fpr_1pct", "upper95").
+        sign: One of > >= < <=.
+        bound: The number compared with.
+    """
+
+    text: str
+    path: tuple[str, ...]
+    sign: str
+    bound: float
+
+    def check(self, result: AuditResult) -> LimitResult:
+        """Whether the condition is met; what was not measured never passes."""
+        found = _look_up(self.path, result)
+        if isinstance(found, str):
+            reason = f"{found.rstrip('.')}; what is not measured fails"
+            return LimitResult(limit=self.text, status="not_measured", measured=None, reason=reason)
+        is_met = _COMPARE[self.sign](found, self.bound)
+        return LimitResult(
+            limit=self.text,
+            status="exceeded" if is_met else "holds",
+            measured=found,
+            reason=f"measured {plain(found)}, which is{'' if is_met else ' not'} {self.sign} {plain(self.bound)}",
+        )
+
+
+def parse_limit(text: str) -> Limit:
+    """A limit from its words.
+
+    `membership.METRIC.FIELD OP NUMBER` speaks of the headline attack, `membership.ATTACK.METRIC.FIELD` of another;
+    FIELD is `value`, `upper95` or `lower95` (the ends of the two-sided 95 % interval). Further:
+    `membership.records.n_exposed`, `membership.dataset_test.p_mann_whitney`, `validity.n_failed`,
+    `validity.GATE.failed` (0 or 1), and `validity.headline_minus_blind.METRIC.FIELD`.
+
+    Raises:
+        ConfigError: It cannot be read.
+
+    >>> parse_limit("membership.auc.upper95 > 0.6").path
+    ('membership', 'auc', 'upper95')
+    """
+    matched = _LIMIT.fullmatch(text)
+    bound = _number(matched[3]) if matched else None
+    if matched is None or bound is None:
+        raise ConfigError(f"Limit '{text}' cannot be read. Expected a condition such as '{EXAMPLE}'.")
+    path = tuple(matched[1].split("."))
+    problem = _problem(path)
+    if problem:
+        raise ConfigError(f"Limit '{text}' {problem}. Expected a condition such as '{EXAMPLE}'.")
+    return Limit(" ".join(text.split()), path, matched[2], bound)
+
+
+def read_policy(path: str) -> list[str]:
+    """The limits of a policy file: a list under `fail-on`.
+
+    Raises:
+        ConfigError: The file cannot be read or holds something else.
+    """
+    keys = read_spec_file(Path(path))
+    limits: object = keys.pop("fail_on", None)
+    if keys:
+        raise ConfigError(f"Policy file '{path}' holds unknown keys: {', '.join(sorted(keys))}. Expected fail-on.")
+    listed = [limits] if isinstance(limits, str) else limits
+    named = [str(limit) for limit in cast("list[object]", listed)] if isinstance(listed, list) else []
+    if not named:
+        raise ConfigError(f"Policy file '{path}' holds no limits. Expected: fail-on = [\"{EXAMPLE}\"]")
+    return named
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+_RECORDS = ("n_exposed",)
+_DATASET_TEST = ("p_mann_whitney", "p_welch", "n_to_detect")
+
+
+def _problem(path: tuple[str, ...]) -> str | None:
+    """What is wrong with a path, as far as it can be told without a result."""
+    area, *rest = path
+    if area not in {"membership", "validity"}:
+        return f"begins with '{area}', not with membership or validity"
+    if path == ("validity", "n_failed"):
+        return None
+    if area == "validity" and len(rest) == 2 and rest[1] == "failed":
+        return None
+    if area == "validity" and (not rest or rest[0] != "headline_minus_blind"):
+        return "names nothing that is measured; known: n_failed, GATE.failed, headline_minus_blind.METRIC.FIELD"
+    if area == "membership" and rest[:1] in (["records"], ["dataset_test"]):
+        known = _RECORDS if rest[0] == "records" else _DATASET_TEST
+        return None if len(rest) == 2 and rest[1] in known else f"asks {rest[0]} for none of {', '.join(known)}"
+    if len(rest) not in {2, 3}:
+        return "does not name a metric and its field"
+    field = rest[-1]
+    return None if field == "value" or _BOUND.fullmatch(field) else f"asks for '{field}', not value, upper95 or lower95"
+
+
+def _look_up(path: tuple[str, ...], result: AuditResult) -> float | str:
+    """The number a path leads to, or why there is none."""
+    area, *rest = path
+    return _validity(rest, result) if area == "validity" else _membership(rest, result)
+
+
+def _validity(rest: list[str], result: AuditResult) -> float | str:
+    if result.validity is None:
+        return "this run has no validity gates"
+    if rest == ["n_failed"]:
+        return float(len(result.validity.failed))
+    if rest[0] == "headline_minus_blind":
+        if not result.validity.headline_minus_blind:
+            return "no gate failed, so the headline is not corrected"
+        return _field(rest[1:], result.validity.headline_minus_blind)
+    gates = {gate.name: gate for gate in result.validity.gates}
+    gate = gates.get(rest[0])
+    if gate is None:
+        return _unknown("gate", rest[0], gates)
+    return gate.reason if gate.status == "not_measured" else float(gate.status == "failed")
+
+
+def _membership(rest: list[str], result: AuditResult) -> float | str:
+    membership = result.membership
+    if rest[0] in {"records", "dataset_test"}:
+        holder = getattr(membership, rest[0])
+        value = None if holder is None else getattr(holder, rest[1])
+        return f"{rest[0]}.{rest[1]} is undefined" if value is None else float(value)
+    name, rest = (rest[0], rest[1:]) if len(rest) == 3 else (membership.headline, rest)
+    attacks = {attack.name: attack for attack in membership.attacks}
+    if name not in attacks:
+        return _unknown("attack", name, attacks)
+    if attacks[name].status != "ok":
+        return f"the attack {name} is {attacks[name].status.replace('_', ' ')}: {attacks[name].reason}"
+    return _field(rest, attacks[name].findings)
+
+
+def _field(rest: list[str], findings: dict[str, Finding]) -> float | str:
+    metric, field = rest
+    if metric not in findings:
+        return _unknown("metric", metric, findings)
+    finding = findings[metric]
+    if field == "value":
+        return finding.note or f"{metric} is undefined" if finding.value is None else finding.value
+    end, level = field[:5], float(field[5:].replace("_", ".")) / 100
+    if abs(level - finding.confidence) > 1e-9:
+        return f"the intervals of this run are at {100 * finding.confidence:g} %, not {100 * level:g} %"
+    value = finding.upper if end == "upper" else finding.lower
+    return finding.note or f"{metric} has no interval" if value is None else value
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return f"this run has no {kind} '{name}'" + (f" (did you mean '{nearest[0]}'?)" if nearest else "")

@@ -1,0 +1,18 @@
+"""The formats a result can be shown in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from loraudit.report.junit import render_junit
+from loraudit.report.markdown import render_markdown, render_model_card
+from loraudit.report.page import render_html
+from loraudit.store.run_folder import Run
+
+FORMATS: Mapping[str, Callable[[Run], str]] = {
+    "html": render_html,
+    "json": lambda run: run.result.model_dump_json(indent=2) + "\n",
+    "junit": lambda run: render_junit(run.result),
+    "markdown": lambda run: render_markdown(run.result),
+    "model-card": lambda run: render_model_card(run.result),
+}

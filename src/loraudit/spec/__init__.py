@@ -1,0 +1,68 @@
+"""Every request and result on disk, as pydantic models that refuse what they do not know.
+
+`AuditSpec` is the one place where an option, its default and its description are written: the
+command line, the Python API and spec files are made from it. A spec checks form only; whether a
+file exists or a name is known is checked when the audit starts, together with everything else.
+"""
+
+from loraudit.spec.form import SCHEMA_VERSION
+from loraudit.spec.recipe import Recipe
+from loraudit.spec.requests import (
+    DEFAULT_FPRS,
+    HOW_NOT_WHAT,
+    AuditSpec,
+    RecordFormat,
+    differing_fields,
+    make_audit_spec,
+    read_spec_file,
+    spec_content,
+    spec_hash,
+)
+from loraudit.spec.results import (
+    AttackResult,
+    AuditResult,
+    BestAttack,
+    DatasetTest,
+    ExposedRecord,
+    Gate,
+    LimitResult,
+    MembershipResult,
+    ModelSummary,
+    Provenance,
+    RecordsResult,
+    SideSummary,
+    Subgroup,
+    ValidityResult,
+    VerdictLevel,
+    VerdictResult,
+)
+
+__all__ = [
+    "DEFAULT_FPRS",
+    "HOW_NOT_WHAT",
+    "SCHEMA_VERSION",
+    "AttackResult",
+    "AuditResult",
+    "AuditSpec",
+    "BestAttack",
+    "DatasetTest",
+    "ExposedRecord",
+    "Gate",
+    "LimitResult",
+    "MembershipResult",
+    "ModelSummary",
+    "Provenance",
+    "Recipe",
+    "RecordFormat",
+    "RecordsResult",
+    "SideSummary",
+    "Subgroup",
+    "ValidityResult",
+    "VerdictLevel",
+    "VerdictResult",
+    "differing_fields",
+    "make_audit_spec",
+    "read_spec_file",
+    "spec_content",
+    "spec_hash",
+]

@@ -1,0 +1,220 @@
+"""What an audit found, as `result.json` holds it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from loraudit.spec.form import SCHEMA_VERSION, Strict
+from loraudit.spec.requests import AuditSpec
+from loraudit.types import Finding
+
+VerdictLevel = Literal["leaks", "detectable", "not_seen", "inverted", "unknown"]
+
+
+class SideSummary(Strict):
+    """One side's records, as used."""
+
+    files: list[dict[str, Any]] = Field(description="File name, sha256 and rows read of each file.")
+    n_read: int
+    n_bad: int = Field(description="Unreadable rows that were skipped.")
+    n_duplicates: int = Field(description="Repeats of an earlier record of the same side, left out.")
+    n_overlap: int = Field(description="Records that stood on both sides, left out.")
+    n_left_out: int = Field(description="Records left out by --max-records.")
+    n_records: int
+    n_groups: int
+    n_tokens: int = Field(description="Audited tokens.")
+    n_windowed: int = Field(description="Records longer than one window.")
+    status: dict[str, int] = Field(description="Records by status; only 'ok' ones have scores.")
+
+
+class ModelSummary(Strict):
+    """A model as it was loaded."""
+
+    name: str
+    kind: str
+    fingerprint: str = Field(description="sha256 over the content of weights and config.")
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class AttackResult(Strict):
+    """One attack's findings."""
+
+    name: str
+    summary: str
+    source: str
+    needs: list[str]
+    cost: str
+    status: Literal["ok", "error", "not_measured"]
+    reason: str | None = None
+    seconds: float = 0.0
+    findings: dict[str, Finding] = Field(default_factory=dict)
+    p_value: float | None = Field(default=None, description="One-sided, of an AUC of at most 0.5.")
+    p_holm: float | None = Field(
+        default=None, description="The same after Holm's correction over all attacks but the headline."
+    )
+
+
+class BestAttack(Strict):
+    """The attack with the largest AUC, corrected for having been chosen among all."""
+
+    name: str
+    n_attacks: int
+    auc: Finding = Field(description="With an interval that holds for every attack at once.")
+    p_value: float | None = Field(description="That no attack sees anything, by the largest of each resample.")
+
+
+class DatasetTest(Strict):
+    """Whether the set as a whole is recognisable, on a half that did not choose the attack."""
+
+    attack: str = Field(description="Largest AUC on the first half.")
+    auc: Finding = Field(description="Of that attack on the second half.")
+    p_mann_whitney: float | None = Field(description="One-sided; by documents where there are groups.")
+    p_welch: float | None = Field(description="One-sided Welch t test of the mean score; None where it is undefined.")
+    n_to_detect: int | None = Field(
+        description="Records a side at which this AUC is detected with 80 % power at 5 %, one-sided; None if never."
+    )
+
+
+class ExposedRecord(Strict):
+    """A member that stands out, without its text."""
+
+    id: str = Field(description="Keyed hash, as in scores.parquet.")
+    score: float
+    p_value: float = Field(description="Calibrated on the non-members: (1 + those scoring as high) / (1 + all).")
+    q_value: float = Field(description="Benjamini-Hochberg over all members.")
+    n_tokens: int
+    n_copies: int | None
+    snippet: str = Field(description="Its beginning with every word and number masked.")
+
+
+class Subgroup(Strict):
+    """Exposure of some of the records. Exploratory: chosen by nobody in advance and not corrected."""
+
+    by: str = Field(description="length, copies, or the name of the user's column.")
+    name: str
+    n_members: int
+    n_nonmembers: int
+    auc: Finding
+    tpr: Finding = Field(description="At a threshold set on all non-members.")
+    fpr: float = Field(description="The rate of that threshold.")
+
+
+class RecordsResult(Strict):
+    """Single records, by the headline attack."""
+
+    fdr: float
+    n_exposed: int = Field(description="Members called exposed at that false-discovery rate.")
+    smallest_p_value: float = Field(description="The smallest that so many non-members allow.")
+    exposed: list[ExposedRecord]
+    subgroups: list[Subgroup]
+
+
+class MembershipResult(Strict):
+    """What the attacks found."""
+
+    headline: str
+    attacks: list[AttackResult]
+    best: BestAttack | None = None
+    dataset_test: DatasetTest | None = None
+    records: RecordsResult | None = None
+
+    def attack(self, name: str) -> AttackResult:
+        """The result of the attack called `name`.
+
+        Raises:
+            KeyError: It is not part of the result.
+        """
+        for result in self.attacks:
+            if result.name == name:
+                return result
+        raise KeyError(name)
+
+
+class Gate(Strict):
+    """One check that the numbers can mean what they say."""
+
+    name: str
+    kind: Literal["blind", "control", "overlap"]
+    status: Literal["passed", "warned", "failed", "not_measured"]
+    summary: str = Field(description="What is checked.")
+    reason: str = Field(description="What came out, in words.")
+    finding: Finding | None = None
+    p_value: float | None = None
+    p_holm: float | None = Field(default=None, description="After Holm's correction over all gates that test.")
+
+
+class ValidityResult(Strict):
+    """Whether the two sides are of one kind, by what can be told of them without the target."""
+
+    gates: list[Gate]
+    strongest_blind: str | None = Field(description="The blind classifier with the AUC farthest from 0.5.")
+    headline_minus_blind: dict[str, Finding] = Field(
+        default_factory=dict, description="The headline where a gate failed: attack minus strongest blind classifier."
+    )
+
+    @property
+    def failed(self) -> list[Gate]:
+        """The gates that failed."""
+        return [gate for gate in self.gates if gate.status == "failed"]
+
+
+class LimitResult(Strict):
+    """What became of one limit of the policy."""
+
+    limit: str
+    status: Literal["holds", "exceeded", "not_measured"]
+    measured: float | None
+    reason: str
+
+
+class VerdictResult(Strict):
+    """The one judgement that every format of the report and the exit code repeat."""
+
+    level: VerdictLevel = Field(
+        description="leaks (single members can be picked out), detectable (the set as a whole can), not_seen, "
+        "inverted (non-members score higher) or unknown."
+    )
+    heading: str
+    sentence: str = Field(description="With numbers and their uncertainty.")
+    threat_model: str = Field(description="Who could do this, and with what.")
+    validity: str | None = Field(description="Which gates failed and what follows; None where all hold.")
+    limits: list[LimitResult]
+    is_partial: bool = Field(description="An attack failed, or more than 1 % of the records could not be scored.")
+    exit_code: int
+
+
+class Provenance(Strict):
+    """Hashes of everything that went in, and of the scores that came out."""
+
+    weights: dict[str, str] = Field(description="sha256 over weights, configuration and code, by model.")
+    tokenizer: str
+    chat_template: str | None = Field(description="sha256 of the chat template; None where there is none.")
+    data: dict[str, str] = Field(description="sha256 of each file of records.")
+    scores: str = Field(description="sha256 of scores.parquet.")
+
+
+class AuditResult(Strict):
+    """`result.json`: everything an audit found and what it takes to repeat it."""
+
+    schema_version: int = SCHEMA_VERSION
+    loraudit: str
+    spec: AuditSpec
+    spec_hash: str
+    command: str
+    target: ModelSummary
+    reference: ModelSummary | None
+    members: SideSummary
+    nonmembers: SideSummary
+    numerics: dict[str, Any]
+    versions: dict[str, str]
+    scoring: dict[str, Any]
+    power: str | None = Field(default=None, description="What this many records can show, said before scoring.")
+    verdict: VerdictResult | None = None
+    validity: ValidityResult | None = None
+    membership: MembershipResult
+    provenance: Provenance | None = None
+    warnings: list[str]
+    started: str = Field(description="UTC, ISO 8601.")
+    seconds: float
