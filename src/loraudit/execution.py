@@ -45,6 +45,10 @@ class Interrupted(Exception):  # noqa: N818 - a request, not an error
     """A stop was asked for; everything finished so far is on disk."""
 
 
+class StopNow(BaseException):
+    """Stop at once. Like `KeyboardInterrupt`, which command-line libraries take for themselves, but ours."""
+
+
 class StopRequest:
     """Set from a signal handler or another thread; long work asks it between batches."""
 

@@ -377,3 +377,11 @@ def test_the_interval_of_the_winner_holds_its_true_area():
     n_missed = sum(not best.interval.lower <= truth <= best.interval.upper for best in found)
     assert np.mean([best.value for best in found]) > truth + 0.02
     assert n_missed <= at_most(n_trials, 0.05)
+
+
+def test_without_a_resample_that_has_every_area_there_is_no_simultaneous_interval():
+    """As where each attack has scores on few documents: every resample leaves one of them without a side."""
+    resampled = {"a": np.array([NAN, NAN, 0.5, 0.6]), "b": np.array([0.5, 0.6, NAN, NAN])}
+    found = best_of_many({"a": 0.6, "b": 0.55}, resampled)
+    assert (found.name, found.value) == ("a", 0.6)
+    assert all(math.isnan(x) for x in (*found.interval, found.p_value))

@@ -207,9 +207,6 @@ def test_percentiles_of_two_hundred_less_one_resamples_worked_by_hand():
     assert (found.value, found.first, found.second) == (60.0, 70.0, 10.0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the ends are counted ⌈B·α/2⌉ from one side and B − ⌈B·(1 − α/2)⌉ + 1 from the other"
-)
 @pytest.mark.parametrize(("n_resamples", "confidence"), [(2000, 0.9), (1000, 0.8), (200, 0.9)])
 def test_both_ends_of_the_bootstrap_interval_cut_off_as_many_resamples(n_resamples, confidence):
     drawn = np.arange(n_resamples) + 1.0
@@ -217,7 +214,6 @@ def test_both_ends_of_the_bootstrap_interval_cut_off_as_many_resamples(n_resampl
     assert (drawn < found.lower).sum() == (drawn > found.upper).sum()
 
 
-@pytest.mark.xfail(strict=True, reason="p = 2(1 + c)/(1 + B), but the interval leaves 0 out at one resample more")
 @pytest.mark.parametrize(("n_resamples", "confidence"), [(2000, 0.95), (2000, 0.9), (1000, 0.95), (100, 0.99)])
 def test_the_p_value_of_a_rate_is_where_its_interval_touches_nothing(n_resamples, confidence):
     """As documented; with c of the resamples at or below 0, for every c near the edge and on either side."""

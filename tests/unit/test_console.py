@@ -8,7 +8,7 @@ import pytest
 from loraudit.cli import console
 from loraudit.cli.console import Bar, waiting
 from loraudit.errors import visible
-from loraudit.execution import Interrupted, Silent
+from loraudit.execution import Interrupted, Silent, StopNow
 
 
 def test_control_characters_of_files_and_models_cannot_act_on_the_terminal():
@@ -58,5 +58,5 @@ def test_the_first_signal_asks_to_stop_and_handlers_are_put_back(number, capsys)
 def test_a_second_ctrl_c_stops_at_once():
     with waiting(quiet=True):
         os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(StopNow):
             os.kill(os.getpid(), signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Texts as numbers: the hashes stand for the words they were made of, and shared text is found as a slow search finds it."""
+"""Texts as numbers: hashes stand for the words they were made of, and shared text is found as by a slow search."""
 
 from __future__ import annotations
 
@@ -335,7 +335,7 @@ def test_a_side_without_records_shares_nothing():
 
 
 def test_a_copy_is_found_among_many_records_made_from_one_template():
-    """Three hundred members share three quarters of a template with a non-member; the last of them is its copy."""
+    """Six hundred members share three quarters of their triples with a non-member; the last of them is its copy."""
     rng = np.random.default_rng(3)
     template = made_up(rng, 63)
 
@@ -352,7 +352,7 @@ def test_a_copy_is_found_among_many_records_made_from_one_template():
             ]
         )
 
-    members = [filled() for _ in range(300)]
+    members = [filled() for _ in range(600)]
     found = overlap(members, [members[-1]])
     assert 0.7 < slow_similarity(members[0], members[-1]) < NEAR_DUPLICATE
     assert found.has_near_duplicate[-1]

@@ -19,7 +19,7 @@ from loraudit.models.numerics import device_kind
 from loraudit.models.plan import DEFAULT_CONTEXT
 from loraudit.policy import parse_limit, read_policy
 from loraudit.scoring import ScoringOptions, choose_precision
-from loraudit.spec import DEFAULT_FPRS, AttackResult, AuditSpec, spec_hash
+from loraudit.spec import AttackResult, AuditSpec, spec_hash
 from loraudit.statistics import detectable_auc, fewest_for_rate, unresolved_rate
 from loraudit.store import EvidenceStore
 from loraudit.types import BoolArray, IntArray, Record
@@ -109,7 +109,7 @@ def load_data(spec: AuditSpec) -> Sides:
         max_records=spec.max_records,
         seed=spec.seed,
     )
-    if spec.fpr != DEFAULT_FPRS:
+    if "fpr" in spec.model_fields_set:
         refused = [unresolved_rate(len(nonmembers.records), fpr) for fpr in spec.fpr]
         if any(refused):
             raise ConfigError("\n".join(reason for reason in refused if reason))
@@ -261,4 +261,5 @@ def scoring_options(
         facts["probe"] = answer
         asked = str(answer["precision"])
     chosen = with_precision(asked)
+    facts["batching_noise_nats"] = chosen.numerics.batching_noise
     return chosen, {**chosen.numerics.conditions(), **facts}

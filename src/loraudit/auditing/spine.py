@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import html
 import importlib.metadata
@@ -25,25 +26,26 @@ from loraudit.auditing.preparation import (
 from loraudit.auditing.summary import (
     attack_result,
     broken_plugins,
-    counted,
     data_warnings,
     library_versions,
     provenance,
     record_statuses,
+    refuse_unscored_sides,
     scoring_facts,
     side_summary,
+    without_credentials,
     write_scores,
 )
 from loraudit.auditing.tokens import write_text
 from loraudit.data import audited_text, masked_snippet, record_facts
-from loraudit.errors import DataError, LorauditError
+from loraudit.errors import LorauditError, StoreError
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
 from loraudit.membership import score_attacks
 from loraudit.policy import judge, verdict_of
-from loraudit.report import render_html, write_report
+from loraudit.report import render_html, write_page
 from loraudit.scoring import gather_evidence
 from loraudit.spec import AuditResult, AuditSpec, MembershipResult
-from loraudit.store import EvidenceStore, RunFolder, read_run
+from loraudit.store import EvidenceStore, RunFolder, read_run, user_secret
 from loraudit.store.run_folder import Run
 
 
@@ -83,6 +85,7 @@ def run_audit(
     attacks = chosen_attacks(spec)
     folder = RunFolder(run_path(spec), spec)
     store = EvidenceStore(store_path(spec))
+    user_secret()  # an account that cannot keep one is found out now, not after hours of scoring
     with folder.lock():
         folder.write_spec()
         folder.log("started", command=command)
@@ -105,8 +108,7 @@ def run_audit(
             )
             folder.log("evidence", scored=evidence.n_scored, cached=evidence.n_cached, seconds=evidence.seconds)
             statuses = record_statuses(evidence)
-            if "ok" not in statuses:
-                raise DataError(f"None of the {len(statuses)} records could be scored: {counted(statuses)}.")
+            refuse_unscored_sides(sides, statuses)
             progress.say(f"Running {len(measured)} attacks on {len(statuses):,} records")
             facts = record_facts(sides.records, spec.span)
             scores = score_attacks(measured, evidence.tables, facts, timeout=spec.attack_timeout)
@@ -122,11 +124,12 @@ def run_audit(
                 spec,
                 lambda row: masked_snippet(audited_text(sides.records[row], spec.span)),
             )
+            text = None
             if spec.include_text:
-                write_text(folder, sides, evidence, table, requested_tokenizer(spec, plan), spec)
+                text = write_text(folder, sides, evidence, table, requested_tokenizer(spec, plan), spec)
             target_table = evidence.tables["target"].audited()
             n_members = len(sides.members.records)
-            unjudged = AuditResult(
+            measured_result = AuditResult(
                 loraudit=importlib.metadata.version("loraudit"),
                 spec=spec,
                 spec_hash=folder.hash,
@@ -164,12 +167,15 @@ def run_audit(
                 started=started.isoformat(timespec="seconds"),
                 seconds=round(time.perf_counter() - began, 2),
             )
+            unjudged = without_credentials(measured_result)
             result = unjudged.model_copy(update={"verdict": judge(unjudged, limits_of(spec))})
+            # The report is made before the result is written, whose presence says that the run is complete.
+            write_page(folder.path, render_html(Run(folder.path, result, table, text)))
             folder.write_result(result)
-            write_report(folder.path)
             folder.log("finished", seconds=result.seconds, exit_code=exit_code(result))
         except (LorauditError, Interrupted) as error:
-            folder.log("stopped", reason=f"{type(error).__name__}: {error}")
+            with contextlib.suppress(StoreError):  # on a full disk the reason to stop matters, not the log
+                folder.log("stopped", reason=f"{type(error).__name__}: {error}")
             raise
     return AuditRun(*read_run(folder.path))
 

@@ -15,11 +15,12 @@ from loraudit.auditing.blindfold import BlindFacts
 from loraudit.auditing.examination import BLIND, CONTROL, OVERLAP, USUAL_SHARE
 from loraudit.auditing.preparation import Sides, attack_facts
 from loraudit.data import RecordSet
-from loraudit.membership import ATTACKS, Attack, AttackScores
+from loraudit.errors import DataError, scrubbed
+from loraudit.membership import ATTACKS, Attack, AttackScores, without_noise
 from loraudit.models import ModelPlan
 from loraudit.models.fingerprint import chat_template_fingerprint
 from loraudit.scoring import Evidence, ScoringOptions
-from loraudit.spec import AttackResult, Provenance, SideSummary
+from loraudit.spec import AttackResult, AuditResult, Provenance, SideSummary
 from loraudit.store import RunFolder
 from loraudit.types import Finding
 
@@ -35,6 +36,22 @@ def record_statuses(evidence: Evidence) -> list[str]:
 def counted(statuses: Sequence[str]) -> str:
     """Such as `3 no_tokens, 1 nonfinite`."""
     return ", ".join(f"{n} {status}" for status, n in Counter(statuses).most_common())
+
+
+def refuse_unscored_sides(sides: Sides, statuses: Sequence[str]) -> None:
+    """A side without a single score is an error, never a pass.
+
+    Raises:
+        DataError: Members or non-members have none.
+    """
+    n_members = len(sides.members.records)
+    for name, side in (("member", statuses[:n_members]), ("non-member", statuses[n_members:])):
+        if "ok" not in side:
+            raise DataError(
+                f"None of the {len(side)} {name} records could be scored: {counted(side)}. Expected texts of at least "
+                "two tokens and a model that gives finite numbers for them. Check the column (--text-field) and the "
+                "model."
+            )
 
 
 def write_scores(
@@ -57,11 +74,11 @@ def write_scores(
             "status": list(statuses),
             "subgroup": pa.array([record.subgroup for record in sides.records], pa.string()),
             "n_copies": sides.n_copies,
-            **{name: found.scores for name, found in scores.items()},
+            **{name: without_noise(found.scores) for name, found in scores.items()},
             **{BLIND + name: values for name, values in blind.blind.items()},
             **{CONTROL + name: values for name, values in blind.controls.items()},
             f"{OVERLAP}has_near_duplicate": blind.overlap.has_near_duplicate,
-            f"{OVERLAP}ngram_share": blind.overlap.ngram_share,
+            f"{OVERLAP}ngram_share": pa.array(blind.overlap.ngram_share, from_pandas=True),
         },
         {USUAL_SHARE: repr(blind.overlap.usual_share).encode()},
     )
@@ -122,7 +139,8 @@ def data_warnings(sides: Sides, statuses: Sequence[str], evidence: Evidence) -> 
         )
     lost = [status for status in statuses if status != "ok"]
     if lost:
-        warnings.append(f"{len(lost)} records have no score: {counted(lost)}.")
+        have = "record has" if len(lost) == 1 else "records have"
+        warnings.append(f"{len(lost)} {have} no score: {counted(lost)}.")
     return warnings
 
 
@@ -151,6 +169,11 @@ def library_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def without_credentials(result: AuditResult) -> AuditResult:
+    """The result as it may be written and shown: nothing in it that looks like a token or password."""
+    return AuditResult.model_validate_json(scrubbed(result.model_dump_json()))
 
 
 def scoring_facts(evidence: Evidence, options: ScoringOptions) -> dict[str, Any]:

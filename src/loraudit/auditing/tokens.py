@@ -17,7 +17,7 @@ from loraudit.types import TokenTable
 
 def write_text(
     folder: RunFolder, sides: Sides, evidence: Evidence, scores: pa.Table, tokenizer: Any, spec: AuditSpec
-) -> None:
+) -> pa.Table:
     """One row per record, in the order of `scores.parquet`, readable by its owner only.
 
     Columns: `id`, `is_member`, and one entry per token in `token` (its text), `is_audited`, `is_error` (the target's
@@ -41,19 +41,18 @@ def write_text(
         audited.append([*first, *target.is_audited[where].tolist()])
         errors.append([*first, *(~is_top1 & target.is_audited[where]).tolist()])
         deltas.append([*([float("nan")] * len(first)), *delta.tolist()])
-    folder.write_table(
-        "text.parquet",
-        pa.table(
-            {
-                "id": scores.column("id"),
-                "is_member": sides.is_member,
-                "token": pa.array(tokens, pa.list_(pa.string())),
-                "is_audited": pa.array(audited, pa.list_(pa.bool_())),
-                "is_error": pa.array(errors, pa.list_(pa.bool_())),
-                "delta": pa.array(deltas, pa.list_(pa.float32())),
-            }
-        ),
+    table = pa.table(
+        {
+            "id": scores.column("id"),
+            "is_member": sides.is_member,
+            "token": pa.array(tokens, pa.list_(pa.string())),
+            "is_audited": pa.array(audited, pa.list_(pa.bool_())),
+            "is_error": pa.array(errors, pa.list_(pa.bool_())),
+            "delta": pa.array(deltas, pa.list_(pa.float32())),
+        }
     )
+    folder.write_table("text.parquet", table)
+    return table
 
 
 def _delta(target: TokenTable, reference: TokenTable | None, where: slice) -> np.ndarray:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
+import threading
 
 import typer
 
 from loraudit.cli import attacks, audit, demo, report
+from loraudit.cli.console import stop_now
 from loraudit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, LorauditError, scrubbed, visible
-from loraudit.execution import Interrupted
+from loraudit.execution import Interrupted, StopNow
 
 app = typer.Typer(
     name="loraudit",
@@ -40,12 +44,17 @@ app.command("demo")(demo.demo)
 
 def main() -> None:
     """Run the command line; a mistake of the user's prints one paragraph, a bug keeps its traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what an encoding lacks is shown as its code
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, stop_now)
     try:
         app()
     except LorauditError as error:
         typer.echo(f"Error: {scrubbed(visible(str(error)))}", err=True)
         sys.exit(error.exit_code)
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, StopNow, KeyboardInterrupt):
         typer.echo("Stopped. What is finished is kept; run the same command again to go on.", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except Exception:  # a bug: its traceback, without credentials, under an exit code of its own

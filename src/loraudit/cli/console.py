@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from loraudit.errors import visible
-from loraudit.execution import Silent, StopRequest
+from loraudit.execution import Silent, StopNow, StopRequest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,15 +88,22 @@ class Bar:
         self._bar = self._task = None
 
 
+def stop_now(_number: int, _frame: FrameType | None) -> None:
+    """Signal handler that ends the command where it is."""
+    raise StopNow
+
+
 @contextlib.contextmanager
 def waiting(*, quiet: bool) -> Iterator[tuple[Bar | Silent, StopRequest]]:
     """Progress and a stop request that the first Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once."""
     bar = Silent() if quiet else Bar()
+    if quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when the hub's client is imported
     stop = StopRequest()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, stop_now)
         stop.ask()
         typer.echo("Stopping after this batch (Ctrl-C again: at once) …", err=True)
 

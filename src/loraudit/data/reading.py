@@ -86,14 +86,15 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
             raw.seek(0)
             content = FileRows(path, sha256)
             stream = unpack(raw) if unpack else raw
-            head = stream.read(3)
-            if head.startswith(_UTF16_MARKS):
+            head = stream.read(4)
+            is_text = kind[0] != ".parquet"
+            if is_text and (head.startswith(_UTF16_MARKS) or b"\0" in (head[:1], head[1:2])):
                 raise DataError(
                     f"File '{path}' is UTF-16. Expected UTF-8. "
                     + ("Unpack it and run: " if unpack else "Run: ")
                     + f"iconv -f UTF-16 -t UTF-8 {shlex.quote(path)} > {shlex.quote('utf8-' + file.name)}"
                 )
-            stream.seek(len(_UTF8_MARK) if head == _UTF8_MARK and kind[0] != ".parquet" else 0)
+            stream.seek(len(_UTF8_MARK) if is_text and head.startswith(_UTF8_MARK) else 0)
             reader(stream, content)  # type: ignore[arg-type]  # GzipFile reads like a BinaryIO
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)

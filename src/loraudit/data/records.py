@@ -238,6 +238,8 @@ def _content(row: Mapping[str, Any], layout: RecordFormat) -> dict[str, Any] | s
         problem = _check_text(prompt, f"'{layout.prompt_field}'")
         problem = problem or _check_text(completion, f"'{layout.completion_field}'")
         return problem or {"prompt": prompt, "completion": completion}
+    if layout.text_field in row:
+        return f"'{layout.text_field}' is null"
     columns = ", ".join(f"'{name}'" for name in list(row)[:8]) or "none"
     return (
         f"has none of the columns '{layout.text_field}', '{layout.messages_field}' or "

@@ -6,7 +6,7 @@ never replaced. Attacks see audited tokens only; the windows of a long record ar
 
 from loraudit.membership import calibrated, error_zone, target_only, token_votes
 from loraudit.membership.attack import ATTACKS, Attack, attack, per_record
-from loraudit.membership.evaluate import AttackScores, score_attacks
+from loraudit.membership.evaluate import AttackScores, score_attacks, without_noise
 
 __all__ = [
     "ATTACKS",
@@ -19,4 +19,5 @@ __all__ = [
     "score_attacks",
     "target_only",
     "token_votes",
+    "without_noise",
 ]

@@ -15,6 +15,7 @@ from loraudit.membership.attack import Attack, ScoreFunction
 from loraudit.types import FloatArray, IntArray, RecordFacts, TokenTable, Views
 
 _TOKENS_AT_ONCE = 1 << 19
+SCORE_DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +79,16 @@ def score_attacks(
                 scores[attack.name][:] = np.nan
             seconds[attack.name] += time.perf_counter() - began
     return {name: AttackScores(scores[name], seconds[name], errors.get(name)) for name in scores}
+
+
+def without_noise(scores: FloatArray) -> FloatArray:
+    """[N] scores to five digits, so that the order in which records were batched decides no comparison.
+
+    Batching moves a log-probability by up to a millionth in float32; equal records would otherwise differ in
+    the eighth digit, and every tie would be broken by chance.
+    """
+    scale = 10.0 ** np.ceil(np.log10(np.maximum(np.abs(scores), 1)))
+    return np.where(np.isfinite(scores), np.round(scores / scale, SCORE_DIGITS) * scale, scores)
 
 
 class _Worker:

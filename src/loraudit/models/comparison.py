@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loraudit.errors import ModelError
 from loraudit.models.fingerprint import weight_files
 
 HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
@@ -78,11 +79,14 @@ def _equal(ours: Mapping[str, Any], name: str, theirs: Mapping[str, Any], other:
 
 def _open_all(folder: Path, stack: ExitStack) -> dict[str, Any]:
     """The open file of each parameter; masks and rotary tables that old checkpoints store are no parameters."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     tensors: dict[str, Any] = {}
     for file in weight_files(folder):
-        opened = stack.enter_context(safe_open(file, framework="pt"))
+        try:
+            opened = stack.enter_context(safe_open(file, framework="pt"))
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"Model file '{file}' is damaged: {error}. Save or download it again.") from None
         tensors.update({name: opened for name in opened.keys() if not name.endswith(_NO_PARAMETERS)})  # noqa: SIM118
     return tensors
 

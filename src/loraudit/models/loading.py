@@ -18,6 +18,7 @@ from loraudit.models.locate import ADAPTER_WEIGHTS, Source
 from loraudit.models.numerics import BALANCED, Numerics, is_out_of_memory
 
 _NAMED_AT_MOST = 5
+AGAIN = "Save or download it again."
 _OTHER_TASKS = ("MaskedLM", "Classification", "QuestionAnswering", "MultipleChoice", "PreTraining")
 
 
@@ -64,6 +65,7 @@ def load_checkpoint(
         "trust_remote_code": allow_remote_code,
         "local_files_only": True,
         "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # named below; the loader's own report of them is not shown
     }
     if not allow_pickle:
         options["use_safetensors"] = True
@@ -77,14 +79,13 @@ def load_checkpoint(
                 model = model.to(device)
     except Exception as error:  # the loader raises a dozen kinds; all mean that this model cannot be used
         _refuse_for_memory(error, source.name, device)
-        reason = str(error).strip().split("\n", 1)[0]
-        raise ModelError(f"Model '{source.name}' cannot be loaded: {reason}") from error
+        raise ModelError(f"Model '{source.name}' cannot be loaded: {_reason(error)} {AGAIN}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         names = [str(name[0] if isinstance(name, tuple) else name) for name in info.get(problem) or ()]
         if names:
             raise ModelError(
                 f"Model '{source.name}' has {problem.replace('_', ' ')} ({_some(names)}): its weights do not "
-                f"belong to its config.json. Save or download it again."
+                f"belong to its config.json. {AGAIN}"
             )
     _refuse_nonfinite(source.name, model)
     model.requires_grad_(False)
@@ -106,9 +107,8 @@ def load_adapter(base: Any, source: Source, base_name: str) -> Any:
             expected = set(peft.get_peft_model_state_dict(model, save_embedding_layers=False))
     except Exception as error:  # as above: a dozen kinds of failure, one meaning
         _refuse_for_memory(error, source.name, "the device")
-        reason = str(error).strip().split("\n", 1)[0]
         raise ModelError(
-            f"Adapter '{source.name}' cannot be put on base '{base_name}': {reason}. "
+            f"Adapter '{source.name}' cannot be put on base '{base_name}': {_reason(error)} "
             "Check that this is the base it was trained on (--base)."
         ) from error
     if stored:
@@ -142,7 +142,16 @@ def _stored_names(source: Source) -> tuple[Path, set[str]]:
         path = source.folder / "adapter_model.bin"
         return path, set(torch.load(path, map_location="cpu", weights_only=True))
     except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ModelError(f"Adapter file '{path}' is damaged: {error}. Save or download it again.") from None
+        raise ModelError(f"Adapter file '{path}' is damaged: {_reason(error)} {AGAIN}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line that says something: of several, the first that names a tensor; never advice to run code."""
+    if "weights_only" in str(error):
+        return "its pickle holds more than tensors, and is not opened."
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+    said = next((line for line in lines if line.startswith("size mismatch")), lines[0])
+    return f"{said.rstrip('.:')}."
 
 
 def _refuse_for_memory(error: Exception, name: str, device: str) -> None:

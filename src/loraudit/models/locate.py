@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,21 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|[\w-][\w.-]*")
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
+_WHOLE_NUMBER = (int, "a whole number")
+_TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "base_model_name_or_path": (str, "a name"),
+    "num_virtual_tokens": _WHOLE_NUMBER,
+    "trainable_token_indices": ((list, dict), "a list of token ids"),
+    "token_indices": ((list, dict), "a list of token ids"),
+    "architectures": (list, "a list"),
+    "text_config": (dict, "a table of settings"),
+    "hidden_size": _WHOLE_NUMBER,
+    "n_embd": _WHOLE_NUMBER,
+    "max_position_embeddings": _WHOLE_NUMBER,
+    "n_positions": _WHOLE_NUMBER,
+    "vocab_size": _WHOLE_NUMBER,
+}
+"""What this room reads of a config, and the type it must have."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -84,6 +100,13 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ModelError(f"'{path}' cannot be read: {error}. Save or download the model again.") from None
     if not isinstance(config, dict):
         raise ModelError(f"'{path}' holds no JSON object. Save or download the model again.")
+    wrong = [
+        f"'{name}' is a {type(config[name]).__name__}, not {words}"
+        for name, (kinds, words) in _TYPES.items()
+        if config.get(name) is not None and not isinstance(config[name], kinds)
+    ]
+    if wrong:
+        raise ModelError(f"'{path}' cannot be used: {'; '.join(wrong)}. Save or download the model again.")
     return config
 
 
@@ -110,27 +133,87 @@ def _download(name: str, *, offline: bool, allow_pickle: bool, allow_remote_code
     import huggingface_hub
     from huggingface_hub import errors
 
-    command = f"hf download {name}"
     patterns = [*_HUB_FILES, *(["*.bin"] if allow_pickle else []), *(["*.py"] if allow_remote_code else [])]
+    refusal: Exception | None = None
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
+        if not offline:
+            refusal = _refusal(name)
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, allow_patterns=patterns, local_files_only=offline or refusal is not None
+            )
+        )
     except errors.HFValidationError:
         raise ModelError(
             f"Model '{name}' is no folder here, and no name the hub can have. Expected a folder or org/model."
         ) from None
-    except errors.GatedRepoError:
-        raise EnvironmentFault(
-            f"Model '{name}' is gated. Ask for access on its page, then run: hf auth login"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise EnvironmentFault(
-            f"Model '{name}' was not found on the hub, or you may not see it. Check the name, or run: hf auth login"
-        ) from None
-    except errors.LocalEntryNotFoundError:
-        how = "--offline is set and it is not in the cache" if offline else "the hub cannot be reached"
-        raise EnvironmentFault(
-            f"Model '{name}' is no local folder and {how}. Where there is a network, run: {command}"
-        ) from None
     except Exception as error:  # the client and its transport fail in many ways; all mean no download
-        reason = str(error).strip().split("\n", 1)[0]
-        raise EnvironmentFault(f"Model '{name}' could not be downloaded: {reason}. Try again: {command}") from None
+        raise EnvironmentFault(_why_not_downloaded(name, error, refusal, offline=offline)) from None
+
+
+def _refusal(name: str) -> Exception | None:
+    """Why the hub does not speak of this model, or None where it does.
+
+    Asked before the download, which sets no limit of its own to the wait for a first answer and would
+    stand still for minutes behind a firewall that swallows requests.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants, errors
+
+    try:
+        huggingface_hub.HfApi().model_info(name, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except (errors.HFValidationError, errors.OfflineModeIsEnabled):
+        return None  # the download says so itself, without asking anybody
+    except Exception as error:  # any: a copy in the cache may still do
+        return error
+    return None
+
+
+def _why_not_downloaded(name: str, error: Exception, refusal: Exception | None, *, offline: bool) -> str:
+    """What kept a model from being downloaded, and the command that mends it.
+
+    The client wraps most answers of the hub into the error that it raises for a missing network, so the
+    answer is looked for among the causes.
+    """
+    from huggingface_hub import errors
+
+    command = f"hf download {name}"
+    causes = [*_causes(error), *_causes(refusal)]
+    response = next((r for cause in causes if (r := getattr(cause, "response", None)) is not None), None)
+    status = getattr(response, "status_code", None)
+
+    def is_caused_by(*kinds: type[Exception]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if is_caused_by(errors.GatedRepoError):
+        return f"Model '{name}' is gated. Ask for access on its page, then run: hf auth login"
+    if is_caused_by(errors.RepositoryNotFoundError) or (status == 404 and refusal):
+        return f"Model '{name}' was not found on the hub, or you may not see it. Check the name, or run: hf auth login"
+    failed = f"Model '{name}' could not be downloaded:"
+    if status == 401:
+        return f"{failed} the hub does not accept your token. Run: hf auth login"
+    if status == 403:
+        return f"{failed} the hub does not let you read it. Ask for access on its page, then run: hf auth login"
+    if response is not None and status == 429:
+        seconds = str(response.headers.get("Retry-After", ""))
+        wait = f"{seconds} s" if seconds.isdecimal() else "a few minutes"
+        return (
+            f"{failed} the hub's rate limit is reached. It is higher for those who are logged in (hf auth login). "
+            f"Wait {wait}, then run: {command}"
+        )
+    if isinstance(status, int) and status >= 500:
+        return f"{failed} the hub is out of order ({status}). Try again later: {command}"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        how = "--offline is set and it is not in the cache" if offline else "the hub cannot be reached"
+        return f"Model '{name}' is no local folder and {how}. Where there is a network, run: {command}"
+    reason = str(error).strip().split("\n", 1)[0]
+    return f"{failed} {reason}. Try again: {command}"
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """An error and what it was raised from, outermost first."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__
+    return found

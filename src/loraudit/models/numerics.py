@@ -10,6 +10,7 @@ from typing import Any
 from loraudit.errors import ConfigError, EnvironmentFault
 
 BALANCED = "balanced"
+_BATCHING_NOISE = {"fp32": 1e-6, "fp16": 1e-3, "bf16": 5e-3}
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")
 _DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]+)?")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -26,6 +27,11 @@ class Numerics:
 
     device: str
     precision: str
+
+    @property
+    def batching_noise(self) -> float:
+        """How far another batch may move a log-probability, nats (measured; see docs/statistics.md)."""
+        return _BATCHING_NOISE[self.precision]
 
     def conditions(self) -> dict[str, Any]:
         """For the key of the evidence."""

@@ -150,8 +150,13 @@ def load_tokenizer(folder: Path, *, allow_remote_code: bool = False) -> Any:
             str(folder), trust_remote_code=allow_remote_code, local_files_only=True
         )
     except Exception as error:  # every failure of the loader means the same here
-        reason = str(error).strip().split("\n", 1)[0]
-        raise ModelError(f"The tokenizer in '{folder}' cannot be loaded: {reason}.") from error
+        reason = str(error).strip().split("\n", 1)[0].rstrip(".")
+        remedy = (
+            "Read the code that comes with it, then accept it with --allow-remote-code."
+            if "trust_remote_code" in str(error)
+            else "Save or download it again."
+        )
+        raise ModelError(f"The tokenizer in '{folder}' cannot be loaded: {reason}. {remedy}") from error
 
 
 def _summary(source: Source, kind: str, digest: str, **details: Any) -> ModelSummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable
@@ -45,6 +46,8 @@ class Limit:
     def check(self, result: AuditResult) -> LimitResult:
         """Whether the condition is met; what was not measured never passes."""
         found = _look_up(self.path, result)
+        if isinstance(found, float) and math.isnan(found):
+            found = f"{'.'.join(self.path)} is undefined"
         if isinstance(found, str):
             reason = f"{found.rstrip('.')}; what is not measured fails"
             return LimitResult(limit=self.text, status="not_measured", measured=None, reason=reason)
@@ -53,7 +56,8 @@ class Limit:
             limit=self.text,
             status="exceeded" if is_met else "holds",
             measured=found,
-            reason=f"measured {plain(found)}, which is{'' if is_met else ' not'} {self.sign} {plain(self.bound)}",
+            reason=f"measured {_distinct(found, self.bound)}, which is{'' if is_met else ' not'} {self.sign} "
+            f"{plain(self.bound)}",
         )
 
 
@@ -63,7 +67,8 @@ def parse_limit(text: str) -> Limit:
     `membership.METRIC.FIELD OP NUMBER` speaks of the headline attack, `membership.ATTACK.METRIC.FIELD` of another;
     FIELD is `value`, `upper95` or `lower95` (the ends of the two-sided 95 % interval). Further:
     `membership.records.n_exposed`, `membership.dataset_test.p_mann_whitney`, `validity.n_failed`,
-    `validity.GATE.failed` (0 or 1), and `validity.headline_minus_blind.METRIC.FIELD`.
+    `validity.GATE.failed` (0 or 1), and `validity.headline_minus_blind.METRIC.FIELD`. `validity.n_failed` counts
+    gates that failed; to insist that one was measured, name it.
 
     Raises:
         ConfigError: It cannot be read.
@@ -88,22 +93,28 @@ def read_policy(path: str) -> list[str]:
     Raises:
         ConfigError: The file cannot be read or holds something else.
     """
-    keys = read_spec_file(Path(path))
+    keys = read_spec_file(Path(path), kind="Policy")
     limits: object = keys.pop("fail_on", None)
     if keys:
         raise ConfigError(f"Policy file '{path}' holds unknown keys: {', '.join(sorted(keys))}. Expected fail-on.")
     listed = [limits] if isinstance(limits, str) else limits
-    named = [str(limit) for limit in cast("list[object]", listed)] if isinstance(listed, list) else []
-    if not named:
+    named = cast("list[str]", listed) if isinstance(listed, list) else []
+    if not named or not all(isinstance(limit, str) for limit in cast("list[object]", named)):
         raise ConfigError(f"Policy file '{path}' holds no limits. Expected: fail-on = [\"{EXAMPLE}\"]")
     return named
 
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
+
+
+def _distinct(value: float, other: float) -> str:
+    """A number, with all its digits where a few would make it look like the other."""
+    return plain(value) if value == other or plain(value) != plain(other) else repr(value)
 
 
 _RECORDS = ("n_exposed",)
@@ -117,14 +128,16 @@ def _problem(path: tuple[str, ...]) -> str | None:
         return f"begins with '{area}', not with membership or validity"
     if path == ("validity", "n_failed"):
         return None
-    if area == "validity" and len(rest) == 2 and rest[1] == "failed":
-        return None
-    if area == "validity" and (not rest or rest[0] != "headline_minus_blind"):
-        return "names nothing that is measured; known: n_failed, GATE.failed, headline_minus_blind.METRIC.FIELD"
+    if not all(path):
+        return "has an empty name between dots"
+    is_corrected = area == "validity" and rest[:1] == ["headline_minus_blind"]
+    if area == "validity" and not is_corrected:
+        known = "n_failed, GATE.failed, headline_minus_blind.METRIC.FIELD"
+        return None if len(rest) == 2 and rest[1] == "failed" else f"names nothing that is measured; known: {known}"
     if area == "membership" and rest[:1] in (["records"], ["dataset_test"]):
         known = _RECORDS if rest[0] == "records" else _DATASET_TEST
         return None if len(rest) == 2 and rest[1] in known else f"asks {rest[0]} for none of {', '.join(known)}"
-    if len(rest) not in {2, 3}:
+    if len(rest) not in ({3} if is_corrected else {2, 3}):
         return "does not name a metric and its field"
     field = rest[-1]
     return None if field == "value" or _BOUND.fullmatch(field) else f"asks for '{field}', not value, upper95 or lower95"

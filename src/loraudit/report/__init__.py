@@ -3,7 +3,7 @@
 from loraudit.report.formats import FORMATS
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
-from loraudit.report.page import render_html, write_report
+from loraudit.report.page import render_html, write_page, write_report
 from loraudit.report.table import Cell, TableRow, attack_table
 from loraudit.report.words import LIMIT_WORDS, STATUS_WORDS
 
@@ -18,5 +18,6 @@ __all__ = [
     "render_junit",
     "render_markdown",
     "render_model_card",
+    "write_page",
     "write_report",
 ]

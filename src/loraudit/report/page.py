@@ -28,7 +28,15 @@ def write_report(folder: Path) -> Path:
         ConfigError: The folder holds no finished run.
         StoreError: A file of the run is damaged, or the page cannot be written.
     """
-    page = render_html(read_run(folder))
+    return write_page(folder, render_html(read_run(folder)))
+
+
+def write_page(folder: Path, page: str) -> Path:
+    """Save a rendered page as `report.html`.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
     write_atomically(folder / "report.html", page.encode("utf-8", errors="replace"))
     return folder / "report.html"
 

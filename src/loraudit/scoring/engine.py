@@ -133,14 +133,14 @@ def gather_evidence(
     folders = {view: store.folder(options.conditions(plan, fingerprints[view])) for view in wanted}
     for folder in folders.values():
         folder.refresh()
-    missing = [i for i, record in enumerate(records) if any(record.id not in f for f in folders.values())]
+    missing = [i for i, record in enumerate(records) if any(f.lacks(record.id) for f in folders.values())]
     evidence = Evidence({}, n_scored=len(missing), n_cached=len(records) - len(missing))
     if missing:
         progress.say(f"Tokenising {len(records):,} records")
         encoded = encode(records, tokenizer(), span=options.span, append_eos=options.append_eos)
         for stage_views, load in plan.stages:
             needed = {view: folders[view] for view in stage_views if view in folders}
-            if any(record.id not in folder for record in records for folder in needed.values()):
+            if any(folder.lacks(record.id) for record in records for folder in needed.values()):
                 _run_stage(load, needed, records, encoded, options, evidence, progress, stop)
     evidence.n_damaged_units = sum(folder.n_damaged for folder in folders.values())
     ids = [record.id for record in records]
@@ -215,7 +215,7 @@ def _missing_parts(positions: Seq[int], folders: Mapping[str, EvidenceFolder], r
     """The part of a unit that each set of views still lacks."""
     lacking: dict[tuple[str, ...], list[int]] = {}
     for position in positions:
-        views = tuple(view for view, folder in folders.items() if records[position].id not in folder)
+        views = tuple(view for view, folder in folders.items() if folder.lacks(records[position].id))
         if views:
             lacking.setdefault(views, []).append(position)
     return [_Unit(where, views) for views, where in lacking.items()]

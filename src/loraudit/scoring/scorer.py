@@ -180,6 +180,11 @@ class Scorer:
         tolerance = _TOLERANCE.get(dtype, _TOLERANCE_HALF)
         with torch.inference_mode(), self.resident.views[view]():
             own = np.concatenate([self._own_log_probs(sequence.ids) for sequence in probe])
+            if not np.isfinite(own).any():
+                raise ModelError(
+                    f"Model '{self.resident.module.config.name_or_path}' gives NaN or infinite log-probabilities for "
+                    "every token. Its training diverged, or it needs another --precision; audit an earlier checkpoint."
+                )
             first_half = self._own_log_probs(probe[0].ids[: len(probe[0].ids) // 2])
         if _gap(first_half, own[: len(first_half)], dtype) > tolerance:
             raise ModelError(
@@ -225,7 +230,11 @@ class Scorer:
             return False
         finally:
             self.shares_layers = False
-        return all(np.array_equal(whole[view][name], short[view][name]) for view in views for name in whole[view])
+        return all(
+            np.array_equal(whole[view][name], short[view][name], equal_nan=True)
+            for view in views
+            for name in whole[view]
+        )
 
     def _free_memory(self) -> None:
         if self.resident.device.startswith("cuda"):
@@ -238,9 +247,13 @@ def _gap(one: NDArray[Any], two: NDArray[Any], dtype: torch.dtype) -> float:
     """How far two sets of log-probabilities are apart.
 
     In half precision a single position can jump, where rounding sends a token to another expert; padding
-    or tokens to come that the model sees move nearly all of them.
+    or tokens to come that the model sees move nearly all of them. Positions where the second is not finite
+    are left out: records that hold such tokens are set aside one by one.
     """
-    differences = np.abs(one - two)
+    is_finite = np.isfinite(two)
+    if not is_finite.any():
+        return 0.0
+    differences = np.abs(one[is_finite] - two[is_finite])
     return float(differences.max() if dtype == torch.float32 else np.median(differences))
 
 

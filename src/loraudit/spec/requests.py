@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -143,8 +144,8 @@ def differing_fields(first: AuditSpec, second: AuditSpec) -> list[str]:
     return [f"{name}: {one[name]!r} → {two[name]!r}" for name in one if one[name] != two[name]]
 
 
-def read_spec_file(path: Path) -> dict[str, Any]:
-    """Keys of a TOML, YAML or JSON spec file.
+def read_spec_file(path: Path, *, kind: str = "Spec") -> dict[str, Any]:
+    """Keys of a TOML, YAML or JSON file; `kind` is what messages call it.
 
     Raises:
         ConfigError: The file cannot be read, is of another kind or is not a table of keys.
@@ -152,15 +153,15 @@ def read_spec_file(path: Path) -> dict[str, Any]:
     readers = {".toml": tomllib.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load, ".json": json.loads}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise ConfigError(f"Spec file '{path}' is of an unknown kind. Expected .toml, .yaml or .json.")
+        raise ConfigError(f"{kind} file '{path}' is of an unknown kind. Expected .toml, .yaml or .json.")
     try:
         keys = reader(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"Spec file '{path}' cannot be read: {error.strerror}. Check the path.") from None
+        raise ConfigError(f"{kind} file '{path}' cannot be read: {error.strerror}. Check the path.") from None
     except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"Spec file '{path}' cannot be parsed: {error}. Mend it at that place.") from None
+        raise ConfigError(f"{kind} file '{path}' cannot be parsed: {error}. Mend it at that place.") from None
     if not isinstance(keys, dict):
-        raise ConfigError(f"Spec file '{path}' holds no keys. Expected lines such as: model = \"my-adapter\".")
+        raise ConfigError(f"{kind} file '{path}' holds no keys. Expected lines such as: model = \"my-adapter\".")
     return {str(name).replace("-", "_"): value for name, value in keys.items()}
 
 
@@ -176,6 +177,11 @@ def make_audit_spec(values: Mapping[str, Any]) -> AuditSpec:
         ConfigError: Every problem, one line each, by flag name; or the request is of a newer version.
     """
     asked = dict(values)
+    if "schema_version" in asked:  # a resolved request: what it holds by default was not asked for
+        defaults = {name: field.default for name, field in AuditSpec.model_fields.items()}
+        asked = {
+            name: value for name, value in asked.items() if name not in defaults or value != _plain(defaults[name])
+        }
     version = asked.pop("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise ConfigError(
@@ -187,10 +193,22 @@ def make_audit_spec(values: Mapping[str, Any]) -> AuditSpec:
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
     try:
-        spec.model_dump_json()
+        content = spec.model_dump_json()
     except ValueError:
         raise ConfigError("A name in the request is not valid Unicode. Expected UTF-8; rename that file.") from None
+    try:
+        os.fsencode(content)
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"The request holds '{content[error.start]}', which this system's encoding ({error.encoding}) cannot "
+            "express. Run again with PYTHONUTF8=1 in the environment."
+        ) from None
     return spec
+
+
+def _plain(value: object) -> object:
+    """A default as JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _explain(error: ValidationError) -> str:

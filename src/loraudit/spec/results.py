@@ -149,7 +149,9 @@ class ValidityResult(Strict):
     """Whether the two sides are of one kind, by what can be told of them without the target."""
 
     gates: list[Gate]
-    strongest_blind: str | None = Field(description="The blind classifier with the AUC farthest from 0.5.")
+    strongest_blind: str | None = Field(
+        description="The blind classifier with the largest AUC; the trained bag of words is never turned round."
+    )
     headline_minus_blind: dict[str, Finding] = Field(
         default_factory=dict, description="The headline where a gate failed: attack minus strongest blind classifier."
     )

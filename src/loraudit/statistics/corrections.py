@@ -100,6 +100,8 @@ def best_of_many(
         return BestOfMany(best, value, Interval(math.nan, math.nan), math.nan)
     deviations = np.array([(resampled[name] - known[name]) / errors[name] for name in usable])
     deviations = deviations[:, ~np.isnan(deviations).any(axis=0)]
+    if not deviations.shape[1]:
+        return BestOfMany(best, value, Interval(math.nan, math.nan), math.nan)
     scale = errors[best] / (value * (1 - value))
     centre = math.log(value / (1 - value))
     quantile = float(np.quantile(np.abs(deviations).max(axis=0), confidence, method="higher"))

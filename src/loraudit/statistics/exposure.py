@@ -40,7 +40,8 @@ class SetTest(NamedTuple):
         is_second_half: [N] records of the half that was tested.
         p_mann_whitney: One-sided, by documents where there are groups.
         p_welch: One-sided, of the mean score; NaN where it is undefined.
-        n_to_detect: Records a side at which the tested AUC is found; None where it is at most 0.5.
+        n_to_detect: Records a side at which the tested AUC is found; None where it is at most 0.5, or where
+            documents are too few to say what clustering costs.
     """
 
     is_second_half: BoolArray
@@ -75,14 +76,21 @@ def set_test(values: FloatArray, is_member: BoolArray, is_second_half: BoolArray
         return SetTest(is_second_half, math.nan, math.nan, None)
     sides = (None, None) if groups is None else (groups[where & is_member], groups[where & ~is_member])
     p_mann_whitney = auc_p_value(members, nonmembers, member_groups=sides[0], nonmember_groups=sides[1])
-    finite = members[np.isfinite(members)], nonmembers[np.isfinite(nonmembers)]
-    p_welch = math.nan
-    if min(map(len, finite)) > 1 and groups is None and any(side.std() > 0 for side in finite):
-        p_welch = float(stats.ttest_ind(*finite, equal_var=False, alternative="greater").pvalue)
+    p_welch = _welch(members, nonmembers) if groups is None else math.nan
     found = auc_error(members, nonmembers, *sides)
     alone = auc_error(members, nonmembers).standard_error
     design_effect = (found.standard_error / alone) ** 2 if groups is not None and alone > 0 else 1.0
     return SetTest(is_second_half, p_mann_whitney, p_welch, n_to_detect(found.value, design_effect=design_effect))
+
+
+def _welch(members: FloatArray, nonmembers: FloatArray) -> float:
+    """One-sided p-value; NaN for a single record, for infinite scores and where neither side varies."""
+    if any(len(side) < 2 or not np.isfinite(side).all() for side in (members, nonmembers)):
+        return math.nan
+    one, two = ((float(side.mean()), float(np.std(side, ddof=1)), len(side)) for side in (members, nonmembers))
+    if one[1] == two[1] == 0:
+        return math.nan
+    return float(stats.ttest_ind_from_stats(*one, *two, equal_var=False, alternative="greater").pvalue)
 
 
 def n_to_detect(area: float, *, design_effect: float = 1.0) -> int | None:

@@ -15,6 +15,8 @@ from loraudit.statistics.intervals import Interval
 from loraudit.statistics.rates import threshold_at_fpr, tpr_at_fpr, unresolved_rate
 from loraudit.types import BoolArray, FloatArray, IntArray
 
+_ROUNDING = 1e-9
+
 
 class Difference(NamedTuple):
     """First minus second.
@@ -151,12 +153,12 @@ def mcnemar(first: BoolArray, second: BoolArray) -> McNemar:
 
 def _bootstrap_difference(first: float, second: float, drawn: FloatArray, confidence: float) -> Difference:
     """Percentiles of a paired bootstrap, and the p-value at which they would just touch 0."""
-    drawn = drawn[~np.isnan(drawn)]
-    tail = (1 - confidence) / 2
-    interval = Interval(
-        float(np.quantile(drawn, tail, method="inverted_cdf")),
-        float(np.quantile(drawn, 1 - tail, method="inverted_cdf")),
-    )
+    drawn = np.sort(drawn[~np.isnan(drawn)])
+    n = len(drawn)
+    # As many resamples beyond one end as beyond the other, so that exchanging the runs mirrors the interval.
+    place = math.floor((1 - confidence) / 2 * (n + 1) + _ROUNDING)
+    has_ends = place > 0  # else there are too few resamples for this confidence
+    interval = Interval(float(drawn[place - 1]), float(drawn[n - place])) if has_ends else Interval(math.nan, math.nan)
     smaller = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    p_value = min(1.0, 2 * (1 + smaller) / (1 + len(drawn)))
+    p_value = min(1.0, 2 * (1 + smaller) / (1 + n))
     return Difference(first - second, interval, p_value, first, second)

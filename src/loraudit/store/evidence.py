@@ -80,6 +80,7 @@ class EvidenceFolder:
     _where: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     _tables: list[TokenTable] = field(default_factory=list[TokenTable])
     _read: set[str] = field(default_factory=set[str])
+    _unlucky: set[str] = field(default_factory=set[str])
 
     def refresh(self) -> None:
         """Read units that have appeared; damaged ones are removed and counted."""
@@ -92,12 +93,23 @@ class EvidenceFolder:
                 self.n_damaged += 1
                 continue
             self._read.add(file.name)
-            self._remember(*_unpack(content))
+            ids, table = _unpack(content)
+            self._remember(ids, table)
+            self._unlucky.update(i for i in ids if self._status(i) == "out_of_memory")
 
     def _remember(self, ids: Sequence[str], table: TokenTable) -> None:
         self._tables.append(table)
         for row, record_id in enumerate(ids):
-            self._where[record_id] = (len(self._tables) - 1, row)
+            if table.status[row] != "out_of_memory" or record_id not in self._where:
+                self._where[record_id] = (len(self._tables) - 1, row)
+
+    def _status(self, record_id: str) -> Status:
+        unit, row = self._where[record_id]
+        return self._tables[unit].status[row]
+
+    def lacks(self, record_id: str) -> bool:
+        """Whether the record is to be scored: it is not there, or an earlier run had no memory for it."""
+        return record_id not in self._where or record_id in self._unlucky
 
     def __contains__(self, record_id: str) -> bool:
         return record_id in self._where
@@ -116,6 +128,7 @@ class EvidenceFolder:
         write_atomically(self.path / name, content)
         self._read.add(name)
         self._remember(ids, table)
+        self._unlucky.difference_update(ids)
 
     def table(self, ids: Sequence[str]) -> TokenTable:
         """The evidence on these records, in this order.

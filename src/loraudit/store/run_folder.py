@@ -124,11 +124,11 @@ class RunFolder:
 
     def write_result(self, result: AuditResult) -> None:
         """`result.json`; its presence says that the run is complete."""
-        write_atomically(self.path / "result.json", scrubbed(result.model_dump_json(indent=2) + "\n").encode())
+        write_atomically(self.path / "result.json", (result.model_dump_json(indent=2) + "\n").encode())
 
     def reopen(self) -> None:
         """Take back the mark of completeness before other files of the run are replaced."""
-        for name in ("result.json", "text.parquet"):
+        for name in ("result.json", "report.html", "text.parquet"):
             (self.path / name).unlink(missing_ok=True)
 
 

@@ -89,13 +89,15 @@ def _near_duplicates(shingles: Sequences, is_member: BoolArray) -> BoolArray:
     for row in (r for r in sketches if is_member[r]):
         index.insert(row, sketches[row])
     for row in (r for r in sketches if not is_member[r]):
-        for other in _confirmed(sets, row, sorted(int(str(other)) for other in index.query(sketches[row]))):
+        candidates = [int(str(other)) for other in index.query(sketches[row])]
+        candidates.sort(key=lambda other: -sketches[row].jaccard(sketches[other]))
+        for other in _confirmed(sets, row, candidates):
             found[[row, other]] = True
     return found
 
 
 def _confirmed(sets: Sequence[NDArray[np.uint64]], row: int, candidates: Sequence[int]) -> Iterator[int]:
-    for other in candidates[:_CANDIDATES_TRIED]:  # records made from one template have thousands
+    for other in candidates[:_CANDIDATES_TRIED]:  # the likeliest; records made from one template have thousands
         n_shared = len(np.intersect1d(sets[row], sets[other], assume_unique=True))
         if n_shared >= NEAR_DUPLICATE * (len(sets[row]) + len(sets[other]) - n_shared):
             yield other
