@@ -68,6 +68,15 @@ def main() -> int:
             stale.append(str(path.relative_to(ROOT)))
             if not is_check:
                 path.write_text(fresh, encoding="utf-8")
+    from loraudit.spec import SCHEMAS, json_schema
+
+    for name in SCHEMAS:
+        path = ROOT / "docs" / "schema" / f"{name}.schema.json"
+        if not path.exists() or path.read_text(encoding="utf-8") != json_schema(name):
+            stale.append(str(path.relative_to(ROOT)))
+            if not is_check:
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(json_schema(name), encoding="utf-8")
     for path in stale:
         print(f"{path}: {'differs; run: python scripts/render_docs.py' if is_check else 'written'}")
     return int(is_check and bool(stale))

@@ -9,7 +9,7 @@ import threading
 
 import typer
 
-from loraudit.cli import attacks, audit, demo, report
+from loraudit.cli import attacks, audit, compare, demo, doctor, report, schema, validate, verify
 from loraudit.cli.console import stop_now
 from loraudit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, LorauditError, scrubbed, visible
 from loraudit.execution import Interrupted, StopNow
@@ -39,6 +39,11 @@ def _root(
 app.command("audit")(audit.audit)
 app.command("attacks")(attacks.attacks)
 app.command("report")(report.report)
+app.command("verify")(verify.verify)
+app.command("compare")(compare.compare)
+app.command("validate")(validate.validate)
+app.command("doctor")(doctor.doctor)
+app.command("schema")(schema.schema)
 app.command("demo")(demo.demo)
 
 

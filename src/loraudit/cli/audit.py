@@ -32,11 +32,13 @@ def audit(
     Compares records the model was tuned on with records of the same kind it was not, and writes a run
     folder with result.json, scores.parquet and report.html. The same command again resumes.
 
-    Exit codes: 0 done, 2 request, 3 data, 4 model, 5 machine, 7 partly done, 130 stopped.
+    Exit codes: 0 done, 1 a limit does not hold, 2 request, 3 data, 4 model, 5 machine, 6 bug, 7 partly done,
+    130 stopped.
     """
     request = make_audit_spec({**(read_spec_file(spec) if spec else {}), **values})
     from loraudit.auditing import estimate_audit, exit_code, run_audit, run_path
-    from loraudit.cli.console import show_result, waiting
+    from loraudit.cli.console import waiting
+    from loraudit.cli.result import show_result
 
     if dry_run:
         _show_estimate(estimate_audit(request), as_json=as_json)

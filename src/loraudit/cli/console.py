@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from loraudit.spec import AuditResult
+    from loraudit.review import Check
 
 _SECONDS_BETWEEN_LINES = 15.0
-_WIDTH_FOR_ONE_LINE = 170
-_WIDTH_OF_FILES = 180
+WIDTH_OF_FILES = 180
 
 
 class Bar:
@@ -117,47 +116,17 @@ def waiting(*, quiet: bool) -> Iterator[tuple[Bar | Silent, StopRequest]]:
             bar.close()
 
 
-def show_result(result: AuditResult, *, verbose: bool = False) -> None:
-    """Verdict, table and warnings on standard output."""
+def show_checks(checks: Sequence[Check]) -> None:
+    """One line per check on standard output."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    from loraudit.policy import verdict_of
-    from loraudit.report import attack_table
-
-    console = Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH_OF_FILES)
-    words = verdict_of(result)
-    console.print(Text(words.heading, style="bold"))
-    console.print(Text(visible(words.sentence)))
-    console.print(Text(visible(words.threat_model), style="dim"))
-    titles, rows = attack_table(result)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("attack", no_wrap=True)
-    for title in titles:
-        table.add_column(title, justify="right")
-    table.add_column("n", justify="right")
-    table.add_column("undefined", justify="right")
-    for row in rows:
-        name = Text(visible(row.name) + (" *" if row.is_headline else ""), style="bold" if row.is_headline else "")
-        if row.remark is None:
-            between = " " if console.width >= _WIDTH_FOR_ONE_LINE else "\n"
-            cells = [f"{cell.value}{between}{cell.interval}".strip() for cell in row.cells]
-            table.add_row(name, *map(Text, cells), row.n, str(row.n_undefined))
-        elif verbose:
-            table.add_row(name, Text(visible(row.remark)))
-    console.print()
-    console.print(table)
-    left_out = [row.name for row in rows if row.remark is not None]
-    if left_out and not verbose:
-        console.print(Text(f"Not measured: {', '.join(left_out)} (-v says why)."))
-    console.print(Text(f"* headline, declared before the run. Brackets: {100 * result.spec.confidence:g} % intervals."))
-    for refusal in dict.fromkeys(c.note for row in rows for c in row.cells if c.value == "refused" and c.note):
-        console.print(Text(refusal))
-    for warning in result.warnings:
-        console.print(Text(f"Warning: {visible(warning)}", style="yellow"))
+    console = Console(highlight=False, soft_wrap=True)
+    styles = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
+    for check in checks:
+        console.print(
+            Text.assemble((f"{check.status:<8}", styles[check.status]), f"{check.name}: {visible(check.detail)}")
+        )
 
 
 def console_for_tables() -> Console:
@@ -165,4 +134,18 @@ def console_for_tables() -> Console:
     from rich.console import Console
 
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDTH_OF_FILES)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH_OF_FILES)
+
+
+def finish_checks(checks: Sequence[Check], *, as_json: bool) -> None:
+    """Show checks and end the command with the exit code of the first that failed."""
+    import dataclasses
+    import json
+
+    from loraudit.review import first_exit_code
+
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=2, ensure_ascii=False))
+    else:
+        show_checks(checks)
+    raise typer.Exit(first_exit_code(checks))

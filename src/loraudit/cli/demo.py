@@ -14,7 +14,8 @@ def demo(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Tune a small packaged model in full and by LoRA on fictional records, and audit both. Offline, two minutes."""
-    from loraudit.cli.console import show_result, waiting
+    from loraudit.cli.console import waiting
+    from loraudit.cli.result import show_result
     from loraudit.demo import run_demo
 
     with waiting(quiet=quiet) as (progress, stop):

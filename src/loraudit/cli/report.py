@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
+class Format(StrEnum):
+    """What `--format` takes; the same names as `loraudit.report.FORMATS`."""
+
+    html = "html"
+    json = "json"
+    junit = "junit"
+    markdown = "markdown"
+    model_card = "model-card"
+
+
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder of a finished audit.")],
+    format_: Annotated[
+        Format | None, typer.Option("--format", "-f", help="Print the report in this format instead of a table.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write --format there instead of printing it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json on standard output.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
 ) -> None:
-    """Render report.html of a finished run again and show its table."""
-    from loraudit.cli.console import show_result
-    from loraudit.report import write_report
-    from loraudit.store import read_run
+    """Render report.html of a finished run again and show its table, or print it in another format."""
+    from loraudit.cli.result import show_result
+    from loraudit.errors import ConfigError
+    from loraudit.report import FORMATS, write_report
+    from loraudit.store import read_run, write_atomically
 
+    if output is not None and format_ is None:
+        raise ConfigError("--output needs a format. Expected --format html, json, junit, markdown or model-card.")
+    if format_ is not None:
+        content = FORMATS[format_.value](read_run(run))
+        if output is None:
+            typer.echo(content, nl=False)
+        else:
+            write_atomically(output, content.encode("utf-8", errors="replace"))
+        return
     page = write_report(run)
     if as_json:
         typer.echo((run / "result.json").read_text(encoding="utf-8"), nl=False)

@@ -5,6 +5,7 @@ command line, the Python API and spec files are made from it. A spec checks form
 file exists or a name is known is checked when the audit starts, together with everything else.
 """
 
+from loraudit.spec.comparison import ComparedAttack, ComparedNumber, ComparedRate, ComparedRun, ComparisonResult
 from loraudit.spec.form import SCHEMA_VERSION
 from loraudit.spec.recipe import Recipe
 from loraudit.spec.requests import (
@@ -36,15 +37,22 @@ from loraudit.spec.results import (
     VerdictLevel,
     VerdictResult,
 )
+from loraudit.spec.schema import SCHEMAS, json_schema
 
 __all__ = [
     "DEFAULT_FPRS",
     "HOW_NOT_WHAT",
+    "SCHEMAS",
     "SCHEMA_VERSION",
     "AttackResult",
     "AuditResult",
     "AuditSpec",
     "BestAttack",
+    "ComparedAttack",
+    "ComparedNumber",
+    "ComparedRate",
+    "ComparedRun",
+    "ComparisonResult",
     "DatasetTest",
     "ExposedRecord",
     "Gate",
@@ -61,6 +69,7 @@ __all__ = [
     "VerdictLevel",
     "VerdictResult",
     "differing_fields",
+    "json_schema",
     "make_audit_spec",
     "read_spec_file",
     "spec_content",

@@ -1,0 +1,23 @@
+"""`loraudit schema`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class Document(StrEnum):
+    """What has a schema; the same names as `loraudit.spec.SCHEMAS`."""
+
+    spec = "spec"
+    result = "result"
+    comparison = "comparison"
+
+
+def schema(document: Annotated[Document, typer.Argument(help="Which document.")]) -> None:
+    """Print the JSON Schema of spec files, of result.json or of `loraudit compare --json`."""
+    from loraudit.spec import json_schema
+
+    typer.echo(json_schema(document.value), nl=False)

@@ -1,0 +1,139 @@
+"""Recompute a run's figures from its stored scores."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from loraudit.auditing.examination import Columns, examine
+from loraudit.errors import EXIT_LIMIT_EXCEEDED, ConfigError
+from loraudit.policy import judge
+from loraudit.review.checks import Check
+from loraudit.spec import AuditResult, spec_hash
+from loraudit.store import read_run
+from loraudit.store.run_folder import Run
+
+_CLOSE = 1e-4
+_TINY = 1e-6
+_NAMED_AT_MOST = 5
+_TIMES = {"seconds"}
+
+
+def verify_run(path: Path) -> list[Check]:
+    """Whether everything a run states follows from what it stores.
+
+    Figures are recomputed from `scores.parquet` with the recorded seed. They must agree to four digits, not
+    to the last bit: matrix products round differently on other processors.
+
+    Raises:
+        ConfigError: The folder holds no finished run, or one too old to be recomputed.
+        StoreError: A file of it is damaged.
+    """
+    run = read_run(path)
+    result = run.result
+    if result.provenance is None or result.validity is None:
+        raise ConfigError(
+            f"Run '{path}' was written by an older loraudit ({result.loraudit}) that did not store what it takes to "
+            "recompute it. Run its audit again; stored evidence is used."
+        )
+    return [_spec(result), _scores(path, result), *_figures(run), _verdict(result), *_data(result)]
+
+
+def _check(name: str, problem: str | None, fine: str) -> Check:
+    return Check(name, "ok", fine) if problem is None else Check(name, "failed", problem, EXIT_LIMIT_EXCEEDED)
+
+
+def _spec(result: AuditResult) -> Check:
+    found = spec_hash(result.spec)
+    problem = None if found == result.spec_hash else f"the spec hashes to {found[:12]}…, not to the recorded hash"
+    return _check("spec", problem, "the recorded hash is that of the recorded request")
+
+
+def _scores(path: Path, result: AuditResult) -> Check:
+    digest = hashlib.sha256((path / "scores.parquet").read_bytes()).hexdigest()
+    same = result.provenance is not None and digest == result.provenance.scores
+    problem = None if same else "scores.parquet has another sha256 than recorded: it was changed after the run"
+    return _check("scores", problem, f"sha256 {digest[:12]}… as recorded")
+
+
+def _figures(run: Run) -> list[Check]:
+    result = run.result
+    attacks = [attack.name for attack in result.membership.attacks if attack.name in run.scores.column_names]
+    columns = Columns.of(run.scores, attacks)
+    recorded = result.membership.records
+    snippets = {record.id: record.snippet for record in (recorded.exposed if recorded else ())}
+    again = examine(columns, result.spec, lambda row: snippets.get(columns.ids[row], ""))
+    stated: dict[str, Any] = {}
+    found: dict[str, Any] = {}
+    for attack in result.membership.attacks:
+        if attack.status == "ok" and attack.name in again.findings:
+            stated[attack.name] = {"findings": attack.findings, "p": attack.p_value, "p_holm": attack.p_holm}
+            p_value, p_holm = again.p_values[attack.name]
+            found[attack.name] = {"findings": again.findings[attack.name], "p": p_value, "p_holm": p_holm}
+    parts = [
+        ("attacks", stated, found),
+        ("best of all", result.membership.best, again.best),
+        ("set as a whole", result.membership.dataset_test, again.dataset_test),
+        ("single records", result.membership.records, again.records),
+        ("validity gates", result.validity, again.validity),
+    ]
+    checks: list[Check] = []
+    for name, one, two in parts:
+        before, after = dict(_leaves(one)), dict(_leaves(two))
+        differing = [key for key in before.keys() | after.keys() if not _same(before.get(key), after.get(key))]
+        n = len(before)
+        problem = None
+        if differing:
+            shown = "; ".join(
+                f"{key}: stated {before.get(key)}, recomputed {after.get(key)}"
+                for key in sorted(differing)[:_NAMED_AT_MOST]
+            )
+            problem = f"{len(differing)} of {n} entries differ: {shown}"
+        checks.append(_check(name, problem, f"{n:,} entries recomputed and equal"))
+    return checks
+
+
+def _verdict(result: AuditResult) -> Check:
+    if result.verdict is None:
+        return Check("verdict", "skipped", "none is recorded")
+    again = judge(result, [limit.limit for limit in result.verdict.limits])
+    problem = None if again == result.verdict else f"recomputed: {again.heading}, exit code {again.exit_code}"
+    return _check("verdict", problem, f"{again.heading}; exit code {again.exit_code}")
+
+
+def _data(result: AuditResult) -> Iterator[Check]:
+    for name, digest in (result.provenance.data if result.provenance else {}).items():
+        try:
+            with Path(name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            yield Check(f"data {name}", "skipped", "not here")
+            continue
+        problem = None if found == digest else "the file has changed since the run"
+        yield _check(f"data {name}", problem, "unchanged")
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, number or word) of everything inside; times left out."""
+    if hasattr(value, "model_dump"):
+        value = value.model_dump()
+    elif hasattr(value, "__dataclass_fields__"):
+        value = {name: getattr(value, name) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            if name not in _TIMES:
+                yield from _leaves(part, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _leaves(part, f"{path}[{number}]")
+    else:
+        yield path, value
+
+
+def _same(one: Any, two: Any) -> bool:
+    if isinstance(one, float) and isinstance(two, float):
+        return math.isclose(one, two, rel_tol=_CLOSE, abs_tol=_TINY)
+    return one == two
