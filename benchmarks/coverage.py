@@ -16,7 +16,7 @@ Estimands: the numbers an interval is asked to hold.
   AUC             P(member > non-member) + ½ P(equal).
   partial AUC     McClish's standardised area of the population ROC up to FPR 10 %, straight lines across ties.
   TPR at FPR a    P(member > t) at the lowest t with P(non-member > t) <= a, both in the population. Strict, so a
-                  level that would take the FPR above a earns nothing: the conservative rule of METHODS 1.4.
+                  level that would take the FPR above a earns nothing: the conservative rule of docs/statistics.md.
   TPR at 0 FP     P(member > t) at the threshold t that this very sample set, its largest non-member, which is what
                   the finding says it is: the population has no threshold without false positives.
 

@@ -24,8 +24,8 @@ _HEADINGS: dict[VerdictLevel, str] = {
 _CORRECTED_HEADINGS: dict[VerdictLevel, str] = {
     "leaks": "The sides differ in kind; the attack still sees more",
     "detectable": "The sides differ in kind; the attack still sees more",
-    "not_seen": "The sides differ in kind; no leakage beyond that",
-    "inverted": "The sides differ in kind; no leakage beyond that",
+    "not_seen": "The sides differ in kind; nothing seen beyond that",
+    "inverted": "The sides differ in kind; nothing seen beyond that",
     "unknown": "The sides differ in kind",
 }
 
@@ -122,15 +122,14 @@ def _corrected(result: AuditResult, headline: AttackResult) -> _Said:
     parts = [f"AUC {area.value:+.3f} {ends(area)}"]
     if rates:
         fpr = PREFERRED_FPR if PREFERRED_FPR in rates else min(rates)
-        parts.append(
-            f"TPR at {100 * fpr:g} % FPR {100 * (rates[fpr].value or 0):+.1f} points {percent_interval(rates[fpr])}"
-        )
+        points = percent_interval(rates[fpr]).removesuffix(" %")
+        parts.append(f"TPR at {100 * fpr:g} % FPR {100 * (rates[fpr].value or 0):+.1f} points {points}")
     return _Said(
         level,
         _CORRECTED_HEADINGS[level],
         f"Headline: {headline.name} minus {validity.strongest_blind}, which never sees the target: {'; '.join(parts)}. "
         f"The AUC of {alone.value:.3f} {ends(alone)} of the attack alone holds this difference of kind too and must "
-        "not be quoted as leakage.",
+        "not be quoted as leakage; nor does this comparison show that nothing leaks.",
     )
 
 

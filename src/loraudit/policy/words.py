@@ -18,7 +18,7 @@ def percent_interval(finding: Finding) -> str:
     """Ends of an interval in percent, as "[20.1, 24.0] %"."""
     if finding.lower is None or finding.upper is None:
         return "no interval"
-    digits = 1 if finding.upper >= 0.1 else 2
+    digits = 1 if max(abs(finding.lower), abs(finding.upper)) >= 0.1 else 2
     return f"[{100 * finding.lower:.{digits}f}, {100 * finding.upper:.{digits}f}] %"
 
 

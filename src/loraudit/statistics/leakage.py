@@ -218,7 +218,9 @@ def _partial_area_interval(area: float, resampled: FloatArray, n_groups: int, co
     if share < _ROUNDING or share > 1 - _ROUNDING:
         widened = clopper_pearson(round(share) * n_groups, n_groups, confidence=confidence)
     elif n_groups > 1 and len(defined):
-        widened = logit_interval(share, float(defined.std()) / (1 - smallest), n_groups - 1, confidence=confidence)
+        # The area rests on the non-members up to max_fpr alone, so only they are degrees of freedom.
+        degrees = max(1, round(PARTIAL_AUC_MAX_FPR * n_groups) - 1)
+        widened = logit_interval(share, float(defined.std()) / (1 - smallest), degrees, confidence=confidence)
     else:
         return Interval(math.nan, math.nan)
     rescaled = Interval(*(smallest + end * (1 - smallest) for end in widened))
