@@ -48,11 +48,20 @@ def error_tree() -> str:
     return "```text\n" + "\n".join(line[4:].rstrip() for line in tree.splitlines()) + "\n```\n"
 
 
+def fault_matrix() -> str:
+    sys.path.insert(0, str(ROOT / "tests"))
+    from faults.rows import table
+
+    return table()
+
+
 def generated(name: str) -> str:
     if name == "attacks":
         return attack_table()
     if name == "errors":
         return error_tree()
+    if name == "faults":
+        return fault_matrix()
     return help_of(name.removeprefix("help").strip())
 
 

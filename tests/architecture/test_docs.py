@@ -37,3 +37,37 @@ def test_the_metric_names_in_the_docs_are_those_of_results():
     text = (ROOT / "docs" / "outputs.md").read_text(encoding="utf-8")
     for name in ("`auc`", "`partial_auc_fpr_10pct`", "`tpr_at_zero_false_positives`", f"`{rate_metric(0.1)}`"):
         assert name in text
+
+
+def test_the_command_line_page_shows_the_help_of_every_command():
+    from loraudit.cli import app
+
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    names = [command.name for command in app.registered_commands]
+    assert len(names) > 5
+    assert all(f"<!-- generated: help {name} -->" in text for name in names)
+
+
+def test_every_fault_has_a_test_and_every_fault_test_a_row():
+    from faults.rows import ROWS, tests_by_row
+
+    assert [row for row, tests in tests_by_row().items() if not tests] == []
+    assert set(ROWS) == {*range(1, 22), *range(23, 29), 31}
+
+
+def test_the_formats_and_documents_of_the_command_line_are_those_there_are():
+    from loraudit.cli.report import Format
+    from loraudit.cli.schema import Document
+    from loraudit.report import FORMATS
+    from loraudit.spec import SCHEMAS
+
+    assert {one.value for one in Format} == set(FORMATS)
+    assert {one.value for one in Document} == set(SCHEMAS)
+
+
+def test_every_gate_is_described():
+    text = (ROOT / "docs" / "validity.md").read_text(encoding="utf-8")
+    for name in ("bag_of_words", "length", "zlib_ratio", "length_law", "reference_as_target", "shuffled_labels"):
+        assert f"`{name}`" in text
+    for name in ("near_duplicates", "ngram_overlap", "documents", "reference_…", "control_…"):
+        assert f"`{name}`" in text

@@ -43,7 +43,7 @@ def assert_refused_at(name: str, folder: Path, code: int, err: str) -> None:
     assert not (folder / "run" / "result.json").exists(), "the run is marked complete"
 
 
-# --- full ---------------------------------------------------------------------------------------------
+# --- row 3: a full disk --------------------------------------------------------------------------------
 
 
 def test_a_disk_too_full_for_a_unit_keeps_the_earlier_ones_and_the_run_goes_on_later(audit, tmp_path):
@@ -106,7 +106,7 @@ def test_a_full_disk_never_leaves_an_old_result_beside_new_scores(base, record_f
     assert not result.exists() or (tmp_path / "run" / "scores.parquet").read_bytes() == before
 
 
-# --- read-only or gone --------------------------------------------------------------------------------
+# --- row 3: a folder that is read-only or gone ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", ["--out", "--store"])
@@ -159,7 +159,7 @@ def test_a_folder_that_vanishes_while_scoring_is_an_error_that_names_it(gone, au
     audit.assert_undisturbed(tmp_path)
 
 
-# --- damaged units ------------------------------------------------------------------------------------
+# --- row 4: damaged units ------------------------------------------------------------------------------
 
 
 def truncated(content: bytes) -> bytes:

@@ -148,6 +148,9 @@ def refused(audit, tmp_path):
     return run
 
 
+# --- row 23: the hub -----------------------------------------------------------------------------------
+
+
 def test_offline_asks_nobody_and_gives_the_command_for_where_there_is_a_network(hub, refused):
     message = refused(hub.address, "org/model", "--offline")
     assert "is no local folder and --offline is set and it is not in the cache." in message

@@ -49,7 +49,7 @@ def assert_valid(folder: Path) -> None:
     assert not (folder / "run" / "scores.parquet").exists()
 
 
-# --- killed -------------------------------------------------------------------------------------------
+# --- row 1: killed -------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -128,7 +128,7 @@ def test_a_run_killed_at_twenty_four_moments_goes_on_to_the_numbers_of_one_left_
     assert n_while_scoring(audit, check_kills(audit, tmp_path, 24, seed=6)) >= 8
 
 
-# --- asked to stop ------------------------------------------------------------------------------------
+# --- row 2: asked to stop ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
@@ -204,7 +204,7 @@ def test_ctrl_c_twice_at_any_moment_leaves_a_valid_store(audit, tmp_path):
     audit.assert_undisturbed(tmp_path)
 
 
-# --- two runs -----------------------------------------------------------------------------------------
+# --- row 5: two runs -----------------------------------------------------------------------------------
 
 
 def test_a_second_run_on_the_folder_stops_and_does_not_disturb_the_first(audit, held, tmp_path):

@@ -78,7 +78,7 @@ def assert_same_numbers(folder: Path, expected: Path) -> None:
         assert ours[name] == pytest.approx(value, abs=1 / 3600), name
 
 
-# --- memory -------------------------------------------------------------------------------------------
+# --- row 18: memory ------------------------------------------------------------------------------------
 
 ERRORS = {
     "torch": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
@@ -200,7 +200,7 @@ def test_a_record_that_did_not_fit_is_tried_again_by_the_next_run(
     assert_same_scores(tmp_path, undisturbed)
 
 
-# --- other batches, other order -----------------------------------------------------------------------
+# --- row 19: other batches, other order ----------------------------------------------------------------
 
 
 def killed_half_way(words, folder: Path) -> None:
@@ -269,7 +269,7 @@ def test_noise_of_batching_breaks_no_ties(full, base, texts, tmp_path):
         assert np.unique(column).size <= 122, name
 
 
-# --- changed weights ----------------------------------------------------------------------------------
+# --- row 21: changed weights ---------------------------------------------------------------------------
 
 
 def test_weights_changed_in_place_are_scored_again(command, base, words, tmp_path):

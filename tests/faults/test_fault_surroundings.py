@@ -67,6 +67,9 @@ def real(folder: Path, *words: object, **environment: str) -> subprocess.Complet
     )
 
 
+# --- row 20: another hash seed -------------------------------------------------------------------------
+
+
 def test_another_hash_seed_and_a_locale_without_unicode_change_nothing(words, undisturbed, tmp_path):
     """The undisturbed run had the hash seed 0 and the locale of whoever runs the tests."""
     spaced = tmp_path / "with two  spaces"
@@ -91,6 +94,9 @@ def test_two_fresh_interpreters_with_other_hash_seeds_agree(words, tmp_path):
     one, two = (tmp_path / seed for seed in ("1", "31337"))
     assert (one / "run" / "scores.parquet").read_bytes() == (two / "run" / "scores.parquet").read_bytes()
     assert timeless(result_of(one)) == timeless(result_of(two))
+
+
+# --- row 27: locale, paths, clock ----------------------------------------------------------------------
 
 
 def test_paths_may_hold_spaces_and_any_script(full, base, words, undisturbed, tmp_path):
