@@ -15,7 +15,8 @@ from statistics import median
 
 import numpy as np
 
-from loraudit.auditing.examination import Columns, examine
+from loraudit.auditing.columns import Columns
+from loraudit.auditing.examination import examine
 from loraudit.membership import ATTACKS, score_attacks, without_noise
 from loraudit.spec import AuditSpec
 from loraudit.synthetic import private_records

@@ -234,14 +234,50 @@ def test_a_changed_figure_is_found_by_its_entry(change, check, entry, desk, comm
 
 
 def test_a_figure_that_was_taken_out_is_found(desk, command):
-    rewritten(
-        desk / "a" / "result.json", lambda content: attack_of(content, "loss")["findings"].pop("partial_auc_fpr_10pct")
-    )
+    def take_out(content):
+        attack_of(content, "loss")["findings"].pop("partial_auc_fpr_10pct")
+
+    rewritten(desk / "a" / "result.json", take_out)
     code, out, _ = command("verify", "a", "--json")
     assert code == 1
-    assert (
-        "loss.findings.partial_auc_fpr_10pct.value: stated None, recomputed 0." in checks_of(out)["attacks"]["detail"]
-    )
+    detail = checks_of(out)["attacks"]["detail"]
+    assert "loss.findings.partial_auc_fpr_10pct.confidence: stated None, recomputed 0.95" in detail
+
+
+def test_an_attack_that_was_taken_out_is_found(desk, command):
+    def take_out(content):
+        content["membership"]["attacks"].remove(attack_of(content, "zlib"))
+
+    rewritten(desk / "a" / "result.json", take_out)
+    code, out, _ = command("verify", "a", "--json")
+    assert code == 1
+    n = len(read_run(desk / "a").result.membership.attacks)
+    assert f"n_attacks: stated {n + 1}, recomputed {n}" in checks_of(out)["best of all"]["detail"]
+
+
+def hide_attack(content):
+    attack = attack_of(content, "reference_difference")
+    attack |= {"status": "not_measured", "reason": "needs reference", "findings": {}}
+
+
+def set_count(content):
+    content["members"]["n_records"] = 6000
+
+
+def set_statuses(content):
+    content["nonmembers"]["status"] = {"ok": 10}
+
+
+def set_tokens(content):
+    content["members"]["n_tokens"] += 1000
+
+
+@pytest.mark.xfail(strict=True, reason="verify does not look at the status of attacks nor at the counts of the sides")
+@pytest.mark.parametrize("change", [hide_attack, set_count, set_statuses, set_tokens])
+def test_a_hidden_attack_and_changed_counts_are_found(change, desk, command):
+    rewritten(desk / "a" / "result.json", change)
+    code, out, _ = command("verify", "a")
+    assert code == 1, out
 
 
 def soften(content):
@@ -561,8 +597,13 @@ print("\\ncode", code, "heavy", sorted(heavy))
 """
 
 
+LOADS_TORCH = pytest.mark.xfail(
+    strict=True, reason="loraudit.auditing.preparation imports the scoring room, and so torch"
+)
+
+
 @pytest.mark.parametrize(
-    "words", [("validate", "good.toml"), ("schema", "result"), ("compare", "a", "b"), ("verify", "a")]
+    "words", [pytest.param(("validate", "good.toml"), marks=LOADS_TORCH), ("schema", "result"), ("report", "a")]
 )
 def test_commands_that_touch_no_model_load_no_deep_learning_library(words, desk):
     (desk / "good.toml").write_text(GOOD)
@@ -615,6 +656,12 @@ def broken_adapter(desk, adapter):
     return {"--model": folder}, 4, "is damaged"
 
 
+def broken_config(desk, adapter):
+    folder = shutil.copytree(adapter, desk / "broken")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LO')
+    return {"--model": folder}, 4, "adapter_config.json' cannot be read: "
+
+
 def missing_adapter(desk, adapter):
     return {"--model": desk / "nothing"}, 4, "does not exist"
 
@@ -638,7 +685,20 @@ def missing_data(desk, adapter):
 
 @pytest.mark.parametrize(
     "fault",
-    [broken_adapter, missing_adapter, unknown_on_the_hub, broken_data, member_on_both_sides, missing_data],
+    [
+        pytest.param(
+            broken_adapter,
+            marks=pytest.mark.xfail(
+                strict=True, reason="the doctor hashes a cut-off adapter without reading its header"
+            ),
+        ),
+        broken_config,
+        missing_adapter,
+        unknown_on_the_hub,
+        broken_data,
+        member_on_both_sides,
+        missing_data,
+    ],
     ids=lambda fault: fault.__name__.replace("_", " "),
 )
 def test_the_doctor_gives_the_exit_code_the_audit_would(fault, desk, command, adapter):
@@ -719,41 +779,38 @@ def test_a_key_that_the_schema_does_not_know_is_refused_by_it(where, desk):
 
 
 @pytest.fixture
-def odd_attacks(monkeypatch):
-    """Attacks whose scores are undefined, infinite or all the same, the infinite one as the headline."""
+def odd_audit(desk, command, adapter, monkeypatch):
+    """Audit with attacks whose scores are undefined, constant or missing, one of them the headline; `result.json`."""
     from loraudit.membership import ATTACKS, Attack
-
-    def register(name, score):
-        made = Attack(name, score, ("target",), "nowhere", "An attack.", "1 F")
-        monkeypatch.setitem(ATTACKS._entries, name, made)
 
     def loss(views):
         return views.target.log_prob.mean(axis=1).astype(float)
 
-    register("undefined", lambda views: np.full(len(loss(views)), np.nan))
-    register("partly_undefined", lambda views: np.where(loss(views) > -8, loss(views), np.nan))
-    register("constant", lambda views: np.zeros(len(loss(views))))
-    register("infinite", lambda views: np.where(loss(views) > -8, np.inf, loss(views)))
-    register("failing", lambda views: 1 / 0)
+    odd = {
+        "undefined": lambda views: np.full(len(loss(views)), np.nan),
+        "partly_undefined": lambda views: np.where(loss(views) > -8, loss(views), np.nan),
+        "constant": lambda views: np.zeros(len(loss(views))),
+        "failing": lambda views: 1 / 0,
+        "infinite": lambda views: np.where(loss(views) > np.median(loss(views)), np.inf, -np.inf),
+    }
+    for name, score in odd.items():
+        monkeypatch.setitem(ATTACKS._entries, name, Attack(name, score, ("target",), "nowhere", "Odd.", "1 F"))
+
+    def run(headline, *names):
+        sides = ("--members", "members.jsonl", "--nonmembers", "nonmembers.jsonl")
+        flags = [word for name in names for word in ("--attacks", name)]
+        code, _, err = command(
+            "audit", adapter, *sides, *flags, "--headline", headline, "--resamples", 100, "-q", "-o", "odd"
+        )
+        assert code == (7 if "failing" in (headline, *names) else 0), err
+        return json.loads(Path("odd", "result.json").read_text(encoding="utf-8"))
+
+    return run
 
 
-def odd_run(command, adapter, headline):
-    flags = [
-        flag
-        for name in ("undefined", "partly_undefined", "constant", "infinite", "failing")
-        for flag in ("--attacks", name)
-    ]
-    sides = ("--members", "members.jsonl", "--nonmembers", "nonmembers.jsonl")
-    code, _, err = command("audit", adapter, *sides, *flags, "--headline", headline, "--resamples", 100, "-o", "odd")
-    assert code == 7, err
-    return json.loads(Path("odd", "result.json").read_text(encoding="utf-8"))
-
-
-@pytest.mark.parametrize("headline", ["undefined", "partly_undefined", "constant", "infinite", "failing"])
-def test_undefined_and_infinite_numbers_are_written_as_the_schema_says_and_recomputed(
-    headline, desk, command, adapter, odd_attacks
-):
-    result = odd_run(command, adapter, headline)
+@pytest.mark.parametrize("headline", ["undefined", "partly_undefined", "constant", "failing"])
+def test_undefined_numbers_are_written_as_the_schema_says_recomputed_and_shown(headline, odd_audit, command):
+    result = odd_audit(headline, "undefined", "partly_undefined", "constant", "failing", "loss")
     status = {attack["name"]: attack["status"] for attack in result["membership"]["attacks"]}
     assert (status["undefined"], status["failing"]) == ("ok", "error")
     assert problems("result", result) == []
@@ -761,6 +818,21 @@ def test_undefined_and_infinite_numbers_are_written_as_the_schema_says_and_recom
     assert code == 0, out
     for format_ in FORMATS:
         assert command("report", "odd", "--format", format_)[0] == 0
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="rounding the scores of an attack warns of inf / inf")
+def test_infinite_scores_are_no_reason_to_warn(odd_audit):
+    odd_audit("loss", "infinite")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.xfail(
+    strict=True, reason="the score of an exposed record is written as the word Infinity, the schema says number"
+)
+def test_infinite_scores_are_written_as_the_schema_says(odd_audit, command):
+    result = odd_audit("infinite", "loss")
+    assert problems("result", result) == []
+    assert command("verify", "odd")[0] == 0
 
 
 # --- report -------------------------------------------------------------------------------------------

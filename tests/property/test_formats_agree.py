@@ -304,7 +304,7 @@ READERS = {
     "model-card": read_model_card,
     "junit": read_junit,
 }
-EXAMPLES = settings(max_examples=40, deadline=None)
+EXAMPLES = settings(max_examples=30, deadline=None)
 
 # ---------------------------------------------------------------------------------------------
 # They agree

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loraudit.auditing.examination import group_numbers
+from loraudit.auditing.columns import group_numbers
 from loraudit.data import RecordSet, load_sides
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import html
-import importlib.metadata
 import shlex
 import time
 
 from loraudit.auditing.blindfold import look_without_target
-from loraudit.auditing.examination import Columns, examine
+from loraudit.auditing.columns import Columns
+from loraudit.auditing.examination import examine
 from loraudit.auditing.preparation import (
     chosen_attacks,
     limits_of,
@@ -24,15 +24,12 @@ from loraudit.auditing.preparation import (
     store_path,
 )
 from loraudit.auditing.summary import (
-    attack_result,
-    broken_plugins,
-    data_warnings,
-    library_versions,
+    attack_results,
     provenance,
     record_statuses,
     refuse_unscored_sides,
     scoring_facts,
-    side_summary,
+    whole_result,
     without_credentials,
     write_scores,
 )
@@ -44,7 +41,7 @@ from loraudit.membership import score_attacks
 from loraudit.policy import judge, verdict_of
 from loraudit.report import render_html, write_page
 from loraudit.scoring import gather_evidence
-from loraudit.spec import AuditResult, AuditSpec, MembershipResult
+from loraudit.spec import AuditResult, AuditSpec
 from loraudit.store import EvidenceStore, RunFolder, read_run, user_secret
 from loraudit.store.run_folder import Run
 
@@ -127,47 +124,25 @@ def run_audit(
             text = None
             if spec.include_text:
                 text = write_text(folder, sides, evidence, table, requested_tokenizer(spec, plan), spec)
-            target_table = evidence.tables["target"].audited()
-            n_members = len(sides.members.records)
-            measured_result = AuditResult(
-                loraudit=importlib.metadata.version("loraudit"),
-                spec=spec,
-                spec_hash=folder.hash,
-                command=command or f"loraudit audit --spec {shlex.quote(str(folder.path / 'spec.json'))}",
-                target=plan.target,
-                reference=plan.reference,
-                members=side_summary(sides.members, target_table, statuses, slice(0, n_members)),
-                nonmembers=side_summary(sides.nonmembers, target_table, statuses, slice(n_members, None)),
-                numerics=numerics,
-                versions=library_versions(),
-                scoring=scoring_facts(evidence, options),
-                power=power,
-                validity=examined.validity,
-                membership=MembershipResult(
-                    headline=spec.headline,
-                    attacks=[
-                        *(
-                            attack_result(
-                                attack,
-                                scores[attack.name],
-                                examined.findings[attack.name],
-                                examined.p_values[attack.name],
-                            )
-                            for attack in measured
-                        ),
-                        *unmeasured,
-                        *([] if spec.attacks else broken_plugins()),
-                    ],
-                    best=examined.best,
-                    dataset_test=examined.dataset_test,
-                    records=examined.records,
-                ),
-                provenance=provenance(plan, sides, folder),
-                warnings=[*plan.warnings, *data_warnings(sides, statuses, evidence)],
-                started=started.isoformat(timespec="seconds"),
-                seconds=round(time.perf_counter() - began, 2),
+            unjudged = without_credentials(
+                whole_result(
+                    spec=spec,
+                    spec_hash=folder.hash,
+                    command=command or f"loraudit audit --spec {shlex.quote(str(folder.path / 'spec.json'))}",
+                    plan=plan,
+                    sides=sides,
+                    statuses=statuses,
+                    evidence=evidence,
+                    attacks=[*attack_results(measured, scores, examined), *unmeasured],
+                    examined=examined,
+                    numerics=numerics,
+                    scoring=scoring_facts(evidence, options),
+                    power=power,
+                    provenance=provenance(plan, sides, folder),
+                    started=started.isoformat(timespec="seconds"),
+                    seconds=round(time.perf_counter() - began, 2),
+                )
             )
-            unjudged = without_credentials(measured_result)
             result = unjudged.model_copy(update={"verdict": judge(unjudged, limits_of(spec))})
             # The report is made before the result is written, whose presence says that the run is complete.
             write_page(folder.path, render_html(Run(folder.path, result, table, text)))

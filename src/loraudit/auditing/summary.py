@@ -6,13 +6,14 @@ import hashlib
 import importlib.metadata
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from loraudit.auditing.blindfold import BlindFacts
-from loraudit.auditing.examination import BLIND, CONTROL, OVERLAP, USUAL_SHARE
+from loraudit.auditing.columns import BLIND, CONTROL, OVERLAP, USUAL_SHARE
+from loraudit.auditing.examination import Examined
 from loraudit.auditing.preparation import Sides, attack_facts
 from loraudit.data import RecordSet
 from loraudit.errors import DataError, scrubbed
@@ -20,9 +21,8 @@ from loraudit.membership import ATTACKS, Attack, AttackScores, without_noise
 from loraudit.models import ModelPlan
 from loraudit.models.fingerprint import chat_template_fingerprint
 from loraudit.scoring import Evidence, ScoringOptions
-from loraudit.spec import AttackResult, AuditResult, Provenance, SideSummary
+from loraudit.spec import AttackResult, AuditResult, AuditSpec, MembershipResult, Provenance, SideSummary
 from loraudit.store import RunFolder
-from loraudit.types import Finding
 
 _LIBRARIES = ("loraudit", "torch", "transformers", "peft", "numpy", "scipy", "safetensors", "tokenizers")
 
@@ -103,21 +103,72 @@ def side_summary(side: RecordSet, target: Any, statuses: Sequence[str], where: s
     )
 
 
-def attack_result(
-    attack: Attack,
-    found: AttackScores,
-    findings: dict[str, Finding],
-    p_values: tuple[float | None, float | None],
-) -> AttackResult:
-    """One attack's findings, or why it has none."""
-    return AttackResult(
-        **attack_facts(attack),
-        status="error" if found.error else "ok",
-        reason=found.error,
-        seconds=round(found.seconds, 4),
-        findings={} if found.error else findings,
-        p_value=p_values[0],
-        p_holm=p_values[1],
+def attack_results(
+    attacks: Sequence[Attack], scores: Mapping[str, AttackScores], examined: Examined
+) -> list[AttackResult]:
+    """Each attack's findings, or why it has none."""
+    results: list[AttackResult] = []
+    for attack in attacks:
+        error, seconds = scores[attack.name].error, scores[attack.name].seconds
+        p_value, p_holm = examined.p_values[attack.name]
+        results.append(
+            AttackResult(
+                **attack_facts(attack),
+                status="error" if error else "ok",
+                reason=error,
+                seconds=round(seconds, 4),
+                findings={} if error else examined.findings[attack.name],
+                p_value=p_value,
+                p_holm=p_holm,
+            )
+        )
+    return results
+
+
+def whole_result(
+    *,
+    spec: AuditSpec,
+    plan: ModelPlan,
+    sides: Sides,
+    statuses: Sequence[str],
+    evidence: Evidence,
+    attacks: Sequence[AttackResult],
+    examined: Examined,
+    **facts: Any,
+) -> AuditResult:
+    """Everything an audit found, before it is judged.
+
+    Args:
+        spec: The request.
+        plan: The models.
+        sides: The records.
+        statuses: Of each record.
+        evidence: What was scored.
+        attacks: Results of the attacks asked for; plug-ins that could not be loaded are added, unless attacks
+            were named.
+        examined: What follows from the scores.
+        **facts: The other fields of an `AuditResult`, as they are.
+    """
+    target = evidence.tables["target"].audited()
+    n_members = len(sides.members.records)
+    return AuditResult(
+        loraudit=importlib.metadata.version("loraudit"),
+        spec=spec,
+        target=plan.target,
+        reference=plan.reference,
+        members=side_summary(sides.members, target, statuses, slice(0, n_members)),
+        nonmembers=side_summary(sides.nonmembers, target, statuses, slice(n_members, None)),
+        versions=library_versions(),
+        validity=examined.validity,
+        membership=MembershipResult(
+            headline=spec.headline,
+            attacks=[*attacks, *([] if spec.attacks else broken_plugins())],
+            best=examined.best,
+            dataset_test=examined.dataset_test,
+            records=examined.records,
+        ),
+        warnings=[*plan.warnings, *data_warnings(sides, statuses, evidence)],
+        **facts,
     )
 
 

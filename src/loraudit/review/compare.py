@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from loraudit.auditing.examination import finite, group_numbers
+from loraudit.auditing.columns import group_numbers
 from loraudit.errors import ConfigError, StoreError
 from loraudit.spec import (
     AuditResult,
@@ -17,10 +17,10 @@ from loraudit.spec import (
     ComparedRun,
     ComparisonResult,
 )
-from loraudit.statistics import Difference, PairedScores, compare_scores, holm, rate_metric
+from loraudit.statistics import Difference, PairedScores, compare_scores, finding, finite, holm, rate_metric
 from loraudit.store import read_run
 from loraudit.store.run_folder import Run
-from loraudit.types import Finding, IntArray
+from loraudit.types import IntArray
 
 
 def compare_runs(first: Path, second: Path) -> ComparisonResult:
@@ -157,14 +157,13 @@ def _number(difference: Difference, paired: PairedScores, method: str, result: A
     return ComparedNumber(
         first=finite(difference.first),
         second=finite(difference.second),
-        difference=Finding(
-            value=finite(difference.value),
-            lower=finite(difference.interval.lower),
-            upper=finite(difference.interval.upper),
-            confidence=result.spec.confidence,
-            method=method,
+        difference=finding(
+            difference.value,
+            difference.interval,
+            method,
             n_members=paired.n_members,
             n_nonmembers=paired.n_nonmembers,
+            confidence=result.spec.confidence,
             note=f"{paired.n_left_out} records lack a score in one run" if paired.n_left_out else None,
         ),
         p_value=finite(difference.p_value),

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loraudit.auditing.examination import Columns, examine
+from loraudit.auditing.columns import Columns
+from loraudit.auditing.examination import examine
 from loraudit.errors import EXIT_LIMIT_EXCEEDED, ConfigError
 from loraudit.policy import judge
 from loraudit.review.checks import Check

@@ -15,7 +15,7 @@ from loraudit.statistics.exposure import (
     set_test,
     split_in_halves,
 )
-from loraudit.statistics.intervals import Interval, clopper_pearson
+from loraudit.statistics.intervals import Interval, clopper_pearson, finding, finite
 from loraudit.statistics.leakage import PARTIAL_AUC_MAX_FPR, measure, rate_metric
 from loraudit.statistics.pairs import Difference, McNemar, PairedRates, PairedScores, compare_scores, mcnemar
 from loraudit.statistics.rates import (
@@ -48,6 +48,8 @@ __all__ = [
     "compare_scores",
     "detectable_auc",
     "fewest_for_rate",
+    "finding",
+    "finite",
     "holm",
     "mcnemar",
     "measure",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from loraudit.types import FloatArray
+from loraudit.types import Finding, FloatArray
 
 
 class Interval(NamedTuple):
@@ -16,6 +16,34 @@ class Interval(NamedTuple):
 
     lower: float
     upper: float
+
+
+def finite(value: float) -> float | None:
+    """A number that JSON can hold, or None."""
+    return float(value) if math.isfinite(value) else None
+
+
+def finding(
+    value: float,
+    interval: Interval,
+    method: str,
+    *,
+    n_members: int,
+    n_nonmembers: int,
+    confidence: float,
+    **more: Any,
+) -> Finding:
+    """A `Finding`; a value or end that is not finite is None."""
+    return Finding(
+        value=finite(value),
+        lower=finite(interval.lower),
+        upper=finite(interval.upper),
+        confidence=confidence,
+        method=method,
+        n_members=n_members,
+        n_nonmembers=n_nonmembers,
+        **more,
+    )
 
 
 def clopper_pearson(n_successes: float, n_trials: float, *, confidence: float = 0.95) -> Interval:

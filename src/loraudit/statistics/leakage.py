@@ -11,6 +11,7 @@ import numpy as np
 from loraudit.statistics.auc import auc, auc_interval, clustered_covariance
 from loraudit.statistics.bootstrap import ResampledRates, resample_rates
 from loraudit.statistics.intervals import Interval, clopper_pearson, logit_interval, unknown_threshold
+from loraudit.statistics.intervals import finding as make_finding
 from loraudit.statistics.rates import (
     RELIABLE_FALSE_POSITIVES,
     partial_auc,
@@ -114,14 +115,13 @@ def _measure_one(
         note: str | None = None,
         n_false_positives: int | None = None,
     ) -> Finding:
-        return Finding(
-            value=_finite(value),
-            lower=_finite(interval.lower),
-            upper=_finite(interval.upper),
-            confidence=confidence,
-            method=method,
+        return make_finding(
+            value,
+            interval,
+            method,
             n_members=n_members,
             n_nonmembers=n_nonmembers,
+            confidence=confidence,
             n_undefined_members=int((is_member & ~is_defined).sum()),
             n_undefined_nonmembers=int((~is_member & ~is_defined).sum()),
             seconds=round(shared_seconds + time.perf_counter() - began, 4),
@@ -258,7 +258,3 @@ def _union(*intervals: Interval) -> Interval:
     """The smallest interval that holds all of them."""
     lowers, uppers = zip(*intervals, strict=True)
     return Interval(float(np.nanmin(lowers)), float(np.nanmax(uppers)))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -11,9 +11,8 @@ import numpy as np
 from scipy import stats
 
 from loraudit.spec import Gate
-from loraudit.statistics import auc_interval, holm
-from loraudit.statistics.auc import auc, auc_p_value
-from loraudit.types import BoolArray, Finding, FloatArray, IntArray
+from loraudit.statistics import auc, auc_interval, auc_p_value, finding, holm
+from loraudit.types import BoolArray, FloatArray, IntArray
 from loraudit.validity.blind import BAG_OF_WORDS, CROSS_FITTING, LENGTH, ZLIB
 from loraudit.validity.overlap import MOSTLY_SHARED, NEAR_DUPLICATE, NGRAM_WORDS, Overlap
 
@@ -125,24 +124,23 @@ def _tested(name: str, kind: str, summary: str, values: FloatArray, given: GateI
     interval = auc_interval(members, nonmembers, confidence=confidence, **about)
     p_value = auc_p_value(members, nonmembers, alternative="greater" if is_trained else "two-sided", **about)
     area = auc(members, nonmembers)
-    finding = Finding(
-        value=area,
-        lower=None if math.isnan(interval.lower) else interval.lower,
-        upper=None if math.isnan(interval.upper) else interval.upper,
-        confidence=confidence,
-        method="DeLong on the logit scale"
+    found = finding(
+        area,
+        interval,
+        "DeLong on the logit scale"
         + (f", error times {CROSS_FITTING:g} for cross-fitting" if is_trained else "")
         + ("" if given.groups is None else ", clustered by group"),
         n_members=len(members),
         n_nonmembers=len(nonmembers),
+        confidence=confidence,
         n_undefined_members=int((given.is_member & ~is_defined).sum()),
         n_undefined_nonmembers=int((~given.is_member & ~is_defined).sum()),
     )
     if math.isnan(p_value):
-        return blank.model_copy(update={"finding": finding, "reason": "too few documents to say how far it varies"})
-    ends = "" if finding.lower is None else f" [{finding.lower:.3f}, {finding.upper:.3f}]"
+        return blank.model_copy(update={"finding": found, "reason": "too few documents to say how far it varies"})
+    ends = "" if found.lower is None else f" [{found.lower:.3f}, {found.upper:.3f}]"
     return blank.model_copy(
-        update={"finding": finding, "p_value": p_value, "status": "passed", "reason": f"AUC {area:.3f}{ends}"}
+        update={"finding": found, "p_value": p_value, "status": "passed", "reason": f"AUC {area:.3f}{ends}"}
     )
 
 
