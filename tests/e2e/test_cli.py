@@ -123,6 +123,7 @@ def test_dry_run_scores_nothing(command, full, base, record_files, tmp_path):
     code, out, _ = command(*words, "--dry-run")
     assert code == 0
     assert "60 members, 60 non-members; 0 of them already scored" in out
+    assert "With 60 member and 60 non-member records an AUC of 0.648 or more is seen" in out
     assert not (tmp_path / "run").exists(), "a dry run leaves nothing behind"
     command(*words)
     code, out, _ = command(*words, "--dry-run", "--json")

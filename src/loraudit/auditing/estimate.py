@@ -13,6 +13,7 @@ from loraudit.auditing.preparation import (
     base_options,
     chosen_attacks,
     load_data,
+    power_statement,
     requested_models,
     requested_tokenizer,
     run_path,
@@ -38,6 +39,7 @@ class Estimate:
         memory_bytes: Peak of weights and activations, roughly.
         seconds: From the speed of a matrix product on this machine, roughly.
         stages: Models resident one after another.
+        power: What so many records can show.
     """
 
     n_members: int
@@ -48,6 +50,7 @@ class Estimate:
     memory_bytes: int
     seconds: float
     stages: list[str]
+    power: str
 
 
 def estimate_audit(spec: AuditSpec) -> Estimate:
@@ -85,6 +88,7 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
         memory_bytes=cost.memory_bytes,
         seconds=cost.seconds,
         stages=[" and ".join(stage_views) for stage_views, _ in plan.stages],
+        power=power_statement(sides, spec),
     )
 
 

@@ -68,5 +68,6 @@ def _show_estimate(estimate: Any, *, as_json: bool) -> None:
         f"To do: {estimate.n_units:,} units, {estimate.n_tokens:,} tokens; "
         f"loaded one after another: {'; '.join(estimate.stages)}.\n"
         f"About {estimate.memory_bytes / 2**30:.2f} GiB of memory and {estimate.seconds:,.0f} s of scoring "
-        "(from file sizes and one matrix product on this machine)."
+        "(from file sizes and one matrix product on this machine).\n"
+        f"{estimate.power}"
     )

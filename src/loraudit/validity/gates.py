@@ -14,7 +14,7 @@ from loraudit.spec import Gate
 from loraudit.statistics import auc, auc_interval, auc_p_value, finding, holm
 from loraudit.types import BoolArray, FloatArray, IntArray
 from loraudit.validity.blind import BAG_OF_WORDS, CROSS_FITTING, LENGTH, ZLIB
-from loraudit.validity.overlap import MOSTLY_SHARED, NEAR_DUPLICATE, NGRAM_WORDS, Overlap
+from loraudit.validity.overlap import MOSTLY_SHARED, NEAR_DUPLICATE, NGRAM_WORDS
 
 REFERENCE_ONLY = "reference_"
 CONTROL = "control_"
@@ -33,7 +33,7 @@ _SUMMARIES = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GateInput:
-    """What the gates look at; everything but `overlap` is kept in `scores.parquet`.
+    """What the gates look at; all of it is kept in `scores.parquet`.
 
     Attributes:
         is_member: [N].
@@ -54,11 +54,6 @@ class GateInput:
     has_near_duplicate: BoolArray
     ngram_share: FloatArray
     usual_share: float
-
-
-def with_overlap(overlap: Overlap) -> dict[str, BoolArray | FloatArray]:
-    """The columns of an overlap that `scores.parquet` keeps."""
-    return {"has_near_duplicate": overlap.has_near_duplicate, "ngram_share": overlap.ngram_share}
 
 
 def judge_gates(given: GateInput, *, confidence: float, rng: np.random.Generator) -> list[Gate]:
