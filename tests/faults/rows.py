@@ -20,8 +20,7 @@ ROWS: dict[int, tuple[str, str]] = {
     ),
     3: (
         "disk full; folder read-only or gone",
-        "exit 5 with path and bytes; earlier work intact, nothing marked complete; read-only is found before the model "
-        "loads",
+        "exit 5 with path and bytes; nothing marked complete; a read-only folder is found before the model loads",
     ),
     4: ("truncated or bit-flipped evidence", "found by checksum; that unit alone is redone, counted and warned of"),
     5: ("two runs on one folder", "the second stops, naming process and host; a stale lock is taken over"),

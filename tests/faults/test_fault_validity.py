@@ -95,12 +95,11 @@ def test_the_headline_on_sides_of_different_kinds_is_the_attack_minus_what_needs
         assert f"AUC {minus['value']:+.3f}" in words
 
 
-@pytest.mark.parametrize("how", ["flag", "policy", "both"])
+@pytest.mark.parametrize("how", ["policy", "both"])
 def test_a_policy_may_fail_what_a_gate_failed(how, shifted, run, tmp_path):
     limit = "validity.n_failed > 0"
     (tmp_path / "policy.toml").write_text(f'fail-on = ["{limit}"]\n', encoding="utf-8")
-    flags = {"flag": ("--fail-on", limit), "policy": ("--policy", tmp_path / "policy.toml")}
-    words = [*flags["flag"], *flags["policy"]] if how == "both" else flags[how]
+    words = ["--policy", tmp_path / "policy.toml", *(("--fail-on", limit) if how == "both" else ())]
     code, out, result, page = run(shifted, *words)
     assert code == 1
     assert result["verdict"]["exit_code"] == 1

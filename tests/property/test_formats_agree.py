@@ -30,11 +30,11 @@ from loraudit.spec import (
     Gate,
     MembershipResult,
     ModelSummary,
+    RecordsResult,
     SideSummary,
     ValidityResult,
     spec_hash,
 )
-from loraudit.spec.results import RecordsResult
 from loraudit.store.run_folder import Run
 from loraudit.types import Finding
 
@@ -304,7 +304,7 @@ READERS = {
     "model-card": read_model_card,
     "junit": read_junit,
 }
-EXAMPLES = settings(max_examples=30, deadline=None)
+EXAMPLES = settings(max_examples=25, deadline=None)
 
 # ---------------------------------------------------------------------------------------------
 # They agree

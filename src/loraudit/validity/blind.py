@@ -100,7 +100,7 @@ def bag_of_words_scores(
     for train, test in folds.split(weighted, is_member, units):
         if len(np.unique(is_member[train])) < 2:
             continue
-        model = LogisticRegression(solver="liblinear", class_weight="balanced", random_state=0)
+        model = LogisticRegression(solver="liblinear", class_weight="balanced", tol=1e-2, random_state=0)
         model.fit(weighted[train], is_member[train])
         ranks = rankdata(model.decision_function(weighted[test]))
         scores[test] = (ranks - 0.5) / len(test)
