@@ -2,6 +2,7 @@
 
     LorauditError                 6   (never raised itself)
     ├── ConfigError               2   a flag, a spec key or a combination of them
+    │   └── NewerVersion          2   a spec or run folder of a later version
     ├── DataError                 3   records that cannot be used; lists every problem
     ├── ModelError                4   a checkpoint, adapter or tokenizer that cannot be used
     ├── StoreError                5   the run folder or evidence store: lock, disk, corruption
@@ -27,8 +28,8 @@ EXIT_INTERRUPTED = 130
 
 _PROBLEMS_SHOWN = 50
 _SECRETS = re.compile(
-    r"hf_[A-Za-z0-9]{8,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|xox[abp]-[\w-]{10,}|AKIA[A-Z0-9]{12,}"
-    r"|(?<=://)[^/\s:@\"']+:[^/\s@\"']+(?=@)"
+    r"hf_[A-Za-z0-9]{20,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|xox[abp]-[\w-]{10,}|AKIA[A-Z0-9]{12,}"
+    r"|(?<=:/)/?[^/\s:@\"']+:[^/\s@\"']+(?=@)"
     r"|(?i:(?<=bearer )|(?<=token=)|(?<=password=)|(?<=secret=)|(?<=api_key=)|(?<=api-key=))[^\s\"'&\\]+"
 )
 _SECRET_VARIABLE = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
@@ -45,6 +46,10 @@ class ConfigError(LorauditError):
     """A request that cannot be carried out as it is written."""
 
     exit_code = 2
+
+
+class NewerVersion(ConfigError):  # noqa: N818 - a refusal; nothing went wrong
+    """Something was written by a later version of loraudit."""
 
 
 class DataError(LorauditError):
@@ -110,8 +115,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
 def scrubbed(text: str) -> str:
     """The text without credentials: known forms, and the values of environment variables named as secrets.
 
-    >>> scrubbed("GET https://ada:hunter2@hub.example/x failed for hf_abcdefghijklmnop")
-    'GET https://***@hub.example/x failed for ***'
+    >>> scrubbed("GET https://ada:hunter2@hub.example/x failed for hf_abcdefghijklmnopqrstuvwx")
+    'GET https:/***@hub.example/x failed for ***'
     """
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(name) and not os.path.exists(value):  # noqa: PTH110

@@ -235,7 +235,8 @@ def _serve() -> None:
     import scipy.stats
     import transformers.models.llama.modeling_llama
 
-    import loraudit.auditing
+    import loraudit.auditing.estimate
+    import loraudit.auditing.spine
     import loraudit.cli  # noqa: F401
 
     _ = accelerate, jinja2, peft, pyarrow.parquet, scipy.stats, transformers.PreTrainedTokenizerFast

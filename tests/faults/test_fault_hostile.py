@@ -218,6 +218,9 @@ def rendered(run, format_):
 # --- the page -----------------------------------------------------------------------------------------
 
 
+# --- row 24: hostile text ------------------------------------------------------------------------------
+
+
 def test_a_page_full_of_hostile_words_is_whole_and_runs_and_loads_nothing(hostile):
     page = Page((hostile.run / "report.html").read_text(encoding="utf-8"))
     assert page.open == []
@@ -435,14 +438,12 @@ def test_no_command_lets_hostile_words_act_on_the_terminal(name, hostile):
     assert "Traceback" not in err
 
 
-@pytest.mark.xfail(strict=True, reason="the file system's refusal of a name of more than 255 bytes is taken for a bug")
 def test_a_model_name_longer_than_any_file_name_is_refused_in_words(hostile):
     code, _, err = called("audit", "m" * 300, *hostile.sides)
     assert code == 4
     assert "Traceback" not in err
 
 
-@pytest.mark.xfail(strict=True, reason="tracebacks are scrubbed, but not made visible")
 def test_the_traceback_of_a_bug_lets_no_hostile_words_act_on_the_terminal(hostile, monkeypatch):
     class Bug:
         name = "bug"
@@ -477,21 +478,18 @@ def test_the_audit_itself_lets_no_hostile_words_act_on_the_terminal(hostile):
     assert "headline<script>" in out
 
 
-@pytest.mark.xfail(strict=True, reason="names of checks are printed as they are; only their details are made visible")
 def test_verify_lets_no_hostile_file_name_act_on_the_terminal(hostile):
     code, out, err = called("verify", hostile.run)
     assert code == 0, out
     assert acting(out + err) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the sentence of a comparison is printed as it is, with the attack's name in it")
 def test_compare_lets_no_hostile_attack_name_act_on_the_terminal(hostile):
     code, out, err = called("compare", hostile.run, hostile.run)
     assert code == 0, err
     assert acting(out + err) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the path of the report is printed as it is")
 def test_report_lets_no_hostile_folder_name_act_on_the_terminal(hostile, tmp_path):
     folder = shutil.copytree(hostile.run, tmp_path / f"run\x1b[2J{as_name(hostile.words[9])}")
     code, out, err = called("report", folder)
@@ -499,7 +497,6 @@ def test_report_lets_no_hostile_folder_name_act_on_the_terminal(hostile, tmp_pat
     assert acting(out + err) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the path of a spec that is fine is printed as it is")
 def test_validate_lets_no_hostile_file_name_act_on_the_terminal(hostile, tmp_path):
     path = tmp_path / f"spec{as_name(hostile.words[9])}.json"
     sides = {"members": hostile.files[0], "nonmembers": hostile.files[1]}

@@ -299,9 +299,6 @@ def test_the_complaint_about_records_on_both_sides_or_under_one_id_does_not_quot
     assert not SECRETS.search(err)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the columns that a file has are listed, and without a header they are its first record"
-)
 def test_the_complaint_about_a_table_without_a_header_does_not_quote_its_first_record(vault, tmp_path):
     (tmp_path / "bad.csv").write_text("Zwrkqpl000vxa lives here\nZwrkqpl001vxa lives there\n")
     found, _, err = called(*vault.words[:5], tmp_path / "bad.csv", *vault.words[6:-1], tmp_path / "run")
@@ -344,12 +341,12 @@ def test_a_snippet_is_made_of_masks_alone_and_of_no_more_than_eight(text):
 
 PLANTED = re.compile("planted", re.IGNORECASE)
 ENVIRONMENT = {
-    "HF_TOKEN": "hf_PlantedInTheEnvironment1",
+    "HF_TOKEN": "hf_PlantedInTheEnvironment1AbCdEfGhIj",
     "WANDB_API_KEY": "0011PlantedKey2233",
     "DB_PASSWORD": "plain-Planted-word",
 }
 URL = "https://ada:PlantedPassword@hub.example/model"
-HUB = "org/hf_PlantedInAName0123"
+HUB = "org/hf_PlantedInAName0123456789"
 BEARER = "Bearer PlantedBearer.abc-123"
 
 
@@ -363,12 +360,12 @@ def planted(monkeypatch):
 def tokened(adapter, base, vault, tmp_path_factory):
     """A finished run of models whose names hold tokens, with others in the environment and in the command."""
     folder = tmp_path_factory.mktemp("tokened")
-    shutil.copytree(adapter, folder / "hf_PlantedModelName01")
-    shutil.copytree(base, folder / "hf_PlantedBaseName02")
+    shutil.copytree(adapter, folder / "hf_PlantedModelName01AbCdEfGhIj")
+    shutil.copytree(base, folder / "hf_PlantedBaseName02AbCdEfGhIj")
     for name in ("m", "n"):
         lines = (vault.folder / f"{name}.jsonl").read_text().splitlines()
         (folder / f"{name}.jsonl").write_text("\n".join(line for line in lines if '"messages"' not in line))
-    config = folder / "hf_PlantedModelName01" / "adapter_config.json"
+    config = folder / "hf_PlantedModelName01AbCdEfGhIj" / "adapter_config.json"
     recorded = {"base_model_name_or_path": "https://ada:PlantedPassword@hub.example/base"}
     config.write_text(json.dumps(json.loads(config.read_text()) | recorded))
     with pytest.MonkeyPatch.context() as patch:
@@ -376,8 +373,9 @@ def tokened(adapter, base, vault, tmp_path_factory):
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         words = (
-            "audit", "hf_PlantedModelName01", "--base", "hf_PlantedBaseName02", "--allow-other-base",
-            "--members", "m.jsonl", "--nonmembers", "n.jsonl", "--attacks", "error_zone", "--resamples", 100,
+            "audit", "hf_PlantedModelName01AbCdEfGhIj", "--base", "hf_PlantedBaseName02AbCdEfGhIj",
+            "--allow-other-base", "--members", "m.jsonl", "--nonmembers", "n.jsonl", "--attacks", "error_zone",
+            "--resamples", 100,
             "--store", "store", "-o", "run",
         )  # fmt: skip
         outputs = {"audit": called(*words), "audit, JSON": called(*words, "--json")}
@@ -399,60 +397,51 @@ def test_no_credential_is_in_any_output_of_a_run(tokened):
 
 def test_no_credential_is_in_any_file_that_is_to_be_shared(tokened):
     files = files_under(tokened.run, tokened.folder / "store")
-    assert [path.name for path in files if path.name != "spec.json" and PLANTED.search(text_of(path))] == []
+    assert [path.name for path in files if PLANTED.search(text_of(path))] == []
 
 
-@pytest.mark.xfail(strict=True, reason="the request is kept as it was given, so that it can be resumed")
 def test_no_credential_is_in_the_request_that_is_kept(tokened):
     assert not PLANTED.search((tokened.run / "spec.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the hash is that of the request before credentials were taken out of the result"
-)
-def test_a_run_whose_names_looked_like_credentials_can_still_be_verified(tokened):
+def test_a_run_whose_names_looked_like_credentials_can_still_be_verified(tokened, monkeypatch):
+    monkeypatch.chdir(tokened.folder)
     code, out, _ = called("verify", tokened.run)
     assert code == 0, out
 
 
 SIDES = ("--members", "m.jsonl", "--nonmembers", "n.jsonl")
-DOCTOR = "the doctor's details are not scrubbed"
-PARSER = "usage errors are printed by the parser"
-PATH = "a path shortens the URL to https:/, which the pattern of credentials in URLs does not know"
 REFUSALS = {
-    "model by URL": (("audit", URL, *SIDES), None),
-    "base by URL": (("audit", "target", "--base", URL, *SIDES), None),
-    "model on the hub": (("audit", HUB, *SIDES), None),
-    "base on the hub": (("audit", "target", "--base", HUB, *SIDES), None),
-    "value of the environment": (("audit", f"org/{ENVIRONMENT['WANDB_API_KEY']}", *SIDES), None),
-    "headline": (("audit", "target", *SIDES, "--headline", BEARER), None),
-    "attack": (("audit", "target", *SIDES, "--attacks", "hf_PlantedAttack1"), None),
-    "limit": (("audit", "target", *SIDES, "--fail-on", "token=PlantedLimit > 1"), None),
-    "policy": (("audit", "target", *SIDES, "--policy", f"{URL}.toml"), PATH),
-    "members": (("audit", "target", "--members", f"{URL}.jsonl", "--nonmembers", "n.jsonl"), None),
-    "spec file": (("audit", "--spec", f"{URL}.toml"), PATH),
-    "validate": (("validate", f"{URL}.toml"), PATH),
-    "report": (("report", URL), PATH),
-    "verify": (("verify", URL), PATH),
-    "compare": (("compare", URL, URL), PATH),
-    "device": (("audit", "target", *SIDES, "--device", "hf_PlantedDevice1"), None),
-    "span": (("audit", "target", *SIDES, "--span", "hf_PlantedSpan01"), None),
-    "doctor, model by URL": (("doctor", URL), DOCTOR),
-    "doctor, model on the hub": (("doctor", HUB, "--json"), DOCTOR),
-    "doctor, members": (("doctor", "--members", f"{URL}.jsonl"), DOCTOR),
-    "number": (("audit", "target", "--resamples", "hf_PlantedNumber1"), None),
-    "format": (("report", "run", "--format", "hf_PlantedFormat1"), PARSER),
-    "option": (("audit", "target", "--hf_PlantedOption1"), PARSER),
-    "command": (("hf_PlantedCommand1",), PARSER),
+    "model by URL": ("audit", URL, *SIDES),
+    "base by URL": ("audit", "target", "--base", URL, *SIDES),
+    "model on the hub": ("audit", HUB, *SIDES),
+    "base on the hub": ("audit", "target", "--base", HUB, *SIDES),
+    "value of the environment": ("audit", f"org/{ENVIRONMENT['WANDB_API_KEY']}", *SIDES),
+    "headline": ("audit", "target", *SIDES, "--headline", BEARER),
+    "attack": ("audit", "target", *SIDES, "--attacks", "hf_PlantedAttack1AbCdEfGhIj"),
+    "limit": ("audit", "target", *SIDES, "--fail-on", "token=PlantedLimit > 1"),
+    "policy": ("audit", "target", *SIDES, "--policy", f"{URL}.toml"),
+    "members": ("audit", "target", "--members", f"{URL}.jsonl", "--nonmembers", "n.jsonl"),
+    "spec file": ("audit", "--spec", f"{URL}.toml"),
+    "validate": ("validate", f"{URL}.toml"),
+    "report": ("report", URL),
+    "verify": ("verify", URL),
+    "compare": ("compare", URL, URL),
+    "device": ("audit", "target", *SIDES, "--device", "hf_PlantedDevice1AbCdEfGhIj"),
+    "span": ("audit", "target", *SIDES, "--span", "hf_PlantedSpan01AbCdEfGhIj"),
+    "doctor, model by URL": ("doctor", URL),
+    "doctor, model on the hub": ("doctor", HUB, "--json"),
+    "doctor, members": ("doctor", "--members", f"{URL}.jsonl"),
+    "number": ("audit", "target", "--resamples", "hf_PlantedNumber1AbCdEfGhIj"),
+    "format": ("report", "run", "--format", "hf_PlantedFormat1AbCdEfGhIj"),
+    "option": ("audit", "target", "--hf_PlantedOption1AbCdEfGhIj"),
+    "command": ("hf_PlantedCommand1AbCdEfGhIj",),
 }
 
 
 @pytest.mark.parametrize(
     "words",
-    [
-        pytest.param(words, id=name, marks=pytest.mark.xfail(strict=True, reason=reason) if reason else ())
-        for name, (words, reason) in REFUSALS.items()
-    ],
+    [pytest.param(words, id=name) for name, words in REFUSALS.items()],
 )
 def test_no_refusal_repeats_a_credential_of_the_command(words, vault, planted, tmp_path):
     written = ("-o", tmp_path / "run") if words[0] == "audit" else ()
@@ -461,10 +450,9 @@ def test_no_refusal_repeats_a_credential_of_the_command(words, vault, planted, t
     assert "Traceback" not in err
     assert not PLANTED.search(out + err)
     left = {path.name: path for path in files_under(tmp_path)} if written else {}
-    assert [name for name, path in left.items() if name != "spec.json" and PLANTED.search(text_of(path))] == []
+    assert [name for name, path in left.items() if PLANTED.search(text_of(path))] == []
 
 
-@pytest.mark.xfail(strict=True, reason="a resolved request is printed as it is")
 def test_a_resolved_request_is_printed_without_its_credentials(vault, planted, tmp_path):
     path = tmp_path / "spec.json"
     path.write_text(json.dumps({"model": URL, "members": "m.jsonl", "nonmembers": "n.jsonl"}))

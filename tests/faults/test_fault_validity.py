@@ -189,7 +189,6 @@ def test_every_id_with_two_texts_is_named_at_once(texts, audit, adapter, tmp_pat
         assert f"{sides[0]}:{51 + i} has the id of {sides[0]}:{1 + i} and another content" in err
 
 
-@pytest.mark.xfail(strict=True, reason="the id of a repeated text is forgotten before the sides are compared")
 def test_one_id_with_two_texts_is_found_where_one_of_them_is_a_repeat(texts, audit, adapter, tmp_path):
     members = [{"text": text, "key": f"m-{i}"} for i, text in enumerate(texts[:60])]
     members.append({"text": texts[0], "key": "again"})

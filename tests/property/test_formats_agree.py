@@ -225,7 +225,7 @@ def read_terminal(result: AuditResult) -> Reading:
         rest = words[words.index(f"Limit {limit}: ") + len(f"Limit {limit}: ") :]
         outcome, reason = rest.split(". ", 1)
         outcomes[limit] = outcome, reason
-    return Reading(words, *known, outcomes, "Partial: an attack failed" in words, None)
+    return Reading(words, *known, outcomes, "Partial: " in words, None)
 
 
 def _headings() -> set[str]:
@@ -253,7 +253,7 @@ def read_html(result: AuditResult) -> Reading:
         words,
         heading,
         limits_in(page),
-        "Partial: an attack failed" in words,
+        "Partial: " in words,
         int(one(r"Exit code: (\d+)", words)),
     )
 
@@ -267,7 +267,7 @@ def _read_markdown(text: str) -> Reading:
         words,
         heading.removesuffix("."),
         limits_in(markup),
-        "Partial: an attack failed" in words,
+        "Partial: " in words,
         int(one(r"Exit code: (\d+)", words)),
     )
 
@@ -292,7 +292,7 @@ def read_junit(result: AuditResult) -> Reading:
             outcomes[case.get("name", "")] = LIMIT_WORDS[status], "" if failure is None else failure.get("message", "")
     complete = next(case for case in cases if case.get("name") == "complete")
     every = folded(" ".join([words, *(element.get("message", "") for element in suite.iter())]))
-    heading = next(heading for heading in sorted(_headings(), key=len, reverse=True) if words.startswith(f"{heading}."))
+    heading = next(heading for heading in sorted(_headings(), key=len, reverse=True) if f"\n{heading}." in f"\n{words}")
     return Reading(every, heading, outcomes, complete.find("error") is not None, int(one(r"Exit code: (\d+)", words)))
 
 
@@ -348,10 +348,7 @@ def test_every_format_says_why_the_sides_cannot_be_compared_exactly_if_a_gate_fa
         assert f"{gate.name}: {gate.reason}" in words
 
 
-SILENT = pytest.mark.xfail(strict=True, reason="JUnit gives the reason without saying that the numbers are not valid")
-
-
-@pytest.mark.parametrize("format_", [pytest.param(name, marks=SILENT if name == "junit" else ()) for name in READERS])
+@pytest.mark.parametrize("format_", READERS)
 @EXAMPLES
 @given(result=results())
 def test_every_format_says_not_valid_as_it_stands_exactly_if_a_gate_failed(format_, result):

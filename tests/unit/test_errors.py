@@ -12,6 +12,7 @@ from loraudit.errors import (
     LorauditError,
     MissingExtra,
     ModelError,
+    NewerVersion,
     StoreError,
     unknown_name,
 )
@@ -19,6 +20,7 @@ from loraudit.errors import (
 EXIT_CODES = {
     LorauditError: 6,
     ConfigError: 2,
+    NewerVersion: 2,
     DataError: 3,
     ModelError: 4,
     StoreError: 5,

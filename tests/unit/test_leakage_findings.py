@@ -156,7 +156,8 @@ def test_partial_auc_interval_is_the_union_of_percentiles_and_logit_t(shift, siz
 
     value = share(finding.value)
     error = math.sqrt(np.mean((share(drawn) - share(drawn).mean()) ** 2))
-    quantile = stats.t.isf(0.025, n // size - 1)
+    # Only the tenth of the non-members that the area rests on are degrees of freedom.
+    quantile = stats.t.isf(0.025, max(1, round(0.1 * n / size) - 1))
     factor = math.exp(quantile * error / (value * (1 - value)))
     odds = value / (1 - value)
     low, high = odds / factor / (1 + odds / factor), odds * factor / (1 + odds * factor)

@@ -488,9 +488,9 @@ SHIFTED = gate("length", "failed", "AUC 0.700 [0.650, 0.750]; p = 1e-09, correct
         ((0.2, 0.1, 0.3), (0.05, 0.01, 0.09), "leaks", "The sides differ in kind; the attack still sees more"),
         ((0.2, 0.1, 0.3), (0.05, 0.0, 0.09), "detectable", "The sides differ in kind; the attack still sees more"),
         ((0.0, -0.1, 0.1), (0.05, 0.01, 0.09), "leaks", "The sides differ in kind; the attack still sees more"),
-        ((0.1, 0.0, 0.2), (0.0, -0.1, 0.1), "not_seen", "The sides differ in kind; no leakage beyond that"),
-        ((-0.1, -0.2, -0.01), (0.0, -0.1, 0.1), "not_seen", "The sides differ in kind; no leakage beyond that"),
-        ((0.1, None, None), (None, None, None), "not_seen", "The sides differ in kind; no leakage beyond that"),
+        ((0.1, 0.0, 0.2), (0.0, -0.1, 0.1), "not_seen", "The sides differ in kind; nothing seen beyond that"),
+        ((-0.1, -0.2, -0.01), (0.0, -0.1, 0.1), "not_seen", "The sides differ in kind; nothing seen beyond that"),
+        ((0.1, None, None), (None, None, None), "not_seen", "The sides differ in kind; nothing seen beyond that"),
         ((None, None, None), (0.5, 0.4, 0.6), "unknown", "The sides differ in kind"),
     ],
 )
@@ -510,7 +510,7 @@ def test_the_corrected_sentence_states_the_difference_and_warns_of_the_rest():
         "TPR at 1 % FPR +5.0 points"
     )
     assert "The AUC of 0.750 [0.700, 0.800] of the attack alone" in found.sentence
-    assert found.sentence.endswith("must not be quoted as leakage.")
+    assert found.sentence.endswith("must not be quoted as leakage; nor does this comparison show that nothing leaks.")
     assert found.validity.startswith("1 validity gate failed, so members and non-members differ by more than training")
     assert f"(length: {SHIFTED.reason})" in found.validity
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loraudit.auditing.preparation import Sides
+from loraudit.auditing.request import Sides
 from loraudit.data import audited_text
 from loraudit.membership import Attack, score_attacks
 from loraudit.scoring import Evidence

@@ -8,18 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from loraudit.auditing.preparation import (
-    Sides,
-    base_options,
-    chosen_attacks,
-    load_data,
-    power_statement,
-    requested_models,
-    requested_tokenizer,
-    run_path,
-    split_by_views,
-    store_path,
-)
+from loraudit.auditing.preparation import base_options, requested_models, requested_tokenizer, split_by_views
+from loraudit.auditing.request import Sides, chosen_attacks, load_data, power_statement, run_path, store_path
 from loraudit.data import encode
 from loraudit.scoring import estimate_cost, plan_units
 from loraudit.spec import AuditSpec

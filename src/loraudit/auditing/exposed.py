@@ -17,6 +17,7 @@ from loraudit.statistics import (
     calibrated_p_values,
     clopper_pearson,
     finding,
+    finite,
     threshold_at_fpr,
     unresolved_rate,
 )
@@ -53,7 +54,7 @@ def exposed_records(columns: Columns, spec: AuditSpec, snippet: Callable[[int], 
         exposed=[
             ExposedRecord(
                 id=columns.ids[int(rows[i])],
-                score=float(values[rows[i]]),
+                score=finite(float(values[rows[i]])),
                 p_value=float(p_values[i]),
                 q_value=float(q_values[i]),
                 n_tokens=int(columns.n_tokens[rows[i]]),

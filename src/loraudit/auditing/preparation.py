@@ -1,139 +1,23 @@
-"""What a request needs before anything is scored: records, models, attacks, and how to score."""
+"""What a request needs before anything is scored: models, what they allow to measure, and how to score."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from loraudit.auditing.columns import group_numbers
-from loraudit.data import RecordSet, load_sides
+from loraudit.auditing.request import Sides, attack_facts
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress
-from loraudit.membership import ATTACKS, Attack
+from loraudit.membership import Attack
 from loraudit.models import ModelPlan, Numerics, load_tokenizer, plan_models, resolve_devices
 from loraudit.models.numerics import device_kind
 from loraudit.models.plan import DEFAULT_CONTEXT
-from loraudit.policy import parse_limit, read_policy
 from loraudit.scoring import ScoringOptions, choose_precision
-from loraudit.spec import AttackResult, AuditSpec, spec_hash
-from loraudit.statistics import detectable_auc, fewest_for_rate, unresolved_rate
+from loraudit.spec import AttackResult, AuditSpec
 from loraudit.store import EvidenceStore
-from loraudit.types import BoolArray, IntArray, Record
-
-
-class Sides(NamedTuple):
-    """The records of both sides, members first."""
-
-    members: RecordSet
-    nonmembers: RecordSet
-
-    @property
-    def records(self) -> list[Record]:
-        """All of them, members first."""
-        return [*self.members.records, *self.nonmembers.records]
-
-    @property
-    def is_member(self) -> BoolArray:
-        """[N] in the same order."""
-        return np.arange(len(self.records)) < len(self.members.records)
-
-    @property
-    def groups(self) -> IntArray | None:
-        """Document of each record as a number; None where no record names one."""
-        return group_numbers([record.group for record in self.records])
-
-    @property
-    def n_copies(self) -> IntArray:
-        """[N] how often each record stands in the files of its side."""
-        sides = (self.members, self.nonmembers)
-        return np.array([side.copies.get(record.id, 1) for side in sides for record in side.records])
-
-
-def run_path(spec: AuditSpec) -> Path:
-    """The run folder: the one named, or `runs/audit-<hash>`."""
-    return Path(spec.out) if spec.out else Path("runs") / f"audit-{spec_hash(spec)[:12]}"
-
-
-def store_path(spec: AuditSpec) -> Path:
-    """The evidence store: the one named, or `.loraudit` beside the run folder."""
-    return Path(spec.store) if spec.store else run_path(spec).parent / ".loraudit"
-
-
-def chosen_attacks(spec: AuditSpec) -> list[Attack]:
-    """Headline first. All that is wrong with the request's names and files is said at once."""
-    problems: list[str] = []
-    chosen: dict[str, Attack] = {}
-    for name in (spec.headline, *(spec.attacks or tuple(ATTACKS))):
-        try:
-            chosen[name] = ATTACKS[name]
-        except ConfigError as error:
-            problems.append(str(error))
-    problems.extend(
-        f"File '{path}' does not exist. Expected records; check the path."
-        for path in (*spec.members, *spec.nonmembers)
-        if not Path(path).is_file()
-    )
-    if spec.max_length and spec.stride and spec.stride >= spec.max_length:
-        problems.append(f"Stride {spec.stride} is out of range. Expected less than --max-length {spec.max_length}.")
-    try:
-        limits = limits_of(spec)
-    except ConfigError as error:
-        limits = list(spec.fail_on)
-        problems.append(str(error))
-    for limit in limits:
-        try:
-            parse_limit(limit)
-        except ConfigError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
-    return list(chosen.values())
-
-
-def limits_of(spec: AuditSpec) -> list[str]:
-    """The limits asked for by flags and by the policy file, each once."""
-    return list(dict.fromkeys([*(read_policy(spec.policy) if spec.policy else []), *spec.fail_on]))
-
-
-def load_data(spec: AuditSpec) -> Sides:
-    """Both sides' records; a rate asked for that they cannot resolve is refused."""
-    members, nonmembers = load_sides(
-        spec.members,
-        spec.nonmembers,
-        spec,
-        on_overlap=spec.on_overlap,
-        max_records=spec.max_records,
-        seed=spec.seed,
-    )
-    if "fpr" in spec.model_fields_set:
-        refused = [unresolved_rate(len(nonmembers.records), fpr) for fpr in spec.fpr]
-        if any(refused):
-            raise ConfigError("\n".join(reason for reason in refused if reason))
-    return Sides(members, nonmembers)
-
-
-def power_statement(sides: Sides, spec: AuditSpec) -> str:
-    """What so many records can show, said before anything is scored."""
-    n_members, n_nonmembers = len(sides.members.records), len(sides.nonmembers.records)
-    groups = sides.groups
-    if groups is not None:
-        n_members, n_nonmembers = (len(np.unique(groups[side])) for side in (sides.is_member, ~sides.is_member))
-    what = "records" if groups is None else "documents"
-    area = detectable_auc(n_members, n_nonmembers, confidence=spec.confidence)
-    words = f"With {n_members:,} member and {n_nonmembers:,} non-member {what} an AUC of {area:.3f} or more is seen "
-    words += f"(80 % power, {100 * spec.confidence:g} % interval above 0.5)"
-    blocked = [fpr for fpr in spec.fpr if n_nonmembers < fewest_for_rate(fpr, confidence=spec.confidence)]
-    if blocked:
-        needed = fewest_for_rate(max(blocked), confidence=spec.confidence)
-        words += (
-            f"; no TPR at {100 * max(blocked):g} % FPR or below can be shown to be above chance "
-            f"(that takes {needed:,} non-members)"
-        )
-    return words + "."
 
 
 def requested_models(spec: AuditSpec, store: EvidenceStore | None) -> ModelPlan:
@@ -176,17 +60,6 @@ def split_by_views(
             "--headline min_k_plus_plus."
         )
     return measured, unmeasured
-
-
-def attack_facts(attack: Attack) -> dict[str, Any]:
-    """What an attack says of itself."""
-    return {
-        "name": attack.name,
-        "summary": attack.summary,
-        "source": attack.source,
-        "needs": list(attack.needs),
-        "cost": attack.cost,
-    }
 
 
 def requested_window(spec: AuditSpec, plan: ModelPlan) -> tuple[int, int]:

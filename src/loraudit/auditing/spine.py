@@ -11,18 +11,8 @@ import time
 from loraudit.auditing.blindfold import look_without_target
 from loraudit.auditing.columns import Columns
 from loraudit.auditing.examination import examine
-from loraudit.auditing.preparation import (
-    chosen_attacks,
-    limits_of,
-    load_data,
-    power_statement,
-    requested_models,
-    requested_tokenizer,
-    run_path,
-    scoring_options,
-    split_by_views,
-    store_path,
-)
+from loraudit.auditing.preparation import requested_models, requested_tokenizer, scoring_options, split_by_views
+from loraudit.auditing.request import chosen_attacks, limits_of, load_data, power_statement, run_path, store_path
 from loraudit.auditing.summary import (
     attack_results,
     provenance,

@@ -14,7 +14,7 @@ import pyarrow as pa
 from loraudit.auditing.blindfold import BlindFacts
 from loraudit.auditing.columns import BLIND, CONTROL, OVERLAP, USUAL_SHARE
 from loraudit.auditing.examination import Examined
-from loraudit.auditing.preparation import Sides, attack_facts
+from loraudit.auditing.request import Sides, attack_facts
 from loraudit.data import RecordSet
 from loraudit.errors import DataError, scrubbed
 from loraudit.membership import ATTACKS, Attack, AttackScores, without_noise

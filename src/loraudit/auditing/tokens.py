@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from loraudit.auditing.preparation import Sides
+from loraudit.auditing.request import Sides
 from loraudit.data import encode, token_texts
 from loraudit.scoring import Evidence
 from loraudit.spec import AuditSpec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import sys
 import threading
@@ -11,7 +10,8 @@ import typer
 
 from loraudit.cli import attacks, audit, compare, demo, doctor, report, schema, validate, verify
 from loraudit.cli.console import stop_now
-from loraudit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, LorauditError, scrubbed, visible
+from loraudit.cli.streams import scrubbed_streams
+from loraudit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, LorauditError, visible
 from loraudit.execution import Interrupted, StopNow
 
 app = typer.Typer(
@@ -49,22 +49,24 @@ app.command("demo")(demo.demo)
 
 def main() -> None:
     """Run the command line; a mistake of the user's prints one paragraph, a bug keeps its traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # what an encoding lacks is shown as its code
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, stop_now)
+    with scrubbed_streams():
+        _run()
+
+
+def _run() -> None:
     try:
         app()
     except LorauditError as error:
-        typer.echo(f"Error: {scrubbed(visible(str(error)))}", err=True)
+        typer.echo(f"Error: {visible(str(error))}", err=True)
         sys.exit(error.exit_code)
     except (Interrupted, StopNow, KeyboardInterrupt):
         typer.echo("Stopped. What is finished is kept; run the same command again to go on.", err=True)
         sys.exit(EXIT_INTERRUPTED)
-    except Exception:  # a bug: its traceback, without credentials, under an exit code of its own
+    except Exception:  # a bug: its traceback, under an exit code of its own
         import traceback
 
-        typer.echo(scrubbed(traceback.format_exc()), err=True)
+        typer.echo(visible(traceback.format_exc()), err=True)
         typer.echo("This is a bug in loraudit; please report it with the lines above.", err=True)
         sys.exit(EXIT_INTERNAL)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from loraudit.cli.options import with_spec_options
+from loraudit.errors import visible
 from loraudit.spec import AuditSpec, make_audit_spec, read_spec_file
 
 
@@ -50,7 +51,7 @@ def audit(
         typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
     else:
         show_result(run.result, verbose=verbose)
-        typer.echo(f"\nReport: {run_path(request) / 'report.html'}")
+        typer.echo(f"\nReport: {visible(run_path(request) / 'report.html')}")
     raise typer.Exit(exit_code(run.result))
 
 

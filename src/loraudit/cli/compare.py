@@ -20,7 +20,7 @@ def compare(
 
     Records are matched by content, so the runs may have other targets, orders and extra records.
     """
-    from loraudit.review import compare_runs
+    from loraudit.review.compare import compare_runs
 
     found = compare_runs(first, second)
     if as_json:
@@ -35,7 +35,7 @@ def _show(found: ComparisonResult) -> None:
     from loraudit.cli.console import console_for_tables
     from loraudit.errors import visible
 
-    typer.echo(found.sentence)
+    typer.echo(visible(found.sentence))
     typer.echo(f"A: {visible(found.first.path)} ({visible(found.first.target)}). ", nl=False)
     typer.echo(f"B: {visible(found.second.path)} ({visible(found.second.target)}).")
     typer.echo(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from loraudit.review import Check
+    from loraudit.review.checks import Check
 
 _SECONDS_BETWEEN_LINES = 15.0
 WIDTH_OF_FILES = 180
@@ -125,7 +125,7 @@ def show_checks(checks: Sequence[Check]) -> None:
     styles = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
     for check in checks:
         console.print(
-            Text.assemble((f"{check.status:<8}", styles[check.status]), f"{check.name}: {visible(check.detail)}")
+            Text.assemble((f"{check.status:<8}", styles[check.status]), visible(f"{check.name}: {check.detail}"))
         )
 
 
@@ -142,7 +142,7 @@ def finish_checks(checks: Sequence[Check], *, as_json: bool) -> None:
     import dataclasses
     import json
 
-    from loraudit.review import first_exit_code
+    from loraudit.review.checks import first_exit_code
 
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=2, ensure_ascii=False))

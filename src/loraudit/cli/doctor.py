@@ -27,8 +27,7 @@ def doctor(
     The exit code is that of the first check that failed, as `loraudit audit` would give it.
     """
     from loraudit.cli.console import finish_checks
-    from loraudit.review import examine_environment, examine_request
-    from loraudit.review.doctor import default_folder
+    from loraudit.review.doctor import default_folder, examine_environment, examine_request
     from loraudit.spec import read_spec_file
 
     given: dict[str, Any] = {

@@ -32,7 +32,7 @@ def report(
 ) -> None:
     """Render report.html of a finished run again and show its table, or print it in another format."""
     from loraudit.cli.result import show_result
-    from loraudit.errors import ConfigError
+    from loraudit.errors import ConfigError, visible
     from loraudit.report import FORMATS, write_report
     from loraudit.store import read_run, write_atomically
 
@@ -50,4 +50,4 @@ def report(
         typer.echo((run / "result.json").read_text(encoding="utf-8"), nl=False)
         return
     show_result(read_run(run).result, verbose=verbose)
-    typer.echo(f"\nReport: {page}")
+    typer.echo(f"\nReport: {visible(page)}")

@@ -28,11 +28,11 @@ def _show_verdict(console: Console, result: AuditResult) -> None:
     from rich.text import Text
 
     from loraudit.policy import verdict_of
-    from loraudit.report import LIMIT_WORDS
+    from loraudit.report import LIMIT_WORDS, NOT_VALID, incomplete
 
     words = verdict_of(result)
     if words.validity:
-        console.print(Text("Not valid as it stands", style="bold red"))
+        console.print(Text(NOT_VALID, style="bold red"))
         console.print(Text(visible(words.validity)))
     console.print(Text(words.heading, style="bold"))
     console.print(Text(visible(words.sentence)))
@@ -42,7 +42,7 @@ def _show_verdict(console: Console, result: AuditResult) -> None:
         outcome = f"{LIMIT_WORDS[limit.status]}. {visible(limit.reason)}"
         console.print(Text(f"Limit {visible(limit.limit)}: {outcome}", style=style))
     if words.is_partial:
-        console.print(Text("Partial: an attack failed, or more than 1 % of the records could not be scored."))
+        console.print(Text(f"Partial: {visible('; '.join(incomplete(result)))}."))
 
 
 def _show_table(console: Console, result: AuditResult, *, verbose: bool) -> None:

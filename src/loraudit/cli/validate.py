@@ -16,8 +16,8 @@ def validate(
 
     Every problem of every file is said at once. Exit codes: 0 fine, 2 not.
     """
-    from loraudit.errors import LorauditError
-    from loraudit.review import validate_spec
+    from loraudit.errors import LorauditError, visible
+    from loraudit.review.validate import validate_spec
     from loraudit.spec import spec_hash
 
     problems: list[LorauditError] = []
@@ -27,6 +27,6 @@ def validate(
         except LorauditError as error:
             problems.append(type(error)(f"{path}: {error}"))
             continue
-        typer.echo(spec.model_dump_json() if as_json else f"ok      {path}: spec {spec_hash(spec)[:12]}")
+        typer.echo(spec.model_dump_json() if as_json else f"ok      {visible(path)}: spec {spec_hash(spec)[:12]}")
     if problems:
         raise type(problems[0])("\n".join(map(str, problems)))

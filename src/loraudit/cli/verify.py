@@ -17,6 +17,6 @@ def verify(
     Exit codes: 0 everything agrees, 1 something does not, 2 no finished run, 5 a damaged file.
     """
     from loraudit.cli.console import finish_checks
-    from loraudit.review import verify_run
+    from loraudit.review.verify import verify_run
 
     finish_checks(verify_run(run), as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ class RecordSet:
         n_overlap: Records left out because they stand on the other side too.
         n_left_out: Records left out by a limit on their number.
         copies: How often each record of the files stands there, by id.
+        named: The first record under each id of the user's, where a column names them.
     """
 
     records: tuple[Record, ...]
@@ -40,6 +42,7 @@ class RecordSet:
     n_overlap: int = 0
     n_left_out: int = 0
     copies: Mapping[str, int] = field(default_factory=dict[str, int])
+    named: Mapping[str, Record] = field(default_factory=dict[str, Record])
 
 
 def record_id(
@@ -115,7 +118,9 @@ def load_records(paths: Sequence[str], layout: RecordFormat) -> RecordSet:
         raise DataError("\n".join(unreadable), [*problems, *conflicts])
     if not records:
         raise DataError(f"No record found in {', '.join(paths)}. Expected at least one.", problems)
-    return RecordSet(tuple(records.values()), tuple(files), n_read, len(problems), n_duplicates, copies=copies)
+    return RecordSet(
+        tuple(records.values()), tuple(files), n_read, len(problems), n_duplicates, copies=copies, named=named
+    )
 
 
 _CONFLICTING = (
@@ -168,7 +173,7 @@ def load_sides(
     if summaries:
         raise DataError("\n".join(summaries), problems)
     by_id: dict[str, Record] = {}
-    conflicts = [_id_conflict(record, by_id) for side in loaded for record in side.records]
+    conflicts = [_id_conflict(record, by_id) for side in loaded for record in side.named.values()]
     conflicts = [conflict for conflict in conflicts if conflict]
     if conflicts:
         raise DataError(_CONFLICTING.format(len(conflicts)), conflicts)
@@ -222,6 +227,7 @@ def _parse(row: Row, path: str, line: int, layout: RecordFormat) -> Record | str
     return content if isinstance(content, str) else Record(record_id(**content), path, line, **content, **labels)  # type: ignore[arg-type]
 
 
+_COLUMN_NAME = re.compile(r"[^\W\d][\w.-]{0,39}")
 _COLUMN_NAMES = {"group": "group", "own_id": "id", "subgroup": "subgroup"}
 
 
@@ -240,7 +246,10 @@ def _content(row: Mapping[str, Any], layout: RecordFormat) -> dict[str, Any] | s
         return problem or {"prompt": prompt, "completion": completion}
     if layout.text_field in row:
         return f"'{layout.text_field}' is null"
-    columns = ", ".join(f"'{name}'" for name in list(row)[:8]) or "none"
+    names = [str(name) for name in list(row)[:8]]
+    columns = ", ".join(f"'{name}'" for name in names) or "none"
+    if not all(_COLUMN_NAME.fullmatch(name) for name in names):  # without a header they are the first record
+        columns = f"{len(row)} columns, whose names look like content (is the header line missing?)"
     return (
         f"has none of the columns '{layout.text_field}', '{layout.messages_field}' or "
         f"'{layout.prompt_field}' with '{layout.completion_field}'; it has {columns}. "

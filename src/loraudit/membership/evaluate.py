@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from loraudit.membership.attack import Attack, ScoreFunction
-from loraudit.types import FloatArray, IntArray, RecordFacts, TokenTable, Views
+from loraudit.types import TOKEN_FIELDS, FloatArray, IntArray, RecordFacts, TokenScores, TokenTable, Views
 
 _TOKENS_AT_ONCE = 1 << 19
 SCORE_DIGITS = 5
@@ -69,7 +70,7 @@ def score_attacks(
             try:
                 left = timeout - seconds[attack.name]
                 given = worker.call(attack.score, views, left) if left < math.inf else attack.score(views)
-                scores[attack.name][index] = _checked(np.asarray(given, dtype=np.float64), len(index))
+                scores[attack.name][index] = _checked(given, len(index))
             except TimeoutError:
                 errors[attack.name] = f"gave no result within {timeout:g} s"
                 scores[attack.name][:] = np.nan
@@ -88,7 +89,8 @@ def without_noise(scores: FloatArray) -> FloatArray:
     the eighth digit, and every tie would be broken by chance.
     """
     scale = 10.0 ** np.ceil(np.log10(np.maximum(np.abs(scores), 1)))
-    return np.where(np.isfinite(scores), np.round(scores / scale, SCORE_DIGITS) * scale, scores)
+    with np.errstate(invalid="ignore"):  # infinite scores stay as they are
+        return np.where(np.isfinite(scores), np.round(scores / scale, SCORE_DIGITS) * scale, scores)
 
 
 class _Worker:
@@ -96,14 +98,15 @@ class _Worker:
 
     def __init__(self) -> None:
         self._asked: queue.SimpleQueue[tuple[ScoreFunction, Views]] = queue.SimpleQueue()
-        self._given: queue.SimpleQueue[tuple[FloatArray | None, Exception | None]] = queue.SimpleQueue()
+        self._given: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def call(self, score: ScoreFunction, views: Views, seconds: float) -> FloatArray:
+    def call(self, score: ScoreFunction, views: Views, seconds: float) -> Any:
         """`score(views)`.
 
         Raises:
             TimeoutError: It took longer.
+            RuntimeError: It tried to end the program.
         """
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, daemon=True, name="loraudit attack")
@@ -113,9 +116,10 @@ class _Worker:
             values, error = self._given.get(timeout=max(0.0, seconds))
         except queue.Empty:
             raise TimeoutError from None
-        if error is not None:
+        if isinstance(error, Exception):
             raise error
-        assert values is not None  # noqa: S101 - one of the two is always given
+        if error is not None:
+            raise RuntimeError(f"tried to end the program ({type(error).__name__}: {error})")
         return values
 
     def _work(self) -> None:
@@ -123,11 +127,12 @@ class _Worker:
             score, views = self._asked.get()
             try:
                 self._given.put((score(views), None))
-            except Exception as error:  # handed to whoever asked
+            except BaseException as error:
                 self._given.put((None, error))
 
 
-def _checked(values: FloatArray, n_records: int) -> FloatArray:
+def _checked(given: Any, n_records: int) -> FloatArray:
+    values = np.asarray(given, dtype=np.float64)
     if values.shape != (n_records,):
         raise ValueError(f"returned shape {values.shape}, expected ({n_records},)")
     return values
@@ -146,5 +151,17 @@ def _rectangles(tables: Mapping[str, TokenTable], facts: RecordFacts) -> Iterato
         where = np.flatnonzero(lengths == n_tokens)
         n_blocks = int(np.ceil(len(where) * n_tokens / _TOKENS_AT_ONCE))
         for index in np.array_split(where, n_blocks):
-            views = {name: table.rectangle(index, int(n_tokens)) for name, table in tables.items()}
-            yield index, Views(views, facts.take(index))
+            views = {name: _read_only(table.rectangle(index, int(n_tokens))) for name, table in tables.items()}
+            own = facts.take(index)
+            for array in (own.n_bytes, own.n_zlib_bytes):
+                array.setflags(write=False)
+            yield index, Views(views, own)
+
+
+def _read_only(scores: TokenScores) -> TokenScores:
+    """Attacks share their views: one that could write to them would change what the next one sees."""
+    for name in TOKEN_FIELDS:
+        getattr(scores, name).setflags(write=False)
+    for array in scores.log_sum_exps.values():
+        array.setflags(write=False)
+    return scores

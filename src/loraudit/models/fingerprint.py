@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
+from loraudit.errors import ModelError
+
 _MODEL_CONFIGS = ("config.json", "adapter_config.json", "model.safetensors.index.json")
 _NOT_WEIGHTS = {"training_args.bin"}
 _TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -52,6 +54,22 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / name for name in sorted(set(index["weight_map"].values())) if (folder / name).exists()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return sorted(folder.glob("*.safetensors"))
+
+
+def check_headers(folder: Path) -> None:
+    """Read the header of each weight file, which a file that was cut off contradicts.
+
+    Raises:
+        ModelError: A file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for file in weight_files(folder):
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"Model file '{file}' is damaged: {error}. Save or download it again.") from None
 
 
 def fingerprint(folder: Path) -> str:

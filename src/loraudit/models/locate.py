@@ -54,7 +54,10 @@ class Source:
 
 def is_hub_name(name: str) -> bool:
     """Whether `name` is formed like a hub name and no such folder exists."""
-    is_path = name.startswith((".", "/", "~")) or Path(name).exists()
+    try:
+        is_path = name.startswith((".", "/", "~")) or Path(name).exists()
+    except (OSError, ValueError):  # longer than any file name, or with a NUL
+        return False
     return not is_path and _HUB_NAME.fullmatch(name) is not None
 
 
@@ -77,7 +80,7 @@ def locate(name: str, *, offline: bool = False, allow_pickle: bool = False, allo
         if is_remote
         else Path(name)
     )
-    if not folder.is_dir():
+    if not _is_folder(folder):
         raise ModelError(
             f"Model folder '{name}' does not exist. Expected a folder with config.json or {ADAPTER_CONFIG}, "
             "or a hub name such as org/model."
@@ -91,6 +94,13 @@ def locate(name: str, *, offline: bool = False, allow_pickle: bool = False, allo
         f"Folder '{name}' holds neither config.json nor {ADAPTER_CONFIG}. Expected a checkpoint or adapter "
         "saved with save_pretrained()."
     )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class ModelPlan:
         width: Size of a hidden state; None where its config does not say.
         warnings: What the report must say about these models.
         hashes: sha256 of each set of files that was loaded, by what it is.
+        folders: Where those files are.
     """
 
     target: ModelSummary
@@ -68,6 +69,7 @@ class ModelPlan:
     width: int | None
     warnings: list[str] = field(default_factory=list[str])
     hashes: dict[str, str] = field(default_factory=dict[str, str])
+    folders: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +251,7 @@ def _plan_adapter(target: Source, given: str | None, options: _Options, *, allow
         width=_width(base.config),
         warnings=warnings,
         hashes={"base": base_digest, "adapter": adapter_digest},
+        folders=(base.folder, target.folder),
     )
 
 
@@ -315,6 +318,7 @@ def _plan_checkpoint(
             n_parameters=count_parameters(target.folder),
             width=_width(target.config),
             hashes={"checkpoint": digest},
+            folders=(target.folder,),
         )
     base = options.locate(name)
     if base.kind != "checkpoint":
@@ -356,6 +360,7 @@ def _plan_checkpoint(
         width=_width(target.config),
         warnings=warnings,
         hashes={"base": base_digest, "checkpoint": digest},
+        folders=(base.folder, target.folder),
     )
 
 

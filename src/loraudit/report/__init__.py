@@ -5,15 +5,17 @@ from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html, write_page, write_report
 from loraudit.report.table import Cell, TableRow, attack_table
-from loraudit.report.words import LIMIT_WORDS, STATUS_WORDS
+from loraudit.report.words import LIMIT_WORDS, NOT_VALID, STATUS_WORDS, incomplete
 
 __all__ = [
     "FORMATS",
     "LIMIT_WORDS",
+    "NOT_VALID",
     "STATUS_WORDS",
     "Cell",
     "TableRow",
     "attack_table",
+    "incomplete",
     "render_html",
     "render_junit",
     "render_markdown",

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 
 from loraudit.errors import visible
 from loraudit.policy import verdict_of
+from loraudit.report.words import NOT_VALID, incomplete
 from loraudit.spec import AuditResult
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -38,11 +39,12 @@ def render_junit(result: AuditResult) -> str:
     complete = case("audit", "complete")
     if verdict.is_partial:
         n_errors += 1
-        message = "an attack failed, or more than 1 % of the records could not be scored"
+        message = _xml("; ".join(incomplete(result)))
         ET.SubElement(complete, "error", message=message, type="partial")
     words = ET.SubElement(suite, "system-out")
     words.text = _xml(
-        f"{verdict.heading}. {verdict.sentence}\n{verdict.validity or ''}\nExit code: {verdict.exit_code}"
+        f"{NOT_VALID + '. ' + verdict.validity if verdict.validity else ''}\n{verdict.heading}. {verdict.sentence}\n"
+        f"Exit code: {verdict.exit_code}"
     )
     n_tests = len(suite.findall("testcase"))
     for name, n in (("tests", n_tests), ("failures", n_failures), ("errors", n_errors), ("skipped", n_skipped)):

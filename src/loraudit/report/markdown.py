@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from loraudit.errors import visible
 from loraudit.policy import ends, percent, percent_interval, verdict_of
 from loraudit.report.table import TableRow, attack_table
-from loraudit.report.words import LIMIT_WORDS, NOT_SAID, STATUS_WORDS
+from loraudit.report.words import LIMIT_WORDS, NOT_SAID, NOT_VALID, STATUS_WORDS, incomplete
 from loraudit.spec import AuditResult, VerdictResult
 from loraudit.statistics import rate_metric
 
@@ -16,7 +16,7 @@ def render_markdown(result: AuditResult) -> str:
     """The whole report without figures."""
     verdict = verdict_of(result)
     titles, rows = attack_table(result)
-    lines = [f"# Membership audit of {_code(result.target.name)}", "", *_verdict_lines(verdict)]
+    lines = [f"# Membership audit of {_code(result.target.name)}", "", *_verdict_lines(verdict, result)]
     lines += ["## Attacks", ""]
     lines += _table(["attack", *titles, "n", "undefined"], [_attack_cells(row, len(titles)) for row in rows])
     if result.membership.best is not None:
@@ -58,19 +58,19 @@ def render_model_card(result: AuditResult) -> str:
             value = "refused: too few non-members" if rate.value is None else percent(rate.value)
             interval = "" if rate.value is None else percent_interval(rate)
             found.append([f"members found at {100 * fpr:g} % false alarms", value, interval])
-    lines = ["## Privacy: membership audit", "", *_verdict_lines(verdict)]
+    lines = ["## Privacy: membership audit", "", *_verdict_lines(verdict, result)]
     lines += _table([f"{_code(headline.name)}", "value", f"{100 * result.spec.confidence:g} % interval"], found)
     lines += ["", *_facts_lines(result)]
     return "\n".join(lines) + "\n"
 
 
-def _verdict_lines(verdict: VerdictResult) -> list[str]:
+def _verdict_lines(verdict: VerdictResult, result: AuditResult) -> list[str]:
     lines = [f"**{verdict.heading}.** {_plain(verdict.sentence)}", ""]
     if verdict.validity:
-        lines = [f"> **Not valid as it stands.** {_plain(verdict.validity)}", "", *lines]
+        lines = [f"> **{NOT_VALID}.** {_plain(verdict.validity)}", "", *lines]
     lines += [_plain(verdict.threat_model), ""]
     if verdict.is_partial:
-        lines += ["**Partial:** an attack failed, or more than 1 % of the records could not be scored.", ""]
+        lines += [f"**Partial:** {_plain('; '.join(incomplete(result)))}.", ""]
     if verdict.limits:
         rows = [[_code(limit.limit), LIMIT_WORDS[limit.status], _plain(limit.reason)] for limit in verdict.limits]
         lines += [*_table(["fails if", "outcome", "because"], rows), ""]

@@ -12,7 +12,7 @@ from loraudit.policy import ends, percent, percent_interval, verdict_of
 from loraudit.report.figures import histogram_figure, roc_figure
 from loraudit.report.table import attack_table
 from loraudit.report.tokens import shaded_records
-from loraudit.report.words import LIMIT_WORDS, NOT_SAID, STATUS_WORDS
+from loraudit.report.words import LIMIT_WORDS, NOT_SAID, NOT_VALID, STATUS_WORDS, incomplete
 from loraudit.spec import AttackResult, AuditResult, ModelSummary
 from loraudit.store import read_run, write_atomically
 from loraudit.store.run_folder import Run
@@ -74,6 +74,8 @@ def render_html(run: Run) -> str:
         limit_words=LIMIT_WORDS,
         status_words=STATUS_WORDS,
         not_said=NOT_SAID,
+        not_valid=NOT_VALID,
+        incomplete="; ".join(incomplete(result)),
         p_cells={attack.name: _p_cell(attack) for attack in result.membership.attacks},
         tokens=shaded_records(run),
         titles=titles,

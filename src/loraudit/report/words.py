@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from loraudit.spec import AuditResult
+
+NOT_VALID = "Not valid as it stands"
+
 LIMIT_WORDS: Mapping[str, str] = {"holds": "holds", "exceeded": "FAILS", "not_measured": "FAILS, not measured"}
 STATUS_WORDS: Mapping[str, str] = {
     "passed": "passed",
@@ -24,3 +28,11 @@ Membership is not extraction: that a record can be recognised does not say that 
 reverse.
 """
 NOT_SAID = tuple(" ".join(limit.split()) for limit in _NOT_SAID.strip().split("\n\n"))
+
+
+def incomplete(result: AuditResult) -> list[str]:
+    """What is missing of a partial result: each failed attack with its reason, records without a score."""
+    missing = [f"the attack {a.name} failed: {a.reason}" for a in result.membership.attacks if a.status == "error"]
+    sides = result.members, result.nonmembers
+    lost = sum(n for side in sides for status, n in side.status.items() if status != "ok")
+    return [*missing, *([f"{lost:,} records have no score"] if lost else [])]

@@ -12,19 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loraudit.auditing.preparation import (
-    Sides,
-    chosen_attacks,
-    load_data,
-    power_statement,
-    requested_models,
-    requested_tokenizer,
-    requested_window,
-)
+from loraudit.auditing.preparation import requested_models, requested_tokenizer, requested_window
+from loraudit.auditing.request import Sides, chosen_attacks, load_data, power_statement
 from loraudit.data import encode, load_records
 from loraudit.errors import EXIT_INTERNAL, ConfigError, EnvironmentFault, LorauditError
 from loraudit.membership import ATTACKS
 from loraudit.models import ModelPlan, plan_models, resolve_devices
+from loraudit.models.fingerprint import check_headers
 from loraudit.review.checks import Check
 from loraudit.spec import AuditSpec, RecordFormat, make_audit_spec
 from loraudit.store import user_secret
@@ -64,7 +58,7 @@ def examine_request(values: Mapping[str, Any]) -> list[Check]:
     checks: list[Check] = []
     if values.get("model"):
         known = {name: values[name] for name in ("base", "offline", "allow_other_base") if name in values}
-        check, plan = _attempt_for("model", lambda: plan_models(str(values["model"]), **known))
+        check, plan = _attempt_for("model", lambda: _whole(plan_models(str(values["model"]), **known)))
         checks += [check, *(_about_models(plan) if plan else ())]
     layout = RecordFormat.model_validate({n: v for n, v in values.items() if n in RecordFormat.model_fields})
     for name in sides:
@@ -88,13 +82,20 @@ def _whole_request(values: Mapping[str, Any]) -> Iterator[Check]:
         yield Check("power", "ok", power_statement(sides, spec))
     else:
         yield check
-    check, plan = _attempt_for("model", lambda: requested_models(spec, None))
+    check, plan = _attempt_for("model", lambda: _whole(requested_models(spec, None)))
     yield check
     if plan is not None:
         yield from _about_models(plan)
         yield _attempt("window", lambda: "{} tokens, {} new in each further one".format(*requested_window(spec, plan)))
         if sides is not None:
             yield _attempt("tokens", lambda: _tokens(spec, plan, sides))
+
+
+def _whole(plan: ModelPlan) -> ModelPlan:
+    """The plan, if no weight file it names was cut off."""
+    for folder in plan.folders:
+        check_headers(folder)
+    return plan
 
 
 def _about_models(plan: ModelPlan) -> Iterator[Check]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loraudit.auditing.preparation import chosen_attacks
+from loraudit.auditing.request import chosen_attacks
 from loraudit.spec import AuditSpec, make_audit_spec, read_spec_file
 
 

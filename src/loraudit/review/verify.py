@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loraudit.auditing.columns import Columns
+import numpy as np
+
+from loraudit.auditing.columns import BLIND, CONTROL, OVERLAP, Columns
 from loraudit.auditing.examination import examine
 from loraudit.errors import EXIT_LIMIT_EXCEEDED, ConfigError
 from loraudit.policy import judge
@@ -40,7 +43,7 @@ def verify_run(path: Path) -> list[Check]:
             f"Run '{path}' was written by an older loraudit ({result.loraudit}) that did not store what it takes to "
             "recompute it. Run its audit again; stored evidence is used."
         )
-    return [_spec(result), _scores(path, result), *_figures(run), _verdict(result), *_data(result)]
+    return [_spec(result), _scores(path, result), _counts(run), *_figures(run), _verdict(result), *_data(result)]
 
 
 def _check(name: str, problem: str | None, fine: str) -> Check:
@@ -48,6 +51,8 @@ def _check(name: str, problem: str | None, fine: str) -> Check:
 
 
 def _spec(result: AuditResult) -> Check:
+    if "***" in result.spec.model_dump_json():
+        return Check("spec", "skipped", "the request held what looked like credentials, which are not kept")
     found = spec_hash(result.spec)
     problem = None if found == result.spec_hash else f"the spec hashes to {found[:12]}…, not to the recorded hash"
     return _check("spec", problem, "the recorded hash is that of the recorded request")
@@ -58,6 +63,38 @@ def _scores(path: Path, result: AuditResult) -> Check:
     same = result.provenance is not None and digest == result.provenance.scores
     problem = None if same else "scores.parquet has another sha256 than recorded: it was changed after the run"
     return _check("scores", problem, f"sha256 {digest[:12]}… as recorded")
+
+
+def _counts(run: Run) -> Check:
+    """Records, tokens and statuses of both sides, and which attacks have scores."""
+    result, table = run.result, run.scores
+    is_member = np.asarray(run.column("is_member"), dtype=bool)
+    statuses = np.array(table.column("status").to_pylist())
+    problems: list[str] = []
+    for name, side, where in (
+        ("members", result.members, is_member),
+        ("nonmembers", result.nonmembers, ~is_member),
+    ):
+        found = {
+            "n_records": int(where.sum()),
+            "n_tokens": int(run.column("n_tokens")[where].sum()),
+            "status": dict(Counter(statuses[where].tolist())),
+        }
+        problems += [
+            f"{name}.{key}: stated {getattr(side, key)}, stored {value}"
+            for key, value in found.items()
+            if getattr(side, key) != value
+        ]
+    attacks = {attack.name: attack for attack in result.membership.attacks}
+    facts = {"id", "source", "line", "is_member", "group", "n_tokens", "n_windows", "status", "subgroup", "n_copies"}
+    for name in table.column_names:
+        if name in facts or name.startswith((BLIND, CONTROL, OVERLAP)):
+            continue
+        has_scores = bool(np.isfinite(run.column(name)).any())
+        stated = attacks[name].status if name in attacks else "absent"
+        if has_scores and stated != "ok":
+            problems.append(f"attack {name}: stated {stated}, but it has scores")
+    return _check("counts", "; ".join(problems) or None, f"{len(is_member):,} records, {len(attacks)} attacks")
 
 
 def _figures(run: Run) -> list[Check]:

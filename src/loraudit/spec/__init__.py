@@ -16,6 +16,7 @@ from loraudit.spec.requests import (
     differing_fields,
     make_audit_spec,
     read_spec_file,
+    refuse_newer,
     spec_content,
     spec_hash,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "json_schema",
     "make_audit_spec",
     "read_spec_file",
+    "refuse_newer",
     "spec_content",
     "spec_hash",
 ]

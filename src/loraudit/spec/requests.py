@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
-from loraudit.errors import ConfigError
+from loraudit.errors import ConfigError, NewerVersion
 from loraudit.spec.form import SCHEMA_VERSION, Names, Paths, Rate, Strict, as_tuple
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001)
@@ -170,6 +170,27 @@ def spec_content(spec: AuditSpec) -> str:
     return json.dumps({"schema_version": SCHEMA_VERSION, **spec.model_dump(mode="json")}, indent=2) + "\n"
 
 
+def refuse_newer(version: object, thing: str) -> None:
+    """Refuse what a later version wrote.
+
+    Args:
+        version: Its schema version, if it states one.
+        thing: What it is, for the message.
+
+    Raises:
+        NewerVersion: It is larger than this version's.
+    """
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise NewerVersion(
+            f"{thing} was written by a newer loraudit (schema {version}, this one reads up to {SCHEMA_VERSION}). "
+            "Run: pip install --upgrade loraudit"
+        )
+
+
+_FIRST_SCHEMA = frozenset({"text_field", "on_overlap", "resamples", "confidence", "allow_other_base", "out", "store"})
+"""Keys that tell a resolved request of the first schema, which did not state its version."""
+
+
 def make_audit_spec(values: Mapping[str, Any]) -> AuditSpec:
     """An `AuditSpec` from raw values.
 
@@ -177,17 +198,14 @@ def make_audit_spec(values: Mapping[str, Any]) -> AuditSpec:
         ConfigError: Every problem, one line each, by flag name; or the request is of a newer version.
     """
     asked = dict(values)
-    if "schema_version" in asked:  # a resolved request: what it holds by default was not asked for
+    if (
+        "schema_version" in asked or asked.keys() >= _FIRST_SCHEMA
+    ):  # a resolved request: what it holds by default was not asked for
         defaults = {name: field.default for name, field in AuditSpec.model_fields.items()}
         asked = {
             name: value for name, value in asked.items() if name not in defaults or value != _plain(defaults[name])
         }
-    version = asked.pop("schema_version", SCHEMA_VERSION)
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise ConfigError(
-            f"The spec was written by a newer loraudit (schema {version}, this one reads up to {SCHEMA_VERSION}). "
-            "Run: pip install --upgrade loraudit"
-        )
+    refuse_newer(asked.pop("schema_version", None), "The spec")
     try:
         spec = AuditSpec.model_validate(asked)
     except ValidationError as error:

@@ -81,7 +81,7 @@ class ExposedRecord(Strict):
     """A member that stands out, without its text."""
 
     id: str = Field(description="Keyed hash, as in scores.parquet.")
-    score: float
+    score: float | None = Field(description="None where it is infinite.")
     p_value: float = Field(description="Calibrated on the non-members: (1 + those scoring as high) / (1 + all).")
     q_value: float = Field(description="Benjamini-Hochberg over all members.")
     n_tokens: int

@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loraudit.errors import ConfigError, StoreError, scrubbed
+from loraudit.errors import ConfigError, NewerVersion, StoreError, scrubbed
 from loraudit.spec import (
-    SCHEMA_VERSION,
     AuditResult,
     AuditSpec,
     differing_fields,
     make_audit_spec,
     read_spec_file,
+    refuse_newer,
     spec_content,
     spec_hash,
 )
@@ -52,12 +52,16 @@ class RunFolder:
 
     def _refuse_another(self, held: Path) -> None:
         try:
-            earlier = make_audit_spec(read_spec_file(held))
+            keys = read_spec_file(held)
+            refuse_newer(keys.get("schema_version"), f"Run folder '{self.path}'")
+            earlier = make_audit_spec(keys)
+        except NewerVersion:
+            raise
         except ConfigError:
             raise ConfigError(
                 f"Run folder '{self.path}' holds a spec this version cannot read. Choose another --out."
             ) from None
-        differing = differing_fields(earlier, self.spec)
+        differing = differing_fields(earlier, make_audit_spec(json.loads(self._kept_spec())))
         if differing:
             raise ConfigError(
                 f"Run folder '{self.path}' holds another audit. Choose another --out or repeat the same "
@@ -69,8 +73,11 @@ class RunFolder:
         return Lock(self.path)
 
     def write_spec(self) -> None:
-        """Save the resolved request."""
-        write_atomically(self.path / "spec.json", spec_content(self.spec).encode())
+        """Save the resolved request, without credentials."""
+        write_atomically(self.path / "spec.json", self._kept_spec().encode())
+
+    def _kept_spec(self) -> str:
+        return scrubbed(spec_content(self.spec))
 
     def log(self, event: str, **facts: Any) -> None:
         """Append one line to `log.jsonl`."""
@@ -171,11 +178,7 @@ def read_run(path: Path) -> Run:
     try:
         content = json.loads(raw)
         version = content.get("schema_version") if isinstance(content, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise ConfigError(
-                f"Run '{path}' was written by a newer loraudit (schema {version}, this one reads up to "
-                f"{SCHEMA_VERSION}). Run: pip install --upgrade loraudit"
-            )
+        refuse_newer(version, f"Run '{path}'")
         result = AuditResult.model_validate_json(raw)
         scores = pq.read_table(io.BytesIO(table_bytes), page_checksum_verification=True)
         text = None if text_bytes is None else pq.read_table(io.BytesIO(text_bytes), page_checksum_verification=True)
