@@ -47,7 +47,7 @@ def _show(found: ComparisonResult) -> None:
     for title in ("attack", "AUC A", "AUC B", "A minus B", "p, corrected"):
         table.add_column(title, no_wrap=True)
     for name in rates:
-        table.add_column(f"{name} A minus B")
+        table.add_column(f"{_title(name)}, A minus B")
         table.add_column("found only in A / B (p)")
     for attack in found.attacks:
         p_value = attack.auc.p_value if attack.is_headline else attack.p_holm
@@ -68,6 +68,11 @@ def _show(found: ComparisonResult) -> None:
         table.add_row(*cells)
     console_for_tables().print(table)
     typer.echo(f"* headline of A. Brackets: {100 * found.confidence:g} % intervals of the difference.")
+
+
+def _title(metric: str) -> str:
+    """`tpr_at_fpr_0_1pct` as "TPR at 0.1 % FPR"."""
+    return f"TPR at {metric.removeprefix('tpr_at_fpr_').removesuffix('pct').replace('_', '.')} % FPR"
 
 
 def _plain(value: float | None) -> str:
