@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -152,3 +155,25 @@ def record_files(tmp_path_factory, texts) -> tuple[Path, Path]:
     for path, rows in zip(paths, (texts[:60], texts[60:]), strict=True):
         path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
     return paths
+
+
+def called(*words) -> tuple[int, str, str]:
+    """`loraudit …` in this process: exit code, standard output, standard error."""
+    from loraudit.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["loraudit", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """`called` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return called

@@ -11,28 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from loraudit.cli import main
 from loraudit.membership import ATTACKS
 
 BUILT_IN = sorted(name for name in ATTACKS if not name.startswith("plugin_"))
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run `loraudit …` in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["loraudit", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def sides(record_files):

@@ -19,7 +19,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from loraudit.cli import main
+from conftest import called
 from loraudit.data import record_id
 from loraudit.report import FORMATS
 from loraudit.spec import SCHEMAS
@@ -28,26 +28,6 @@ from loraudit.store import read_run
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "run_v1"
 N_MOVED, N_EXTRA = 3, 5
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run `loraudit …` in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    return functools.partial(called, monkeypatch, capsys)
-
-
-def called(monkeypatch, capsys, *words):
-    if capsys is not None:
-        capsys.readouterr()
-    monkeypatch.setattr(sys, "argv", ["loraudit", *map(str, words)])
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    captured = capsys.readouterr() if capsys is not None else None
-    return (code, captured.out, captured.err) if captured else code
 
 
 def jsonl(path, rows):
@@ -97,7 +77,7 @@ def workshop(tmp_path_factory, adapter, full, base, texts):
             ("other", (full, "--base", base, *second), 0),
             ("rich", (adapter, *third, "--include-text", "--fail-on", "validity.n_failed > 0"), 1),
         ):
-            assert called(patch, None, "audit", *words, "--resamples", 200, "-q", "-o", name) == expected
+            assert called("audit", *words, "--resamples", 200, "-q", "-o", name)[0] == expected
     return folder
 
 

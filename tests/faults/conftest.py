@@ -3,30 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
-from loraudit.cli import main
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run `loraudit …` in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        capsys.readouterr()  # what the libraries said while the test prepared its models
-        monkeypatch.setattr(sys, "argv", ["loraudit", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+from faults.fault_small import request, undisturbed_small, write_sides
 
 
 @pytest.fixture
@@ -71,3 +51,16 @@ def refused(audit, tmp_path):
         return err.removeprefix("Error: ")
 
     return run
+
+
+@pytest.fixture
+def words(full, base, texts, tmp_path):
+    """A request whose records stand in the working folder."""
+    write_sides(texts, tmp_path)
+    return request(full, base)
+
+
+@pytest.fixture
+def undisturbed(full, base, texts, tmp_path_factory):
+    """Working folder of a run of `words` that nothing happens to."""
+    return undisturbed_small(full, base, texts, tmp_path_factory)

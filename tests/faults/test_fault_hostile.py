@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import html
 import http.server
-import io
 import json
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -22,7 +19,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from loraudit.cli import main
+from conftest import called
 from loraudit.errors import visible
 from loraudit.membership import ATTACKS, Attack
 
@@ -86,19 +83,6 @@ def payloads(url):
 def as_name(words):
     """Words as the name of a file or folder."""
     return words.replace("/", "")
-
-
-def called(*words):
-    """`loraudit …` here: exit code, standard output, standard error."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", ["loraudit", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-    return code, out.getvalue(), err.getvalue()
 
 
 def hostile_attacks(words):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,43 +14,11 @@ from transformers.models.llama.modeling_llama import LlamaModel
 
 from conftest import changed_copy
 from faults.fault_process import numbers_of, result_of, starter, unit_files, wait_for
-from faults.fault_small import FACTS, attack_columns, request, scores_of, undisturbed_small, write_sides
-from loraudit.cli import main
+from faults.fault_small import FACTS, attack_columns, request, scores_of
 from loraudit.models import load_tokenizer
 
 NOISE = 2e-5
 """More than single precision moves a score when records are batched otherwise."""
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run `loraudit …` in this process and an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["loraudit", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def words(full, base, texts, tmp_path):
-    """A request whose records stand in the working folder."""
-    write_sides(texts, tmp_path)
-    return request(full, base)
-
-
-@pytest.fixture
-def undisturbed(full, base, texts, tmp_path_factory):
-    """Working folder of a run of `words` that nothing happens to."""
-    return undisturbed_small(full, base, texts, tmp_path_factory)
 
 
 def assert_same_scores(folder: Path, expected: Path, *, but: tuple[str, ...] = (), by_line: bool = True) -> None:

@@ -14,40 +14,7 @@ from pathlib import Path
 import pytest
 
 from faults.fault_process import result_of, starter, timeless
-from faults.fault_small import request, scores_of, undisturbed_small, write_sides
-from loraudit.cli import main
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run `loraudit …` in this process and an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["loraudit", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def words(full, base, texts, tmp_path):
-    """A request whose records stand in the working folder."""
-    write_sides(texts, tmp_path)
-    return request(full, base)
-
-
-@pytest.fixture
-def undisturbed(full, base, texts, tmp_path_factory):
-    """Working folder of a run of `words` that nothing happens to."""
-    return undisturbed_small(full, base, texts, tmp_path_factory)
-
+from faults.fault_small import request, scores_of
 
 WITHOUT_UNICODE = {"LC_ALL": "C", "PYTHONUTF8": "0"}
 
