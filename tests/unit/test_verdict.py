@@ -140,7 +140,7 @@ def test_the_headline_decides_not_the_best_attack():
         ((0.45, 0.4, 0.4999), (0.02, 0.0101, 0.03), "leaks"),  # what single members suffer comes first
         ((None, None, None), (0.5, 0.4, 0.6), "unknown"),
         ((0.7, None, None), (0.5, 0.4, 0.6), "leaks"),
-        ((0.7, None, None), (0.01, 0.001, 0.02), "not_seen"),  # no interval, no claim
+        ((0.7, None, None), (0.01, 0.001, 0.02), "unknown"),  # no interval, no claim
     ],
 )
 def test_edges_between_levels(area, rate, level):

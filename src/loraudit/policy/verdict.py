@@ -98,7 +98,10 @@ def _plain(result: AuditResult, headline: AttackResult) -> _Said:
         level = "inverted"
     elif has_interval and (area.lower or 0) > 0.5:
         level = "detectable"
-    return _Said(level, _HEADINGS[level], _sentence(level, area, fpr, rate))
+    sentence = _sentence(level, area, fpr, rate)
+    if level == "not_seen" and not has_interval:  # without an interval nothing is known, and nothing is claimed
+        level = "unknown"
+    return _Said(level, _HEADINGS[level], sentence)
 
 
 def _corrected(result: AuditResult, headline: AttackResult) -> _Said:
