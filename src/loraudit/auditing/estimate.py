@@ -86,4 +86,4 @@ def _n_cached(sides: Sides, store: EvidenceStore, conditions: Sequence[dict[str,
     folders = [store.folder(condition) for condition in conditions]
     for folder in folders:
         folder.refresh()
-    return sum(all(record.id in folder for folder in folders) for record in sides.records)
+    return sum(not any(folder.lacks(record.id) for folder in folders) for record in sides.records)

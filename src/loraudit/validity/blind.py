@@ -21,8 +21,7 @@ ZLIB = "zlib_ratio"
 N_FOLDS = 5
 CROSS_FITTING = math.sqrt(1 + N_FOLDS / (N_FOLDS - 1))
 """Factor on the standard error of the bag of words' AUC. Every record that tests one model trains the
-others, so folds err together: without it a fair split of 300 + 300 records is flagged 17 % of the time
-at a level of 5 % (Nadeau and Bengio 2003, Machine Learning 52(3), for K folds)."""
+others, so folds err together (Nadeau and Bengio 2003, Machine Learning 52(3), for K folds)."""
 _N_FEATURES = 1 << 20
 
 
