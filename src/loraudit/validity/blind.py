@@ -19,10 +19,25 @@ BAG_OF_WORDS = "bag_of_words"
 LENGTH = "length"
 ZLIB = "zlib_ratio"
 N_FOLDS = 5
-CROSS_FITTING = math.sqrt(1 + N_FOLDS / (N_FOLDS - 1))
-"""Factor on the standard error of the bag of words' AUC. Every record that tests one model trains the
-others, so folds err together (Nadeau and Bengio 2003, Machine Learning 52(3), for K folds)."""
 _N_FEATURES = 1 << 20
+
+
+def count_folds(is_member: BoolArray, groups: IntArray | None, n_folds: int = N_FOLDS) -> int:
+    """Folds that can be made: fewer than `n_folds` where a side has not so many documents."""
+    units = np.arange(len(is_member)) if groups is None else groups
+    return min(n_folds, *(len(np.unique(units[side])) for side in (is_member, ~is_member)))
+
+
+def cross_fitting_factor(n_folds: int) -> float:
+    """Factor on the standard error of the bag of words' AUC.
+
+    Every record that tests one model trains the others, so folds err together (Nadeau and Bengio 2003,
+    Machine Learning 52(3), for K folds).
+
+    >>> cross_fitting_factor(5)
+    1.5
+    """
+    return math.sqrt(1 + n_folds / (n_folds - 1)) if n_folds > 1 else math.nan
 
 
 def blind_scores(
@@ -86,7 +101,7 @@ def bag_of_words_scores(
 
     scores = np.full(len(words), np.nan)
     units = np.arange(len(words)) if groups is None else groups
-    n_folds = min(n_folds, *(len(np.unique(units[side])) for side in (is_member, ~is_member)))
+    n_folds = count_folds(is_member, groups, n_folds)
     if n_folds < 2:
         return scores
     counts = count_matrix([words.ngrams(1), words.ngrams(2), words.shapes], _N_FEATURES)

@@ -13,7 +13,7 @@ from scipy import stats
 from loraudit.spec import Gate
 from loraudit.statistics import auc, auc_interval, auc_p_value, finding, holm
 from loraudit.types import BoolArray, FloatArray, IntArray
-from loraudit.validity.blind import BAG_OF_WORDS, CROSS_FITTING, LENGTH, ZLIB
+from loraudit.validity.blind import BAG_OF_WORDS, LENGTH, ZLIB, count_folds, cross_fitting_factor
 from loraudit.validity.overlap import MOSTLY_SHARED, NEAR_DUPLICATE, NGRAM_WORDS
 
 REFERENCE_ONLY = "reference_"
@@ -111,10 +111,11 @@ def _tested(name: str, kind: str, summary: str, values: FloatArray, given: GateI
         return blank.model_copy(update={"reason": reason})
     groups = _side_groups(given, values)
     is_trained = name == BAG_OF_WORDS
+    factor = cross_fitting_factor(count_folds(given.is_member, given.groups)) if is_trained else 1.0
     about: dict[str, Any] = {
         "member_groups": groups[0],
         "nonmember_groups": groups[1],
-        "error_factor": CROSS_FITTING if is_trained else 1.0,
+        "error_factor": factor,
     }
     interval = auc_interval(members, nonmembers, confidence=confidence, **about)
     p_value = auc_p_value(members, nonmembers, alternative="greater" if is_trained else "two-sided", **about)
@@ -123,7 +124,7 @@ def _tested(name: str, kind: str, summary: str, values: FloatArray, given: GateI
         area,
         interval,
         "DeLong on the logit scale"
-        + (f", error times {CROSS_FITTING:g} for cross-fitting" if is_trained else "")
+        + (f", error times {factor:g} for cross-fitting" if is_trained else "")
         + ("" if given.groups is None else ", clustered by group"),
         n_members=len(members),
         n_nonmembers=len(nonmembers),
