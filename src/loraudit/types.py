@@ -44,6 +44,7 @@ class Record:
         group: Document the record belongs to, for clustered intervals; None means a document of its own.
         own_id: The user's id of it, where a column names one.
         subgroup: Value to compare exposure by, where a column is named for that.
+        label: Class of the text, where a column is named for that; part of the content.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Record:
     group: str | None = None
     own_id: str | None = None
     subgroup: str | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

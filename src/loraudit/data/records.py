@@ -51,6 +51,7 @@ def record_id(
     prompt: str | None = None,
     completion: str | None = None,
     messages: Sequence[Message] | None = None,
+    label: str | None = None,
 ) -> str:
     """Hex sha256 of a record's content, the same for the same content in any file format."""
     content: dict[str, Any]
@@ -60,14 +61,21 @@ def record_id(
         content = {"messages": [[message.role, message.content] for message in messages]}
     else:
         content = {"prompt": prompt, "completion": completion}
+    if label is not None:
+        content["label"] = label
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def load_records(paths: Sequence[str], layout: RecordFormat) -> RecordSet:
+def load_records(paths: Sequence[str], layout: RecordFormat, *, label_field: str | None = None) -> RecordSet:
     """Read one side.
 
     A row is a text if it has the text column, a chat if it has the messages column, otherwise
     prompt and completion.
+
+    Args:
+        paths: Files.
+        layout: Where the content stands.
+        label_field: Column of the label, for classification; part of the content.
 
     Raises:
         DataError: A file cannot be read; bad rows and `on_bad_record` is "error" (all are listed);
@@ -91,7 +99,7 @@ def load_records(paths: Sequence[str], layout: RecordFormat) -> RecordSet:
         is_cut_short |= content.is_cut_short
         bad = list(content.problems)
         for line, row in content.rows:
-            record = _parse(row, path, line, layout)
+            record = _parse(row, path, line, layout, label_field)
             if isinstance(record, str):
                 bad.append((line, record))
                 continue
@@ -206,15 +214,18 @@ def _limited(side: RecordSet, max_records: int | None, rng: np.random.Generator)
     return replace(side, records=kept, n_left_out=len(side.records) - max_records)
 
 
-def _parse(row: Row, path: str, line: int, layout: RecordFormat) -> Record | str:
+def _parse(row: Row, path: str, line: int, layout: RecordFormat, label_field: str | None) -> Record | str:
     """The record in `row`, or why there is none."""
     if isinstance(row, str):
+        if label_field is not None:
+            return f"is plain text without the label column '{label_field}'; give .jsonl, .csv, .tsv or .parquet"
         return _check_text(row, "the text") or Record(record_id(text=row), path, line, text=row)
     labels: dict[str, str] = {}
     for attribute, column in (
         ("group", layout.group_field),
         ("own_id", layout.id_field),
         ("subgroup", layout.subgroup_field),
+        ("label", label_field),
     ):
         if column is None:
             continue
@@ -224,11 +235,13 @@ def _parse(row: Row, path: str, line: int, layout: RecordFormat) -> Record | str
         if problem := _check_text(labels[attribute], f"'{column}'"):
             return problem
     content = _content(row, layout)
-    return content if isinstance(content, str) else Record(record_id(**content), path, line, **content, **labels)  # type: ignore[arg-type]
+    if isinstance(content, str):
+        return content
+    return Record(record_id(**content, label=labels.get("label")), path, line, **content, **labels)  # type: ignore[arg-type]
 
 
 _COLUMN_NAME = re.compile(r"[^\W\d][\w.-]{0,39}")
-_COLUMN_NAMES = {"group": "group", "own_id": "id", "subgroup": "subgroup"}
+_COLUMN_NAMES = {"group": "group", "own_id": "id", "subgroup": "subgroup", "label": "label"}
 
 
 def _content(row: Mapping[str, Any], layout: RecordFormat) -> dict[str, Any] | str:

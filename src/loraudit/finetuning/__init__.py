@@ -1,10 +1,21 @@
 """Fine-tuning by a recorded recipe: the same loop for every method.
 
 Trained models are ordinary folders: a checkpoint that `transformers` loads or an adapter that
-`peft` loads, with the recipe and the hash of the base beside the weights.
+`peft` loads, with the recipe and the hash of the base beside the weights, and in `training/` a log of which
+record was seen at which step.
 """
 
-from loraudit.finetuning.loop import TrainedModel, finetune, trained_before
-from loraudit.finetuning.methods import METHODS, Method
+from loraudit.finetuning.history import Moment
+from loraudit.finetuning.methods import METHODS, Method, check_settings
+from loraudit.finetuning.tune import TrainedModel, finetune, read_trained, trained_before
 
-__all__ = ["METHODS", "Method", "TrainedModel", "finetune", "trained_before"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "Moment",
+    "TrainedModel",
+    "check_settings",
+    "finetune",
+    "read_trained",
+    "trained_before",
+]

@@ -1,224 +1,364 @@
-"""One training loop for all methods."""
+"""One training loop for all methods: it can be killed at any step and goes on to the same weights."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from loraudit.data import cut_windows, encode
-from loraudit.errors import ConfigError, DataError, ModelError
-from loraudit.execution import Progress, Silent, StopRequest
-from loraudit.finetuning.methods import METHODS
-from loraudit.models import Numerics, fingerprint, load_tokenizer, locate
-from loraudit.models.loading import load_checkpoint, quiet_libraries
-from loraudit.models.plan import RECIPE_FILE
-from loraudit.scoring import Sequence as Window
-from loraudit.scoring.batches import Batch, make_batch
+from loraudit.errors import ModelError
+from loraudit.execution import Interrupted, Progress, StopRequest
+from loraudit.finetuning.examples import Example, Pack, epoch_order, packed
+from loraudit.finetuning.forward import Forward
+from loraudit.finetuning.history import ExposureLog, History, Moment
+from loraudit.finetuning.private import PrivateTraining
+from loraudit.finetuning.state import read_position, restore_state, save_state
 from loraudit.spec import Recipe
-from loraudit.types import BoolArray, Record
+from loraudit.types import IntArray
+
+SECONDS_BETWEEN_STATES = 60.0
+_N_FOR_NGRAMS = 200
+_ORDER, _SAMPLE = 0, 1
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedModel:
-    """What a fine-tune left.
+@dataclass
+class Run:
+    """Everything the loop works with.
 
     Attributes:
-        path: Folder of the checkpoint or adapter, tokenizer included.
-        training_losses: Mean loss over each epoch, nats per token, as seen while training.
-        validation_losses: Loss after each epoch, nats per token; empty without validation records.
-    """
-
-    path: Path
-    training_losses: list[float]
-    validation_losses: list[float]
-
-
-def finetune(
-    base: str,
-    records: Sequence[Record],
-    recipe: Recipe,
-    out: Path,
-    *,
-    validation: Sequence[Record] = (),
-    device: str = "cpu",
-    progress: Progress | None = None,
-    stop: StopRequest | None = None,
-) -> TrainedModel:
-    """Tune `base` on `records` and save it.
-
-    Records longer than the window are cut into windows, never shortened. The same base, records and
-    recipe give the same weights on the same machine.
-
-    Args:
-        base: Folder or hub name of the checkpoint to start from.
-        records: To train on.
+        module: The model as it is saved.
+        trainee: The same as it is run: wrapped where gradients are taken per record.
         recipe: How.
-        out: Folder for the result.
-        validation: Records to take the validation loss on after each epoch.
-        device: Where to train.
-        progress: Told of steps done.
+        examples: To train on.
+        n_copies: [examples] how often each stands in an epoch.
+        held_out: To take the validation loss on.
+        max_length: Longest window, and the length of a pack.
+        device: Where.
+        accelerator: Of accelerate.
+        pad_id: Fills rows of a classifier.
+        folder: For states, checkpoints and the exposure log.
+        save_model: Writes the model as it stands to a folder, whole or not at all.
+        identity: What the run is made from; a state of anything else is not resumed.
+        progress: Told of steps.
         stop: Asked between steps.
-
-    Raises:
-        ConfigError: The method is unknown, or the window longer than the model's context.
-        DataError: No token to train on.
-        ModelError: The loss stopped being a number.
-        Interrupted: A stop was asked for; nothing is saved.
+        private: Set where training is differentially private.
+        seconds_between_states: How much work a kill may cost.
     """
-    progress = progress or Silent()
-    method = METHODS[recipe.method]
-    source = locate(base)
-    tokenizer = load_tokenizer(source.folder)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        bare = load_checkpoint(source, Numerics(device, "fp32"), device)
-        with quiet_libraries():
-            module = method(bare, recipe)
-        max_length = _window_length(recipe, source.config)
-        train = _windows(records, tokenizer, recipe.span, max_length)
-        held_out = _windows(validation, tokenizer, recipe.span, max_length) if validation else []
-        if not train:
-            raise DataError(f"None of the {len(records)} records has a token to train on. Give longer records.")
-        losses = _train(module, train, held_out, recipe, device, progress, stop)
-    out.mkdir(parents=True, exist_ok=True)
-    with quiet_libraries():
-        module.save_pretrained(str(out))
-        tokenizer.save_pretrained(str(out))
-    record = {
-        "recipe": recipe.model_dump(mode="json"),
-        "base": str(source.folder.resolve()) if source.folder.is_dir() and not source.is_from_hub else base,
-        "base_fingerprint": fingerprint(source.folder),
-        "n_records": len(records),
-        "records_sha256": _digest(records),
-        "training_losses": losses.training_losses,
-        "validation_losses": losses.validation_losses,
-    }
-    (out / RECIPE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return TrainedModel(out, losses.training_losses, losses.validation_losses)
 
-
-def _digest(records: Sequence[Record]) -> str:
-    return hashlib.sha256("".join(record.id for record in records).encode()).hexdigest()
-
-
-def trained_before(base: str, records: Sequence[Record], recipe: Recipe, folder: Path) -> TrainedModel | None:
-    """What an earlier `finetune` left in `folder`, if it was made from the same base, records and recipe."""
-    try:
-        record = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
-        made_from = record["recipe"], record["records_sha256"], record["base_fingerprint"]
-        if made_from != (recipe.model_dump(mode="json"), _digest(records), fingerprint(locate(base).folder)):
-            return None
-        return TrainedModel(folder, record["training_losses"], record["validation_losses"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    module: Any
+    trainee: Any
+    recipe: Recipe
+    examples: Sequence[Example]
+    n_copies: IntArray
+    held_out: Sequence[Example]
+    max_length: int
+    device: str
+    accelerator: Any
+    pad_id: int
+    folder: Path
+    save_model: Callable[[Path], None]
+    identity: dict[str, Any]
+    progress: Progress
+    stop: StopRequest | None
+    private: PrivateTraining | None = None
+    seconds_between_states: float = SECONDS_BETWEEN_STATES
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True, slots=True)
-class _Losses:
-    training_losses: list[float]
-    validation_losses: list[float]
+class Outcome:
+    """How training ended.
+
+    Attributes:
+        history: Moments along the way.
+        chosen: The moment whose weights are the result.
+        stopped_because: Why it ended before its last epoch; None where it did not.
+        n_steps: Steps done.
+    """
+
+    history: History
+    chosen: Moment
+    stopped_because: str | None
+    n_steps: int
 
 
-def _train(
-    module: Any,
-    train: Sequence[_Example],
-    held_out: Sequence[_Example],
-    recipe: Recipe,
-    device: str,
-    progress: Progress,
-    stop: StopRequest | None,
-) -> _Losses:
-    trained = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate)
-    steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
-    n_steps = recipe.epochs * steps_per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / n_steps)
-    rng = np.random.default_rng(recipe.seed)
-    progress.stage(f"Tuning ({recipe.method})", n_steps, "steps")
-    losses = _Losses([], [])
-    for epoch in range(recipe.epochs):
-        module.train()
-        order = rng.permutation(len(train))
-        total = n_tokens = 0.0
-        for start in range(0, len(order), recipe.batch_size):
-            if stop:
-                stop.check()
-            batch = [train[i] for i in order[start : start + recipe.batch_size]]
-            loss, count = _loss(module, batch, device)
-            if not bool(loss.isfinite()):
-                raise ModelError(
-                    f"The loss became {loss.item()} in epoch {epoch + 1}. Lower the learning rate "
-                    f"(now {recipe.learning_rate:g})."
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained, recipe.max_gradient_norm)
-            optimizer.step()
-            schedule.step()
-            total, n_tokens = total + loss.item() * count, n_tokens + count
-            progress.advance(1)
-        losses.training_losses.append(total / n_tokens)
-        if held_out:
-            losses.validation_losses.append(_mean_loss(module, held_out, recipe.batch_size, device))
-    module.eval()
-    return losses
+def train(run: Run) -> Outcome:
+    """Train to the end, from the beginning or from the last saved state.
+
+    Raises:
+        ModelError: The loss stopped being a number.
+        EnvironmentFault: A batch does not fit into memory.
+        Interrupted: A stop was asked for; the state is saved.
+        StoreError: A state or checkpoint cannot be written.
+    """
+    return _Loop(run).train()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Example:
-    window: Window
-    is_trained: BoolArray
-
-
-def _windows(records: Sequence[Record], tokenizer: Any, span: str, max_length: int) -> list[_Example]:
-    """Windows with at least one token to train on; each token is trained on in one window."""
-    examples: list[_Example] = []
-    for item in encode(records, tokenizer, span=span):
-        for cut in cut_windows(len(item.ids), max_length=max_length, stride=max_length - 1):
-            is_trained = item.is_audited[cut.first_new : cut.end]
-            if is_trained.any():
-                window = Window(item.ids[cut.start : cut.end], cut.first_new - cut.start)
-                examples.append(_Example(window, is_trained))
-    return examples
-
-
-def _loss(module: Any, examples: Sequence[_Example], device: str) -> tuple[torch.Tensor, int]:
-    """Mean loss over the trained tokens of a batch, nats, and their number."""
-    batch: Batch = make_batch([e.window for e in examples], list(range(len(examples))))
-    keep = np.concatenate([e.is_trained for e in examples])
-    rows, columns, gold = (torch.from_numpy(a[keep]).to(device) for a in (batch.rows, batch.columns, batch.gold))
-    logits = module(input_ids=torch.from_numpy(batch.ids).to(device), use_cache=False).logits
-    loss = torch.nn.functional.cross_entropy(logits[rows, columns].float(), gold)
-    return loss, int(keep.sum())
-
-
-@torch.no_grad()
-def _mean_loss(module: Any, examples: Sequence[_Example], batch_size: int, device: str) -> float:
-    module.eval()
-    total = n_tokens = 0.0
-    for start in range(0, len(examples), batch_size):
-        loss, count = _loss(module, examples[start : start + batch_size], device)
-        total, n_tokens = total + loss.item() * count, n_tokens + count
-    return total / n_tokens
-
-
-def _window_length(recipe: Recipe, config: dict[str, Any]) -> int:
-    context = config.get("max_position_embeddings") or config.get("n_positions")
-    if recipe.max_length and isinstance(context, int) and recipe.max_length > context:
-        raise ConfigError(
-            f"Window length {recipe.max_length} is longer than the model's context of {context} tokens. "
-            f"Expected max_length of at most {context}."
+class _Loop:
+    def __init__(self, run: Run) -> None:
+        self.run, self.recipe, self.history = run, run.recipe, run.history
+        self.parameters = {n: p for n, p in run.module.named_parameters() if p.requires_grad}
+        matrices = [p for p in self.parameters.values() if p.ndim >= 2]
+        others = [p for p in self.parameters.values() if p.ndim < 2]
+        self.parameters = {
+            name: parameter
+            for group in (matrices, others)
+            for name, parameter in self.parameters.items()
+            if any(parameter is member for member in group)
+        }
+        decayed = [
+            {"params": matrices, "weight_decay": run.recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.optimizer: Any = torch.optim.AdamW(
+            [group for group in decayed if group["params"]],
+            lr=run.recipe.learning_rate,
+            fused=run.device.split(":")[0] in {"cpu", "cuda"},
         )
-    return recipe.max_length or (context if isinstance(context, int) else 1024)
+        self.step_optimizer = self.optimizer
+        if run.private:
+            self.step_optimizer = run.private.optimizer(self.optimizer)
+        elif run.recipe.mixed_precision == "fp16":
+            self.step_optimizer = run.accelerator.prepare_optimizer(self.optimizer, device_placement=False)
+        self.forward = Forward(
+            run.trainee, run.recipe, run.device, autocast=run.accelerator.autocast, pad_id=run.pad_id
+        )
+        self.log = ExposureLog(run.folder)
+        self.steps_per_epoch = self._steps_per_epoch()
+        self.n_steps = run.recipe.epochs * self.steps_per_epoch
+        self.step = 0
+        self.stopped_because: str | None = None
+        self.saved_at = time.monotonic()
+
+    # --- order ------------------------------------------------------------------------------------------
+
+    def _steps_per_epoch(self) -> int:
+        if self.run.private:
+            return self.run.private.steps_per_epoch
+        return math.ceil(len(self._packs(0)) / self.recipe.batch_size)
+
+    def _packs(self, epoch: int) -> list[Pack]:
+        order = epoch_order(self.run.n_copies, self.recipe.seed, epoch)
+        if self.recipe.packing:
+            # The order of the first epoch, so that every epoch has as many rows.
+            rows = packed(self.run.examples, epoch_order(self.run.n_copies, self.recipe.seed, 0), self.run.max_length)
+            shuffled = np.random.default_rng([self.recipe.seed, epoch, _ORDER]).permutation(len(rows))
+            return [rows[i] for i in shuffled]
+        return [[int(position)] for position in order]
+
+    def _batches(self, epoch: int) -> list[list[Pack]]:
+        if self.run.private:
+            return self.run.private.batches(epoch)
+        packs, size = self._packs(epoch), self.recipe.batch_size
+        return [packs[start : start + size] for start in range(0, len(packs), size)]
+
+    # --- the loop ---------------------------------------------------------------------------------------
+
+    def train(self) -> Outcome:
+        run, recipe = self.run, self.recipe
+        if not self._resume():
+            self.forward.check(run.examples, self._packs(0)[: recipe.batch_size])
+            if run.held_out:
+                self._take_moment(keep=False)
+        run.progress.stage(f"Tuning ({recipe.method})", self.n_steps, "steps")
+        if self.step:
+            run.progress.advance(self.step)
+        run.trainee.train()
+        moments = self._moments_of_an_epoch()
+        for epoch in range(self.step // self.steps_per_epoch, recipe.epochs):
+            if self.stopped_because:
+                break
+            batches = self._batches(epoch)
+            for position in range(self.step - epoch * self.steps_per_epoch, self.steps_per_epoch):
+                self._stop_where_asked()
+                self._take_step(batches[position])
+                run.progress.advance(1)
+                if position + 1 in moments:
+                    self._take_moment(keep=recipe.checkpoints > 0)
+                    if position + 1 == self.steps_per_epoch:
+                        self.stopped_because = self._reason_to_stop()
+                    self._save_state()
+                elif time.monotonic() - self.saved_at >= run.seconds_between_states:
+                    self._save_state()
+        run.trainee.eval()
+        self.log.flush(self.step)
+        self.log.join()
+        return Outcome(self.history, self._chosen(), self.stopped_because, self.step)
+
+    def _stop_where_asked(self) -> None:
+        if self.run.stop is None:
+            return
+        try:
+            self.run.stop.check()
+        except Interrupted:
+            self._save_state()
+            raise
+
+    def _take_step(self, packs: Sequence[Pack]) -> None:
+        rate = self.recipe.learning_rate * schedule(self.recipe, self.step, self.n_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.run.private:
+            rows = self.run.private.step(self.forward, self.step_optimizer, packs, self.step)
+        else:
+            rows = self._ordinary_step(packs)
+        self.step += 1
+        if rows:
+            positions, totals, counts = (np.concatenate(column) for column in zip(*rows, strict=True))
+            total = float(totals.sum())
+            if not math.isfinite(total):
+                raise ModelError(
+                    f"The loss became {total} in step {self.step} of {self.n_steps}. Lower the learning rate (now "
+                    f"{self.recipe.learning_rate:g})"
+                    + (" or train in fp32 or bf16." if self.recipe.mixed_precision == "fp16" else ".")
+                )
+            records = np.array([self.run.examples[position].record for position in positions])
+            self.log.add(self.step, records, totals, counts)
+            self.history.seen(total, int(counts.sum()))
+
+    def _ordinary_step(self, packs: Sequence[Pack]) -> list[Row]:
+        micro = self.recipe.micro_batch_size or len(packs)
+        parts = [packs[start : start + micro] for start in range(0, len(packs), micro)]
+        n_predictions = sum(self._n_predictions(position) for pack in packs for position in pack)
+        rows: list[Row] = []
+        for number, part in enumerate(parts):
+            seed_step(self.recipe.seed, self.step, number)
+            found = self.forward(self.run.examples, part)
+            self.run.accelerator.backward(found.objective.sum() / n_predictions)
+            rows.append(per_example(found.losses, found.owner, part))
+        self.run.accelerator.clip_grad_norm_(list(self.parameters.values()), self.recipe.max_gradient_norm)
+        self.step_optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return rows
+
+    def _n_predictions(self, position: int) -> int:
+        if self.recipe.task == "classification":
+            return 1
+        return int(self.run.examples[position].is_trained.sum())
+
+    # --- moments ----------------------------------------------------------------------------------------
+
+    def _moments_of_an_epoch(self) -> set[int]:
+        """Steps of an epoch after which losses are taken; always its last."""
+        n_moments = min(max(1, self.recipe.checkpoints), self.steps_per_epoch)
+        return {math.ceil(self.steps_per_epoch * (i + 1) / n_moments) for i in range(n_moments)}
+
+    def _take_moment(self, *, keep: bool) -> None:
+        run, recipe = self.run, self.recipe
+        found = self.forward.measure(run.held_out) if run.held_out else None
+        ngram_score = None
+        if recipe.ngram_limit is not None:
+            chosen = np.random.default_rng([recipe.seed, _SAMPLE]).permutation(len(run.examples))[:_N_FOR_NGRAMS]
+            score = self.forward.measure([run.examples[i] for i in sorted(chosen)]).ngram_score
+            ngram_score = None if math.isnan(score) else score
+        moment = Moment(
+            step=self.step,
+            epoch=self.step / self.steps_per_epoch,
+            training_loss=self.history.running_loss,
+            validation_loss=found.loss if found else None,
+            validation_accuracy=found.accuracy if found else None,
+            ngram_score=ngram_score,
+            checkpoint=f"training/checkpoints/step-{self.step:06d}" if keep else None,
+        )
+        if keep:
+            run.save_model(run.folder / "checkpoints" / f"step-{self.step:06d}")
+        if found:
+            run.progress.say(
+                f"Epoch {moment.epoch:.3g}: validation loss {found.loss:.4f}"
+                + ("" if moment.training_loss is None else f", training loss {moment.training_loss:.4f}")
+            )
+        best = self.history.best
+        self.history.add(moment)
+        is_best = self.history.best is moment and moment is not best
+        is_below = ngram_score is None or recipe.ngram_limit is None or ngram_score < recipe.ngram_limit
+        if self.step and ((recipe.select == "best" and is_best) or (recipe.ngram_limit is not None and is_below)):
+            run.save_model(run.folder / "chosen")
+
+    def _reason_to_stop(self) -> str | None:
+        recipe, moments = self.recipe, self.history.moments
+        last, best = moments[-1], self.history.best
+        if self.step == self.n_steps:
+            return None
+        if recipe.ngram_limit is not None and (last.ngram_score or 0) >= recipe.ngram_limit:
+            return (
+                f"{100 * (last.ngram_score or 0):.3g} % of the training records' n-grams are predicted word for word, "
+                f"at least the limit of {100 * recipe.ngram_limit:g} %"
+            )
+        if recipe.patience and best and last.epoch - best.epoch >= recipe.patience:
+            return f"the validation loss has not fallen for {recipe.patience} epochs"
+        return None
+
+    def _chosen(self) -> Moment:
+        recipe, moments = self.recipe, [m for m in self.history.moments if m.step]
+        if recipe.ngram_limit is not None:
+            below = [m for m in moments if (m.ngram_score or 0) < recipe.ngram_limit]
+            if not below:
+                raise ModelError(
+                    f"No epoch stayed below the n-gram limit of {100 * recipe.ngram_limit:g} %: the first had "
+                    f"{100 * (moments[0].ngram_score or 0):.3g} %. Raise ngram_limit, lower the learning rate, or take "
+                    "more checkpoints per epoch."
+                )
+            return below[-1]
+        best = self.history.best
+        return best if recipe.select == "best" and best else moments[-1]
+
+    # --- state ------------------------------------------------------------------------------------------
+
+    def _save_state(self) -> None:
+        self.log.flush(self.step)
+        position = {
+            "identity": self.run.identity,
+            "step": self.step,
+            "history": self.history.content(),
+            "stopped_because": self.stopped_because,
+            "selects": self.forward.selects,
+        }
+        save_state(self.run.folder, self.parameters, self.optimizer, position)
+        self.saved_at = time.monotonic()
+
+    def _resume(self) -> bool:
+        position = read_position(self.run.folder)
+        if position is None or position["identity"] != self.run.identity:
+            self.log.drop_after(-1)
+            return False
+        restore_state(self.run.folder, self.parameters, self.optimizer)
+        self.step = position["step"]
+        self.history = History.read(position["history"])
+        self.stopped_because = position["stopped_because"]
+        self.forward.selects = position["selects"]
+        self.log.drop_after(self.step)
+        self.run.progress.say(f"Going on after step {self.step} of {self.n_steps}")
+        return True
+
+
+Row = tuple[IntArray, Any, IntArray]
+"""Positions of examples, the summed loss of each, and its number of predictions."""
+
+
+def schedule(recipe: Recipe, step: int, n_steps: int) -> float:
+    """Factor of the learning rate in the step counted from 0."""
+    n_warm = math.ceil(recipe.warmup * n_steps)
+    if step < n_warm:
+        return step / n_warm
+    done = (step - n_warm) / max(1, n_steps - n_warm)
+    if recipe.schedule == "linear":
+        return 1 - done
+    return 0.5 * (1 + math.cos(math.pi * done)) if recipe.schedule == "cosine" else 1.0
+
+
+def seed_step(seed: int, step: int, part: int) -> None:
+    """Seed torch for one part of one step, so that dropout needs no earlier step to be repeated."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, part]).generate_state(1, np.uint64)[0]))
+
+
+def per_example(losses: torch.Tensor, owner: IntArray, packs: Sequence[Pack]) -> Row:
+    """The losses of a batch summed by example."""
+    positions = np.array([position for pack in packs for position in pack])
+    total = np.bincount(owner, weights=losses.double().cpu().numpy(), minlength=len(positions))
+    return positions, total, np.bincount(owner, minlength=len(positions))

@@ -1,39 +1,173 @@
-"""Ways of tuning: which parameters are trained, and what is saved."""
+"""Ways of tuning: which parameters are trained, and what is saved.
+
+Each entry of `METHODS` states the recipe settings that belong to it, so that a setting that would have no
+effect is refused instead of ignored.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from loraudit.errors import ConfigError
+from loraudit.finetuning.adapters import LORA_SETTINGS, put_lora, put_peft
+from loraudit.finetuning.heads import newly_made, task_head, untie_head
+from loraudit.models.resident import find_layers
 from loraudit.registry import Registry
 from loraudit.spec import Recipe
 
-Method = Callable[[Any, Recipe], Any]
-"""(base model, recipe) → the module to train, its trained parameters marked by `requires_grad`."""
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way of tuning.
+
+    Attributes:
+        name: As registered.
+        summary: What is trained, in one sentence.
+        source: Where it was published.
+        prepare: (base model, recipe) → the module to train, its trained parameters marked by `requires_grad`.
+        settings: Fields of a recipe that only some methods have and this one does.
+    """
+
+    name: str
+    summary: str
+    source: str
+    prepare: Callable[[Any, Recipe], Any]
+    settings: frozenset[str] = frozenset()
+
 
 METHODS: Registry[Method] = Registry("tuning method")
 
 
-def full(model: Any, recipe: Recipe) -> Any:
-    """Every parameter is trained."""
+def check_settings(recipe: Recipe) -> Method:
+    """The method of a recipe.
+
+    Raises:
+        ConfigError: It is unknown, or the recipe sets what has no effect with it; all of that is listed.
+    """
+    method = METHODS[recipe.method]
+    special = {setting for other in METHODS.values() for setting in other.settings}
+    defaults = {name: field.default for name, field in Recipe.model_fields.items()}
+    problems = [
+        f"'{name}' = {getattr(recipe, name)!r} has no effect with method '{recipe.method}'; it belongs to "
+        f"{', '.join(other.name for other in METHODS.values() if name in other.settings)}. Leave it out."
+        for name in sorted(special - method.settings)
+        if getattr(recipe, name) != defaults[name]
+    ]
+    if recipe.method == "peft" and recipe.peft_config is None:
+        problems.append("Method 'peft' needs a configuration. Give its file with --peft-config.")
+    if recipe.init_variance is not None and recipe.init not in {"kaiming", "gaussian"}:
+        problems.append(
+            f"'init_variance' has no effect with init '{recipe.init}', which sets its own scale. "
+            "Expected init kaiming or gaussian. Leave it out."
+        )
+    if recipe.init == "orthogonal" and recipe.rank % 2:
+        problems.append(f"Rank {recipe.rank} is odd. Expected an even rank with init orthogonal.")
+    if recipe.micro_batch_size and recipe.micro_batch_size > recipe.batch_size:
+        problems.append(
+            f"micro_batch_size {recipe.micro_batch_size} is more than batch_size {recipe.batch_size}. Expected at most "
+            "that; leave it out."
+        )
+    if recipe.ngram_limit is not None and recipe.select == "best":
+        problems.append("select = 'best' and ngram_limit both choose the epoch that is kept. Give one of them.")
+    if recipe.is_private and recipe.packing:
+        problems.append(
+            "packing puts several records into one row, and differential privacy must tell their gradients apart. "
+            "Leave it out."
+        )
+    if recipe.is_private and recipe.mixed_precision == "fp16":
+        problems.append(
+            "mixed_precision fp16 scales gradients, which differential privacy must bound. Use bf16 or fp32."
+        )
+    if recipe.dp_epsilon is not None and recipe.dp_noise is not None:
+        problems.append("'dp_epsilon' and 'dp_noise' were both given. One follows from the other; give one.")
+    if recipe.dp_delta is not None and not recipe.is_private:
+        problems.append("'dp_delta' has no effect without 'dp_epsilon' or 'dp_noise'. Give one of them.")
+    if recipe.task == "classification":
+        problems += [
+            f"'{name}' belongs to causal language models and has no effect with classification. Leave it out."
+            for name in ("packing", "token_drop", "ngram_limit", "append_eos")
+            if getattr(recipe, name) != defaults[name]
+        ]
+    elif recipe.on_long != "error":
+        problems.append(
+            "'on_long' belongs to classification; longer records of a language model are cut into windows and none of "
+            "their tokens is lost. Leave it out."
+        )
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return method
+
+
+def _full(model: Any, recipe: Recipe) -> Any:
     del recipe
     return model.requires_grad_(True)
 
 
-def lora(model: Any, recipe: Recipe) -> Any:
-    """Only low-rank updates of the target modules are trained (Hu et al. 2021, arXiv:2106.09685)."""
-    import peft
-
-    targets: Any = recipe.targets[0] if recipe.targets == ("all-linear",) else list(recipe.targets)
-    config = peft.LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,  # type: ignore[arg-type]  # PEFT says int and takes any number
-        lora_dropout=recipe.dropout,
-        target_modules=targets,
-        task_type=peft.TaskType.CAUSAL_LM,
-    )
-    return peft.get_peft_model(model, config)
+def _head(model: Any, recipe: Recipe) -> Any:
+    if recipe.task == "classification":
+        return _trained(model, task_head(model))
+    untie_head(model)
+    return _trained(model, [model.get_output_embeddings()])
 
 
-METHODS.add("full", full)
-METHODS.add("lora", lora)
+def _last_k(model: Any, recipe: Recipe) -> Any:
+    layers = find_layers(model)[1]
+    if not layers:
+        raise ConfigError(
+            f"Method 'last_k' does not apply to {type(model).__name__}: its layers are not found. Use full, head or "
+            "lora."
+        )
+    if recipe.layers > len(layers):
+        raise ConfigError(
+            f"layers = {recipe.layers} is out of range. Expected at most {len(layers)}, which this model has."
+        )
+    return _trained(model, [*layers[-recipe.layers :], *_classification_head(model, recipe)])
+
+
+def _bitfit(model: Any, recipe: Recipe) -> Any:
+    _trained(model, _classification_head(model, recipe))
+    biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+    if not biases:
+        raise ConfigError(
+            f"Method 'bitfit' does not apply to {type(model).__name__}: it has no bias. Use full, head or lora."
+        )
+    for parameter in biases:
+        parameter.requires_grad_(True)
+    return model
+
+
+def _classification_head(model: Any, recipe: Recipe) -> list[Any]:
+    """A new head is random; a method that left it untrained would be measured by what it cannot change."""
+    return task_head(model) if recipe.task == "classification" else []
+
+
+def _trained(model: Any, modules: list[Any]) -> Any:
+    model.requires_grad_(False)
+    for module in (*modules, *newly_made(model)):
+        module.requires_grad_(True)
+    return model
+
+
+def _register(name: str, summary: str, source: str, prepare: Any, *settings: str) -> None:
+    METHODS.add(name, Method(name, summary, source, prepare, frozenset(settings)))
+
+
+_register("full", "Every parameter is trained.", "common practice", _full)
+_register(
+    "head",
+    "The output head alone is trained; a head tied to the embedding is untied first.",
+    "Mireshghallah et al. 2022, arXiv:2205.12506; arXiv:2506.20856",
+    _head,
+)
+_register(
+    "lora",
+    "Low-rank updates of the target modules are trained, with their whole family of variants.",
+    "Hu et al. 2021, arXiv:2106.09685",
+    put_lora,
+    *LORA_SETTINGS,
+)
+_register("last_k", "The last k layers are trained.", "common practice", _last_k, "layers")
+_register("bitfit", "Bias terms alone are trained.", "Ben Zaken et al. 2022, arXiv:2106.10199", _bitfit)
+_register("peft", "What a PEFT configuration file says is trained.", "the PEFT library", put_peft, "peft_config")

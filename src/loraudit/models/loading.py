@@ -9,7 +9,7 @@ import contextlib
 import logging
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +57,78 @@ def load_checkpoint(
             architecture is no causal language model.
         EnvironmentFault: It does not fit into memory.
     """
+    _refuse_other_tasks(source)
+    model, info = _load(
+        "AutoModelForCausalLM",
+        source,
+        numerics,
+        device,
+        allow_pickle=allow_pickle,
+        allow_remote_code=allow_remote_code,
+    )
+    _refuse_unfit(source, info, "missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+    _refuse_nonfinite(source.name, model)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def load_classifier(
+    source: Source, numerics: Numerics, device: str, labels: Sequence[str], pad_id: int | None
+) -> tuple[Any, list[str]]:
+    """A sequence classifier over `labels`, and the names of parameters that the checkpoint has no values for.
+
+    Those belong to the classification head (and to a pooler before it): random, and to be trained. A head of
+    another number of labels counts as missing. Weights of other heads are left out.
+
+    Raises:
+        ModelError: Anything of the body is missing, damaged or of another shape.
+        EnvironmentFault: It does not fit into memory.
+    """
+    more: dict[str, Any] = {} if pad_id is None else {"pad_token_id": pad_id}
+    model, info = _load(
+        "AutoModelForSequenceClassification",
+        source,
+        numerics,
+        device,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: position for position, label in enumerate(labels)},
+        **more,
+    )
+    _refuse_unfit(source, info, "error_msgs")
+    body = f"{model.base_model_prefix}."
+    new = [_key(name) for kind in ("missing_keys", "mismatched_keys") for name in info.get(kind) or ()]
+    of_body = [name for name in new if name.startswith(body) and not name.startswith(f"{body}pooler.")]
+    if of_body:
+        raise ModelError(
+            f"Model '{source.name}' lacks {len(of_body)} weights of its body ({_some(of_body)}): its weights do not "
+            f"belong to its config.json. {AGAIN}"
+        )
+    _refuse_nonfinite(source.name, model)
+    model.requires_grad_(False)
+    return model.eval(), new
+
+
+def _load(
+    kind: str,
+    source: Source,
+    numerics: Numerics,
+    device: str,
+    *,
+    allow_pickle: bool = False,
+    allow_remote_code: bool = False,
+    **more: Any,
+) -> tuple[Any, Any]:
+    """A model of one of transformers' classes, and what the loader says about its weights."""
     import transformers
 
-    _refuse_other_tasks(source)
     options: dict[str, Any] = {
         "dtype": numerics.dtype,
         "trust_remote_code": allow_remote_code,
         "local_files_only": True,
         "output_loading_info": True,
-        "ignore_mismatched_sizes": True,  # named below; the loader's own report of them is not shown
+        "ignore_mismatched_sizes": True,  # named by the caller; the loader's own report of them is not shown
+        **more,
     }
     if not allow_pickle:
         options["use_safetensors"] = True
@@ -73,23 +136,25 @@ def load_checkpoint(
         options["device_map"] = BALANCED
     try:
         with quiet_libraries():
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(str(source.folder), **options)
-            model, info = loaded
-            if device != BALANCED:
-                model = model.to(device)
+            model, info = getattr(transformers, kind).from_pretrained(str(source.folder), **options)
+            return (model if device == BALANCED else model.to(device)), info
     except Exception as error:  # the loader raises a dozen kinds; all mean that this model cannot be used
         _refuse_for_memory(error, source.name, device)
         raise ModelError(f"Model '{source.name}' cannot be loaded: {_reason(error)} {AGAIN}") from error
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-        names = [str(name[0] if isinstance(name, tuple) else name) for name in info.get(problem) or ()]
+
+
+def _refuse_unfit(source: Source, info: Any, *problems: str) -> None:
+    for problem in problems:
+        names = [_key(name) for name in info.get(problem) or ()]
         if names:
             raise ModelError(
                 f"Model '{source.name}' has {problem.replace('_', ' ')} ({_some(names)}): its weights do not "
                 f"belong to its config.json. {AGAIN}"
             )
-    _refuse_nonfinite(source.name, model)
-    model.requires_grad_(False)
-    return model.eval()
+
+
+def _key(name: Any) -> str:
+    return str(name[0] if isinstance(name, tuple) else name)
 
 
 def load_adapter(base: Any, source: Source, base_name: str) -> Any:

@@ -1,0 +1,112 @@
+"""The model that training starts from: loaded whole, its method's parts put on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from loraudit.errors import ConfigError
+from loraudit.finetuning.adapters import Converter
+from loraudit.finetuning.heads import mark_new
+from loraudit.finetuning.methods import check_settings
+from loraudit.models import Numerics
+from loraudit.models.loading import load_checkpoint, load_classifier, quiet_libraries
+from loraudit.models.locate import Source
+from loraudit.spec import Recipe
+
+DEFAULT_WINDOW = 1024
+_DROPOUT_NAMES = ("dropout", "pdrop", "dropout_prob")
+
+
+@dataclass
+class Trainable:
+    """A model ready to be trained.
+
+    Attributes:
+        module: Trained parameters are marked by `requires_grad`.
+        converter: Saves adapters that started by rewriting the base.
+        n_trained: Parameters that are trained.
+        n_parameters: All of them.
+    """
+
+    module: Any
+    converter: Converter
+    n_trained: int
+    n_parameters: int
+
+
+def make_trainable(
+    source: Source, recipe: Recipe, device: str, labels: tuple[str, ...], pad_id: int | None
+) -> Trainable:
+    """Load a base and put the recipe's method on it; the caller has seeded torch.
+
+    Raises:
+        ConfigError: The recipe does not apply to this model.
+        ModelError: The base cannot be loaded.
+    """
+    method = check_settings(recipe)
+    numerics = Numerics(device.split(":", maxsplit=1)[0], "fp32")
+    if recipe.task == "classification":
+        bare, new = load_classifier(source, numerics, device, labels, pad_id)
+        mark_new(bare, new)
+    else:
+        bare = load_checkpoint(source, numerics, device)
+    if recipe.model_dropout is not None:
+        set_dropout(bare, recipe.model_dropout)
+    with quiet_libraries():
+        module = method.prepare(bare, recipe)
+    module.to(device)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return Trainable(
+        module,
+        Converter(module, recipe),
+        sum(p.numel() for p in trained),
+        sum(p.numel() for p in module.parameters()),
+    )
+
+
+def set_dropout(model: Any, share: float) -> None:
+    """Set every dropout that the model's configuration names, and the layers built from them.
+
+    Raises:
+        ConfigError: The architecture has none.
+    """
+    import torch
+
+    config = model.config.get_text_config()
+    names = [
+        name
+        for name, value in config.to_dict().items()
+        if name.endswith(_DROPOUT_NAMES) and isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    layers = [part for part in model.modules() if isinstance(part, torch.nn.Dropout)]
+    kept_as_numbers = [
+        (part, name) for part in model.modules() for name in ("attention_dropout", "dropout") if _is_share(part, name)
+    ]
+    if not names and not layers:
+        raise ConfigError(f"model_dropout does not apply to {type(model).__name__}: it has no dropout. Leave it out.")
+    for name in names:
+        setattr(config, name, share)
+    for layer in layers:
+        layer.p = share
+    for part, name in kept_as_numbers:
+        setattr(part, name, share)
+
+
+def _is_share(part: Any, name: str) -> bool:
+    return isinstance(part.__dict__.get(name), float)
+
+
+def window_length(recipe: Recipe, config: dict[str, Any]) -> int:
+    """Longest window of a recipe on a model of this `config.json`.
+
+    Raises:
+        ConfigError: The recipe asks for more than the model's context.
+    """
+    context = config.get("max_position_embeddings") or config.get("n_positions")
+    if recipe.max_length and isinstance(context, int) and recipe.max_length > context:
+        raise ConfigError(
+            f"Window length {recipe.max_length} is longer than the model's context of {context} tokens. "
+            f"Expected max_length of at most {context}."
+        )
+    return recipe.max_length or (context if isinstance(context, int) else DEFAULT_WINDOW)
