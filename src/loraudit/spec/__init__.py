@@ -7,19 +7,18 @@ file exists or a name is known is checked when the audit starts, together with e
 
 from loraudit.spec.comparison import ComparedAttack, ComparedNumber, ComparedRate, ComparedRun, ComparisonResult
 from loraudit.spec.form import SCHEMA_VERSION
-from loraudit.spec.recipe import Recipe
-from loraudit.spec.requests import (
-    DEFAULT_FPRS,
-    HOW_NOT_WHAT,
-    AuditSpec,
-    RecordFormat,
+from loraudit.spec.making import (
+    Request,
     differing_fields,
-    make_audit_spec,
+    explain,
+    make_request,
     read_spec_file,
     refuse_newer,
     spec_content,
     spec_hash,
 )
+from loraudit.spec.recipe import Recipe
+from loraudit.spec.requests import DEFAULT_FPRS, AuditSpec, RecordFormat, make_audit_spec
 from loraudit.spec.results import (
     AttackResult,
     AuditResult,
@@ -42,7 +41,6 @@ from loraudit.spec.schema import SCHEMAS, json_schema
 
 __all__ = [
     "DEFAULT_FPRS",
-    "HOW_NOT_WHAT",
     "SCHEMAS",
     "SCHEMA_VERSION",
     "AttackResult",
@@ -64,14 +62,17 @@ __all__ = [
     "Recipe",
     "RecordFormat",
     "RecordsResult",
+    "Request",
     "SideSummary",
     "Subgroup",
     "ValidityResult",
     "VerdictLevel",
     "VerdictResult",
     "differing_fields",
+    "explain",
     "json_schema",
     "make_audit_spec",
+    "make_request",
     "read_spec_file",
     "refuse_newer",
     "spec_content",

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from loraudit.errors import ConfigError, NewerVersion
-from loraudit.spec.form import SCHEMA_VERSION, Names, Paths, Rate, Strict, as_tuple
+from loraudit.spec.form import Names, Paths, Rate, Strict, as_tuple
+from loraudit.spec.making import Request, make_request
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001)
 
@@ -46,8 +40,16 @@ class RecordFormat(Strict):
     )
 
 
-class AuditSpec(RecordFormat):
+class AuditSpec(Request, RecordFormat):
     """What to audit and how. Every field is also a flag of `loraudit audit` and a key of a spec file."""
+
+    command: ClassVar[str] = "audit"
+    how_not_what: ClassVar[frozenset[str]] = frozenset(
+        {"device", "batch_tokens", "offline", "out", "store", "attack_timeout", "fail_on", "policy", "include_text"}
+    )
+    known_by: ClassVar[frozenset[str]] = frozenset(
+        {"text_field", "on_overlap", "resamples", "confidence", "allow_other_base", "out", "store"}
+    )
 
     model: str = Field(description="Fine-tuned checkpoint or PEFT adapter: a folder or a hub name.")
     members: Paths = Field(
@@ -126,123 +128,10 @@ class AuditSpec(RecordFormat):
     )
 
 
-HOW_NOT_WHAT = frozenset(
-    {"device", "batch_tokens", "offline", "out", "store", "attack_timeout", "fail_on", "policy", "include_text"}
-)
-"""Fields that change how an audit is carried out, judged or shown, never what it measures: not part of its identity."""
-
-
-def spec_hash(spec: AuditSpec) -> str:
-    """Hex sha256 of what the spec asks; two specs with the same hash share a run folder."""
-    asked = spec.model_dump(mode="json", exclude=set(HOW_NOT_WHAT))
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def differing_fields(first: AuditSpec, second: AuditSpec) -> list[str]:
-    """`field: first → second` for each field in which two requests differ."""
-    one, two = (spec.model_dump(mode="json", exclude=set(HOW_NOT_WHAT)) for spec in (first, second))
-    return [f"{name}: {one[name]!r} → {two[name]!r}" for name in one if one[name] != two[name]]
-
-
-def read_spec_file(path: Path, *, kind: str = "Spec") -> dict[str, Any]:
-    """Keys of a TOML, YAML or JSON file; `kind` is what messages call it.
-
-    Raises:
-        ConfigError: The file cannot be read, is of another kind or is not a table of keys.
-    """
-    readers = {".toml": tomllib.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load, ".json": json.loads}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise ConfigError(f"{kind} file '{path}' is of an unknown kind. Expected .toml, .yaml or .json.")
-    try:
-        keys = reader(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{kind} file '{path}' cannot be read: {error.strerror}. Check the path.") from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{kind} file '{path}' cannot be parsed: {error}. Mend it at that place.") from None
-    if not isinstance(keys, dict):
-        raise ConfigError(f"{kind} file '{path}' holds no keys. Expected lines such as: model = \"my-adapter\".")
-    return {str(name).replace("-", "_"): value for name, value in keys.items()}
-
-
-def spec_content(spec: AuditSpec) -> str:
-    """A request as `spec.json` holds it, with its schema version."""
-    return json.dumps({"schema_version": SCHEMA_VERSION, **spec.model_dump(mode="json")}, indent=2) + "\n"
-
-
-def refuse_newer(version: object, thing: str) -> None:
-    """Refuse what a later version wrote.
-
-    Args:
-        version: Its schema version, if it states one.
-        thing: What it is, for the message.
-
-    Raises:
-        NewerVersion: It is larger than this version's.
-    """
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise NewerVersion(
-            f"{thing} was written by a newer loraudit (schema {version}, this one reads up to {SCHEMA_VERSION}). "
-            "Run: pip install --upgrade loraudit"
-        )
-
-
-_FIRST_SCHEMA = frozenset({"text_field", "on_overlap", "resamples", "confidence", "allow_other_base", "out", "store"})
-"""Keys that tell a resolved request of the first schema, which did not state its version."""
-
-
 def make_audit_spec(values: Mapping[str, Any]) -> AuditSpec:
     """An `AuditSpec` from raw values.
 
     Raises:
         ConfigError: Every problem, one line each, by flag name; or the request is of a newer version.
     """
-    asked = dict(values)
-    if (
-        "schema_version" in asked or asked.keys() >= _FIRST_SCHEMA
-    ):  # a resolved request: what it holds by default was not asked for
-        defaults = {name: field.default for name, field in AuditSpec.model_fields.items()}
-        asked = {
-            name: value for name, value in asked.items() if name not in defaults or value != _plain(defaults[name])
-        }
-    refuse_newer(asked.pop("schema_version", None), "The spec")
-    try:
-        spec = AuditSpec.model_validate(asked)
-    except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
-    try:
-        content = spec.model_dump_json()
-    except ValueError:
-        raise ConfigError("A name in the request is not valid Unicode. Expected UTF-8; rename that file.") from None
-    try:
-        os.fsencode(content)
-    except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"The request holds '{content[error.start]}', which this system's encoding ({error.encoding}) cannot "
-            "express. Run again with PYTHONUTF8=1 in the environment."
-        ) from None
-    return spec
-
-
-def _plain(value: object) -> object:
-    """A default as JSON gives it back."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _explain(error: ValidationError) -> str:
-    known = {name.replace("_", "-") for name in AuditSpec.model_fields}
-    lines: list[str] = []
-    for problem in error.errors():
-        name = str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "spec"
-        if problem["type"] == "extra_forbidden":
-            import difflib
-
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-            lines.append(f"Unknown key '{name}'.{hint} See: loraudit audit --help")
-        elif problem["type"] == "missing":
-            lines.append(f"'{name}' is missing. Give it as a flag or as a key of the spec file.")
-        else:
-            message = problem["msg"].removeprefix("Input should be ")
-            lines.append(f"'{name}' has the value {problem['input']!r}. Expected {message}.")
-    return "\n".join(lines)
+    return make_request(AuditSpec, values)

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from loraudit.errors import ConfigError, NewerVersion, StoreError, scrubbed
 from loraudit.spec import (
     AuditResult,
-    AuditSpec,
+    Request,
     differing_fields,
-    make_audit_spec,
+    make_request,
     read_spec_file,
     refuse_newer,
     spec_content,
@@ -42,7 +43,7 @@ class RunFolder:
         StoreError: It cannot be written.
     """
 
-    def __init__(self, path: Path, spec: AuditSpec) -> None:
+    def __init__(self, path: Path, spec: Request) -> None:
         self.path = open_private_folder(path)
         self.spec = spec
         self.hash = spec_hash(spec)
@@ -54,17 +55,17 @@ class RunFolder:
         try:
             keys = read_spec_file(held)
             refuse_newer(keys.get("schema_version"), f"Run folder '{self.path}'")
-            earlier = make_audit_spec(keys)
+            earlier = make_request(type(self.spec), keys)
         except NewerVersion:
             raise
         except ConfigError:
             raise ConfigError(
                 f"Run folder '{self.path}' holds a spec this version cannot read. Choose another --out."
             ) from None
-        differing = differing_fields(earlier, make_audit_spec(json.loads(self._kept_spec())))
+        differing = differing_fields(earlier, make_request(type(self.spec), json.loads(self._kept_spec())))
         if differing:
             raise ConfigError(
-                f"Run folder '{self.path}' holds another audit. Choose another --out or repeat the same "
+                f"Run folder '{self.path}' holds another {self.spec.command}. Choose another --out or repeat the same "
                 "request. It differs in:\n" + "\n".join(f"  {line}" for line in differing)
             )
 
@@ -129,7 +130,7 @@ class RunFolder:
         pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
         write_atomically(self.path / name, buffer.getvalue())
 
-    def write_result(self, result: AuditResult) -> None:
+    def write_result(self, result: BaseModel) -> None:
         """`result.json`; its presence says that the run is complete."""
         write_atomically(self.path / "result.json", (result.model_dump_json(indent=2) + "\n").encode())
 
