@@ -6,6 +6,19 @@ file exists or a name is known is checked when the audit starts, together with e
 """
 
 from loraudit.spec.comparison import ComparedAttack, ComparedNumber, ComparedRate, ComparedRun, ComparisonResult
+from loraudit.spec.contrasts import (
+    ArmResult,
+    ArmRun,
+    ContrastResult,
+    ContrastSpec,
+    ExposureRow,
+    Match,
+    MatchedArm,
+    MatchedDifference,
+    MeasuredPoint,
+    SeededFinding,
+    TriedRate,
+)
 from loraudit.spec.form import SCHEMA_VERSION
 from loraudit.spec.making import (
     Request,
@@ -38,11 +51,14 @@ from loraudit.spec.results import (
     VerdictResult,
 )
 from loraudit.spec.schema import SCHEMAS, json_schema
+from loraudit.spec.tuning import TuneSpec
 
 __all__ = [
     "DEFAULT_FPRS",
     "SCHEMAS",
     "SCHEMA_VERSION",
+    "ArmResult",
+    "ArmRun",
     "AttackResult",
     "AuditResult",
     "AuditSpec",
@@ -52,10 +68,17 @@ __all__ = [
     "ComparedRate",
     "ComparedRun",
     "ComparisonResult",
+    "ContrastResult",
+    "ContrastSpec",
     "DatasetTest",
     "ExposedRecord",
+    "ExposureRow",
     "Gate",
     "LimitResult",
+    "Match",
+    "MatchedArm",
+    "MatchedDifference",
+    "MeasuredPoint",
     "MembershipResult",
     "ModelSummary",
     "Provenance",
@@ -63,8 +86,11 @@ __all__ = [
     "RecordFormat",
     "RecordsResult",
     "Request",
+    "SeededFinding",
     "SideSummary",
     "Subgroup",
+    "TriedRate",
+    "TuneSpec",
     "ValidityResult",
     "VerdictLevel",
     "VerdictResult",
