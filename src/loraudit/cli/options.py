@@ -17,19 +17,73 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 PANELS = {
-    "Models and records": ("base", "members", "nonmembers", "max_records", "on_overlap"),
+    "Models and records": (
+        "base",
+        "members",
+        "nonmembers",
+        "data",
+        "validation",
+        "validation_share",
+        "validation_records",
+        "max_records",
+        "on_overlap",
+        "repeats",
+    ),
+    "Methods": ("methods", "seeds", "settings", "learning_rates", "search_epochs", "at_epochs"),
     "File format": (
         "text_field",
         "prompt_field",
         "completion_field",
         "messages_field",
+        "label_field",
         "group_field",
         "id_field",
         "subgroup_field",
         "text_unit",
         "on_bad_record",
     ),
-    "Tokens": ("span", "append_eos", "max_length", "stride"),
+    "Recipe": (
+        "task",
+        "method",
+        "epochs",
+        "batch_size",
+        "micro_batch_size",
+        "learning_rate",
+        "schedule",
+        "warmup",
+        "weight_decay",
+        "max_gradient_norm",
+        "mixed_precision",
+        "packing",
+        "keep_duplicates",
+        "checkpoints",
+        "select",
+        "patience",
+    ),
+    "LoRA and other methods": (
+        "rank",
+        "alpha",
+        "dropout",
+        "targets",
+        "rslora",
+        "dora",
+        "init",
+        "init_variance",
+        "freeze_a",
+        "peft_config",
+        "layers",
+    ),
+    "Less leakage": (
+        "dp_epsilon",
+        "dp_delta",
+        "dp_noise",
+        "ngram_limit",
+        "ngram_length",
+        "model_dropout",
+        "label_smoothing",
+        "token_drop",
+    ),
+    "Tokens": ("span", "append_eos", "max_length", "stride", "on_long"),
     "Attacks and statistics": (
         "attacks",
         "headline",
@@ -43,14 +97,21 @@ PANELS = {
     "Limits": ("fail_on", "policy"),
     "Machine": ("device", "precision", "batch_tokens", "offline"),
     "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
-    "Where results go": ("include_text", "out", "store"),
+    "Where results go": ("include_text", "keep_checkpoints", "out", "store"),
 }
 _PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
 _SHORT = {"out": "-o"}
+_OTHER_NAMES = {"settings": "--set"}
 _METAVARS = {
     "model": "MODEL",
     "base": "MODEL",
     "members": "FILE",
+    "data": "FILE",
+    "validation": "FILE",
+    "methods": "METHOD",
+    "method": "METHOD",
+    "settings": "KEY=VALUE",
+    "peft_config": "FILE",
     "nonmembers": "FILE",
     "attacks": "ATTACK",
     "headline": "ATTACK",
@@ -60,7 +121,7 @@ _METAVARS = {
     "out": "FOLDER",
     "store": "FOLDER",
 }
-_METAVARS_OF_TYPES = {int: "N", float: "X", str: "NAME", list[float]: "X"}
+_METAVARS_OF_TYPES = {int: "N", float: "X", str: "NAME", list[float]: "X", list[int]: "N"}
 
 
 def with_spec_options(spec: type[BaseModel], *, argument: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -95,7 +156,7 @@ def flag(name: str) -> str:
     >>> flag("text_field")
     '--text-field'
     """
-    return "--" + name.replace("_", "-")
+    return _OTHER_NAMES.get(name, "--" + name.replace("_", "-"))
 
 
 def _parameter(name: str, field: FieldInfo, *, is_argument: bool) -> inspect.Parameter:

@@ -7,6 +7,7 @@ from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, 
 from loraudit.data.masking import masked_snippet
 from loraudit.data.reading import FileRows, read_rows
 from loraudit.data.records import RecordSet, load_records, load_sides, record_id
+from loraudit.data.splitting import planted_copies, split_records
 from loraudit.data.windows import Window, cut_windows
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "load_records",
     "load_sides",
     "masked_snippet",
+    "planted_copies",
     "read_rows",
     "record_facts",
     "record_id",
+    "split_records",
     "token_texts",
 ]

@@ -5,17 +5,28 @@ Trained models are ordinary folders: a checkpoint that `transformers` loads or a
 record was seen at which step.
 """
 
+from loraudit.finetuning.device import training_device
 from loraudit.finetuning.history import Moment
 from loraudit.finetuning.methods import METHODS, Method, check_settings
-from loraudit.finetuning.tune import TrainedModel, finetune, read_trained, trained_before
+from loraudit.finetuning.tune import (
+    TrainedModel,
+    TrainingCost,
+    estimate_training,
+    finetune,
+    read_trained,
+    trained_before,
+)
 
 __all__ = [
     "METHODS",
     "Method",
     "Moment",
     "TrainedModel",
+    "TrainingCost",
     "check_settings",
+    "estimate_training",
     "finetune",
     "read_trained",
     "trained_before",
+    "training_device",
 ]

@@ -7,8 +7,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from loraudit.errors import ConfigError
+from loraudit.models import resolve_devices
+from loraudit.models.numerics import BALANCED
 
 _ACCELERATE = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def training_device(device: str) -> str:
+    """The one device that training runs on.
+
+    Raises:
+        ConfigError: Several are named.
+        EnvironmentFault: The machine has no such device.
+    """
+    devices = resolve_devices(device)
+    if len(devices) > 1 or devices == [BALANCED]:
+        raise ConfigError(f"Training runs on one device, and '{device}' names several. Give one, such as cuda:0.")
+    return devices[0]
 
 
 @contextlib.contextmanager

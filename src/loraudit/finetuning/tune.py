@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from loraudit.errors import ConfigError, DataError, StoreError
 from loraudit.execution import Progress, Silent, StopRequest
 from loraudit.finetuning.base import Trainable, make_trainable, window_length
 from loraudit.finetuning.device import accelerator_for
-from loraudit.finetuning.examples import Example, exposures, make_examples, make_labelled
+from loraudit.finetuning.examples import Example, epoch_order, exposures, make_examples, make_labelled, packed
 from loraudit.finetuning.forward import Forward
 from loraudit.finetuning.history import Moment
 from loraudit.finetuning.loop import SECONDS_BETWEEN_STATES, Outcome, Run, train
@@ -108,15 +109,7 @@ def finetune(
         Interrupted: A stop was asked for; the state is kept in `out`.
     """
     progress = progress or Silent()
-    check_settings(recipe)
-    if not validation and (recipe.select == "best" or recipe.patience):
-        raise ConfigError(
-            "select = 'best' and patience go by the validation loss, and there are no validation records. Give some, "
-            "or leave both out."
-        )
-    source = locate(base, offline=offline)
-    if source.kind != "checkpoint":
-        raise ConfigError(f"Base '{base}' is an adapter. Expected a full checkpoint; merge it with merge_and_unload().")
+    source = _start(base, recipe, validation, offline=offline)
     identity = made_from(source, records, recipe, validation, copies or {})
     done = _read(out, identity)
     if done:
@@ -180,6 +173,85 @@ def finetune(
                 return _finish(out, run, outcome, facts)
         finally:
             trainable.converter.close()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCost:
+    """What a fine-tune would take.
+
+    Attributes:
+        n_records: To train on.
+        n_examples: Windows they make.
+        n_tokens: Tokens per epoch, copies counted, padding not.
+        n_steps: Of all epochs.
+        n_trained_parameters: Parameters that are trained.
+        n_parameters: All of them.
+        memory_bytes: Weights, gradients and optimiser; activations of a batch come on top.
+        epsilon: Of differential privacy, where it is asked for.
+    """
+
+    n_records: int
+    n_examples: int
+    n_tokens: int
+    n_steps: int
+    n_trained_parameters: int
+    n_parameters: int
+    memory_bytes: int
+    epsilon: float | None
+
+
+def estimate_training(
+    base: str,
+    records: Sequence[Record],
+    recipe: Recipe,
+    *,
+    validation: Sequence[Record] = (),
+    copies: Mapping[str, int] | None = None,
+    offline: bool = False,
+) -> TrainingCost:
+    """What `finetune` would take; the base is loaded and the method put on it, nothing is trained.
+
+    Raises:
+        LorauditError: As `finetune`, for everything that shows before the first step.
+    """
+    source = _start(base, recipe, validation, offline=offline)
+    tokenizer = load_tokenizer(source.folder)
+    max_length = window_length(recipe, source.config)
+    labels, examples, _, _ = _examples(records, validation, tokenizer, recipe, max_length)
+    n_copies = exposures(examples, records, copies or {})
+    pad_id = _pad_id(tokenizer) if recipe.task == "classification" else None
+    with torch.random.fork_rng(devices=[]):
+        trainable = make_trainable(source, recipe, "cpu", labels, pad_id)
+    trainable.converter.close()
+    n_rows = int(n_copies.sum())
+    if recipe.packing:
+        n_rows = len(packed(examples, epoch_order(n_copies, recipe.seed, 0), max_length))
+    n_distinct = len({example.record for example in examples})
+    budget = plan_budget(recipe, n_distinct) if recipe.is_private else None
+    return TrainingCost(
+        len(records),
+        len(examples),
+        int(sum(len(example.ids) * n for example, n in zip(examples, n_copies, strict=True))),
+        budget.n_steps if budget else recipe.epochs * math.ceil(n_rows / recipe.batch_size),
+        trainable.n_trained,
+        trainable.n_parameters,
+        4 * trainable.n_parameters + 12 * trainable.n_trained,
+        budget.epsilon if budget else None,
+    )
+
+
+def _start(base: str, recipe: Recipe, validation: Sequence[Record], *, offline: bool) -> Source:
+    """What can be said before anything is read."""
+    check_settings(recipe)
+    if not validation and (recipe.select == "best" or recipe.patience):
+        raise ConfigError(
+            "select = 'best' and patience go by the validation loss, and there are no validation records. Give some, "
+            "or leave both out."
+        )
+    source = locate(base, offline=offline)
+    if source.kind != "checkpoint":
+        raise ConfigError(f"Base '{base}' is an adapter. Expected a full checkpoint; merge it with merge_and_unload().")
+    return source
 
 
 def trained_before(
