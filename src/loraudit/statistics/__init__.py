@@ -17,7 +17,10 @@ from loraudit.statistics.exposure import (
 )
 from loraudit.statistics.intervals import Interval, clopper_pearson, finding, finite
 from loraudit.statistics.leakage import PARTIAL_AUC_MAX_FPR, measure, rate_metric
+from loraudit.statistics.matched import Reach, at_epoch, common_level, crossing, mean_over_runs, reach
+from loraudit.statistics.mixtures import AucRows, Mixed, mixed_auc
 from loraudit.statistics.pairs import Difference, McNemar, PairedRates, PairedScores, compare_scores, mcnemar
+from loraudit.statistics.rate_mixtures import RateRows, mixed_rates
 from loraudit.statistics.rates import (
     RocCurve,
     partial_auc,
@@ -26,37 +29,57 @@ from loraudit.statistics.rates import (
     tpr_at_fpr,
     unresolved_rate,
 )
+from loraudit.statistics.repetition import AtExposure, ByExposure, RankCorrelation, by_exposure, rank_correlation
+from loraudit.statistics.seeds import OverSeeds, over_seeds
 
 __all__ = [
     "PARTIAL_AUC_MAX_FPR",
+    "AtExposure",
+    "AucRows",
     "BestOfMany",
+    "ByExposure",
     "Difference",
     "Interval",
     "McNemar",
+    "Mixed",
+    "OverSeeds",
     "PairedRates",
     "PairedScores",
+    "RankCorrelation",
+    "RateRows",
+    "Reach",
     "ResampledRates",
     "RocCurve",
+    "at_epoch",
     "auc",
     "auc_error",
     "auc_interval",
     "auc_p_value",
     "benjamini_hochberg",
     "best_of_many",
+    "by_exposure",
     "calibrated_p_values",
     "clopper_pearson",
+    "common_level",
     "compare_scores",
+    "crossing",
     "detectable_auc",
     "fewest_for_rate",
     "finding",
     "finite",
     "holm",
     "mcnemar",
+    "mean_over_runs",
     "measure",
+    "mixed_auc",
+    "mixed_rates",
     "n_to_detect",
+    "over_seeds",
     "paired_auc_difference",
     "partial_auc",
+    "rank_correlation",
     "rate_metric",
+    "reach",
     "resample_rates",
     "roc_curve",
     "set_test",
