@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from loraudit.report.contrast import render_contrast_html, render_contrast_markdown
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html
+from loraudit.spec import ContrastResult
 from loraudit.store.run_folder import Run
 
 FORMATS: Mapping[str, Callable[[Run], str]] = {
@@ -15,4 +17,10 @@ FORMATS: Mapping[str, Callable[[Run], str]] = {
     "junit": lambda run: render_junit(run.result),
     "markdown": lambda run: render_markdown(run.result),
     "model-card": lambda run: render_model_card(run.result),
+}
+
+CONTRAST_FORMATS: Mapping[str, Callable[[ContrastResult], str]] = {
+    "html": render_contrast_html,
+    "json": lambda result: result.model_dump_json(indent=2) + "\n",
+    "markdown": render_contrast_markdown,
 }

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from loraudit.errors import visible
-from loraudit.policy import ends, percent, percent_interval, verdict_of
+from loraudit.policy import verdict_of
+from loraudit.report.cells import p_number
 from loraudit.report.figures import histogram_figure, roc_figure
 from loraudit.report.table import attack_table
+from loraudit.report.templating import facts, fill, words_of
 from loraudit.report.tokens import shaded_records
 from loraudit.report.words import LIMIT_WORDS, NOT_SAID, NOT_VALID, STATUS_WORDS, incomplete
-from loraudit.spec import AttackResult, AuditResult, ModelSummary
+from loraudit.spec import AttackResult, AuditResult
 from loraudit.store import read_run, write_atomically
 from loraudit.store.run_folder import Run
 
 _N_COMPARED = 3
-_SMALLEST_P = 1e-4
 
 
 def write_report(folder: Path) -> Path:
@@ -43,23 +43,8 @@ def write_page(folder: Path, page: str) -> Path:
 
 def render_html(run: Run) -> str:
     """One self-contained page: no script, nothing fetched, record text only where it was asked for."""
-    import jinja2
     import markupsafe
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("loraudit.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "visible": visible,
-        "ends": ends,
-        "percent": percent,
-        "percent_interval": percent_interval,
-        "p_words": _p_words,
-    }
     result = run.result
     titles, rows = attack_table(result)
     measured = [row.name for row in rows if row.remark is None]
@@ -68,7 +53,8 @@ def render_html(run: Run) -> str:
     headline = result.membership.headline
     others = [name for name in measured if name != headline]
     has_headline = headline in scores
-    return environment.get_template("audit.html").render(
+    return fill(
+        "audit.html",
         result=result,
         verdict=verdict_of(result),
         limit_words=LIMIT_WORDS,
@@ -95,7 +81,7 @@ def render_html(run: Run) -> str:
             if not np.isnan(scores[name]).all()
         ],
         models=[
-            (role, model, _facts(model))
+            (role, model, facts(model.details))
             for role, model in (("Target", result.target), ("Reference", result.reference))
             if model is not None
         ],
@@ -107,13 +93,7 @@ def render_html(run: Run) -> str:
 def _p_cell(attack: AttackResult) -> str:
     """The corrected p-value; the headline's own, which needs no correction."""
     value = attack.p_value if attack.p_holm is None else attack.p_holm
-    return "" if value is None else _p_words(value).removeprefix("p = ").removeprefix("p ")
-
-
-def _p_words(value: float | None) -> str:
-    if value is None:
-        return "p undefined"
-    return f"p = {value:.2g}" if value >= _SMALLEST_P else f"p < {_SMALLEST_P:g}"
+    return "" if value is None else p_number(value)
 
 
 def _notes(result: AuditResult) -> list[str]:
@@ -122,10 +102,6 @@ def _notes(result: AuditResult) -> list[str]:
         finding.note for attack in result.membership.attacks for finding in attack.findings.values() if finding.note
     ]
     return list(dict.fromkeys(notes))
-
-
-def _facts(model: ModelSummary) -> list[tuple[str, str]]:
-    return [(name.replace("_", " "), _words(value)) for name, value in model.details.items() if value is not None]
 
 
 def _settings(result: AuditResult) -> list[tuple[str, str]]:
@@ -143,10 +119,4 @@ def _settings(result: AuditResult) -> list[tuple[str, str]]:
         ("Spec hash", result.spec_hash),
         ("Command", result.command),
     ]
-    return [(name, _words(value)) for name, value in settings]
-
-
-def _words(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return str(value)
+    return [(name, words_of(value)) for name, value in settings]

@@ -4,27 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loraudit.policy import percent, percent_interval
+from loraudit.report.cells import Cell, cell_of
 from loraudit.spec import AuditResult
 from loraudit.statistics import rate_metric
-from loraudit.types import Finding
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One number with its interval, or a word in its place.
-
-    Attributes:
-        value: Such as "0.913" or "refused".
-        interval: Such as "[0.905, 0.921]"; empty where there is none.
-        note: Shown on hovering and under the table.
-        false_alarms: For a rate, the non-members that were taken for members, such as "4 false alarms".
-    """
-
-    value: str
-    interval: str = ""
-    note: str | None = None
-    false_alarms: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +50,10 @@ def attack_table(result: AuditResult) -> tuple[list[str], list[TableRow]]:
             TableRow(
                 attack.name,
                 attack.name == result.membership.headline,
-                [_cell(metric, attack.findings.get(metric)) for metric in columns.values()],
+                [cell_of(metric, attack.findings.get(metric)) for metric in columns.values()],
                 f"{area.n_members:,} + {area.n_nonmembers:,}" if area else "",
                 area.n_undefined_members + area.n_undefined_nonmembers if area else 0,
                 None if attack.status == "ok" else f"{attack.status.replace('_', ' ')}: {attack.reason}",
             )
         )
     return list(columns), rows
-
-
-def _cell(metric: str, finding: Finding | None) -> Cell:
-    if finding is None:
-        return Cell("")
-    if finding.value is None:
-        return Cell("refused" if finding.method == "refused" else "undefined", note=finding.note)
-    if metric.startswith("tpr"):
-        n = finding.n_false_positives
-        alarms = "" if n is None else f"{n:,} false alarm" + ("" if n == 1 else "s")
-        return Cell(percent(finding.value), percent_interval(finding), finding.note, alarms)
-    ends = "" if finding.lower is None else f"[{finding.lower:.3f}, {finding.upper:.3f}]"
-    return Cell(f"{finding.value:.3f}", ends, finding.note)

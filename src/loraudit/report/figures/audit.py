@@ -1,78 +1,19 @@
-"""Figures as inline SVG, drawn here so that the page needs no script and no network.
-
-Colours come from the page's CSS classes, so the figures follow its light and dark themes.
-"""
+"""Figures of one audit: how well an attack tells members, and what its scores look like."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape as escape_markup
 
 import numpy as np
 
-from loraudit.errors import visible
+from loraudit.report.figures.canvas import Canvas, percent_tick
 from loraudit.statistics import roc_curve
 from loraudit.types import BoolArray, FloatArray
 
 _SMALLEST_AXIS = 1e-4
 _N_BINS = 40
 _CENTRAL_SHARE = 0.99
-
-
-def escape(words: str) -> str:
-    """Text for SVG: markup escaped, control characters shown as their code."""
-    return escape_markup(visible(words))
-
-
-@dataclass
-class _Canvas:
-    width: int
-    height: int
-    title: str
-    description: str
-    left: int = 52
-    right: int = 24
-    top: int = 12
-    bottom: int = 42
-    parts: list[str] = field(default_factory=list[str])
-
-    def x(self, share: float) -> float:
-        return round(self.left + share * (self.width - self.left - self.right), 2)
-
-    def y(self, share: float) -> float:
-        return round(self.height - self.bottom - share * (self.height - self.top - self.bottom), 2)
-
-    def line(self, points: Sequence[tuple[float, float]], css: str) -> None:
-        path = " ".join(f"{self.x(px)},{self.y(py)}" for px, py in points)
-        self.parts.append(f'<polyline class="{css}" points="{path}"/>')
-
-    def text(self, x: float, y: float, words: str, css: str, anchor: str = "middle", extra: str = "") -> None:
-        self.parts.append(
-            f'<text class="{css}" x="{round(x, 2)}" y="{round(y, 2)}" text-anchor="{anchor}"{extra}>'
-            f"{escape(words)}</text>"
-        )
-
-    def rectangle(self, x0: float, y0: float, x1: float, y1: float, css: str) -> None:
-        left, right, top, bottom = self.x(x0), self.x(x1), self.y(y1), self.y(y0)
-        self.parts.append(
-            f'<rect class="{css}" x="{left}" y="{top}" width="{max(0, round(right - left, 2))}" '
-            f'height="{max(0, round(bottom - top, 2))}"/>'
-        )
-
-    def axes(self, x_title: str, y_title: str) -> None:
-        self.line([(0, 0), (1, 0)], "axis")
-        self.line([(0, 0), (0, 1)], "axis")
-        self.text(self.x(0.5), self.height - 6, x_title, "label")
-        middle = self.y(0.5)
-        self.text(13, middle, y_title, "label", extra=f' transform="rotate(-90 13 {middle})"')
-
-    def svg(self) -> str:
-        return (
-            f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(self.title)}">'
-            f"<title>{escape(self.title)}</title><desc>{escape(self.description)}</desc>{''.join(self.parts)}</svg>"
-        )
 
 
 def roc_figure(
@@ -88,7 +29,7 @@ def roc_figure(
     """
     n_nonmembers = int((~is_member).sum())
     smallest = max(_SMALLEST_AXIS, 10 ** math.floor(math.log10(1 / max(n_nonmembers, 2))))
-    canvas = _Canvas(
+    canvas = Canvas(
         560,
         420,
         f"ROC curve of {headline}, logarithmic axes",
@@ -149,7 +90,7 @@ def histogram_figure(name: str, values: FloatArray, is_member: BoolArray, *, sma
     n_bins = _N_BINS // 2 if small else _N_BINS
     edges = np.linspace(low, high, n_bins + 1)
     width, height = (280, 170) if small else (560, 420)
-    canvas = _Canvas(
+    canvas = Canvas(
         width,
         height,
         f"Scores of {name}",
@@ -178,8 +119,3 @@ def histogram_figure(name: str, values: FloatArray, is_member: BoolArray, *, sma
             canvas.rectangle(0.80, y - 0.012, 0.83, y + 0.02, f"bar {side}")
             canvas.text(canvas.x(0.84), canvas.y(y) + 3, words, "tick", "start")
     return canvas.svg()
-
-
-def percent_tick(share: float) -> str:
-    """A share as an axis label."""
-    return f"{100 * share:.3g} %"

@@ -1,0 +1,76 @@
+"""One number per arm with its interval, in rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loraudit.report.figures.canvas import Canvas
+from loraudit.report.figures.labels import shortened, width_of
+from loraudit.report.figures.marks import arm_css, mark
+from loraudit.report.figures.scales import Axis
+
+_ROW = 25
+_MOST_LETTERS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class ForestRow:
+    """One arm.
+
+    Attributes:
+        name: As a person gave it.
+        index: Position among the arms: colour and shape.
+        value: None where there is no number.
+        lower: Lower end of the interval; None where there is none.
+        upper: Upper end.
+        words: The number as it is written, or why there is none.
+    """
+
+    name: str
+    index: int
+    value: float | None
+    lower: float | None
+    upper: float | None
+    words: str
+
+
+def forest_figure(
+    rows: Sequence[ForestRow], x: Axis, *, heading: str, chance: float, description: str, width: int = 370
+) -> str:
+    """Arms below each other, each with its mark, interval and number.
+
+    Args:
+        rows: From top to bottom.
+        x: The number's axis, the same in figures that are compared.
+        heading: Written above; also the title.
+        chance: Where a dashed line stands for guessing.
+        description: How to read it.
+        width: Of the whole figure.
+    """
+    names = [shortened(row.name, _MOST_LETTERS) for row in rows]
+    left = round(max(map(width_of, names), default=0)) + 14
+    canvas = Canvas(width, 74 + _ROW * len(rows), heading, description, left=max(46, left), right=56, top=30, bottom=44)
+    canvas.text(4, 15, heading, "label", "start")
+    for value, label in x.ticks:
+        share = x.share(value)
+        canvas.line([(share, 0), (share, 1)], "grid")
+        canvas.text(canvas.x(share), canvas.y(0) + 16, label, "tick")
+    if 0 <= x.share(chance) <= 1:
+        canvas.line([(x.share(chance), 0), (x.share(chance), 1)], "chance")
+    canvas.line([(0, 0), (1, 0)], "axis")
+    canvas.text(canvas.x(0.5), canvas.height - 6, x.title, "label")
+    for position, (name, row) in enumerate(zip(names, rows, strict=True)):
+        height = canvas.y(1 - (position + 0.5) / len(rows))
+        css = arm_css(row.index)
+        canvas.text(canvas.left - 10, height + 4.3, name, f"name {css}", "end")
+        if row.value is None:
+            canvas.text(canvas.left + 8, height + 4.3, row.words, "tick halo", "start")
+            continue
+        place = canvas.x(min(1.0, max(0.0, x.share(row.value))))
+        if row.lower is not None and row.upper is not None:
+            low, high = (canvas.x(min(1.0, max(0.0, x.share(end)))) for end in (row.lower, row.upper))
+            canvas.path(f"M{low},{height}H{high}M{low},{height - 3}v6M{high},{height - 3}v6", f"whisker {css}")
+        canvas.path(mark(row.index, place, height, 4.6), f"mark {css}")
+        canvas.text(canvas.width - 4, height + 4.3, row.words, "figure", "end")
+    return canvas.svg()

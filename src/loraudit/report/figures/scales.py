@@ -1,0 +1,89 @@
+"""From numbers to places on an axis, and the numbers that are written beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_STEPS = (1.0, 2.0, 5.0, 10.0)
+_RATES = (0.00001, 0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One side of a figure.
+
+    Attributes:
+        title: What is measured, with its unit.
+        first: Number at the left or lower end; larger than `last` on a reversed axis.
+        last: Number at the other end.
+        ticks: Numbers with their labels.
+        is_log: Equal ratios are equal lengths.
+    """
+
+    title: str
+    first: float
+    last: float
+    ticks: Sequence[tuple[float, str]]
+    is_log: bool = False
+
+    def share(self, value: float) -> float:
+        """How far along the axis a number lies; 0 and 1 are its ends.
+
+        On a logarithmic axis what is not above 0 lies at the lower end.
+
+        >>> Axis("", 4.0, 3.0, []).share(3.25)
+        0.75
+        """
+        if not self.is_log:
+            return (value - self.first) / (self.last - self.first)
+        lowest = min(self.first, self.last)
+        return math.log(max(value, lowest) / self.first) / math.log(self.last / self.first)
+
+
+def linear_axis(
+    title: str, low: float, high: float, *, is_reversed: bool = False, n_ticks: int = 6, is_tight: bool = False
+) -> Axis:
+    """An axis over a range, with round numbers.
+
+    Args:
+        title: Of the axis.
+        low: Smallest number that has to be on it.
+        high: Largest.
+        is_reversed: The largest number comes first.
+        n_ticks: About how many numbers are written.
+        is_tight: The axis ends at the range itself, not at round numbers.
+    """
+    if high - low < _ROUNDING * max(1.0, abs(high)):
+        low, high = low - 0.5, high + 0.5
+    step = _step(low, high, n_ticks)
+    digits = max(0, math.ceil(-math.log10(step) - _ROUNDING))
+    if not is_tight:
+        low, high = math.floor(low / step + _ROUNDING) * step, math.ceil(high / step - _ROUNDING) * step
+    first = math.ceil(low / step - _ROUNDING)
+    last = math.floor(high / step + _ROUNDING)
+    ticks = [(k * step, f"{k * step:.{digits}f}") for k in range(first, last + 1)]
+    ends = (high, low) if is_reversed else (low, high)
+    return Axis(title, *ends, ticks)
+
+
+def rate_axis(title: str, values: Iterable[float], chance: float) -> Axis:
+    """A logarithmic axis for rates up to 1, from a little below `chance`; lower rates, and 0, lie at its lower end."""
+    lowest = min([chance, *(value for value in values if value > 0)])
+    first = 0.7 * max(lowest, chance / 4)
+    return Axis(title, first, 1.0, [(rate, f"{100 * rate:g} %") for rate in _RATES if rate >= first], is_log=True)
+
+
+def doubling_axis(title: str, values: Sequence[float]) -> Axis:
+    """A logarithmic axis on which each number given has its label."""
+    low, high = min(values), max(values)
+    room = (high / low) ** 0.06 if high > low else 2.0
+    return Axis(title, low / room, high * room, [(v, f"{v:g}") for v in sorted(set(values))], is_log=True)
+
+
+def _step(low: float, high: float, n_ticks: int) -> float:
+    rough = (high - low) / n_ticks
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(step * power for step in _STEPS if step * power >= rough * (1 - _ROUNDING))
