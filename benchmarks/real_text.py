@@ -1,12 +1,11 @@
-"""Audit targets tuned on real text: full fine-tuning and LoRA, side by side.
+"""Full, head-only and LoRA tuning on real text, at matched fit: prepares the records and runs `loraudit contrast`.
 
-    python benchmarks/real_text.py --data reviews.jsonl.xz --base packaged --out runs/imdb
+    python benchmarks/real_text.py --data reviews.jsonl.xz --out runs/imdb
 
 The data set is the Large Movie Review Dataset (Maas et al. 2011), reviews of 128 to 300 words as one
-JSON object per line with a `text` column; docs/data.md gives its source and sha256. Members,
-non-members and validation records are drawn at random, and each text is cut to its first `--words`
-words before it is used anywhere. Every target is audited by the same command a user would run, which
-is printed. Targets and audits that are there already are used again. Prints a Markdown table.
+JSON object per line with a `text` column; docs/data.md gives its source and sha256. Reviews are drawn at random and
+cut to their first `--words` words before they are used anywhere. Prints the command it runs, and the tables of
+docs/results.md. Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
@@ -18,33 +17,27 @@ from pathlib import Path
 
 import numpy as np
 
-from loraudit import run_audit
 from loraudit.cli.console import Bar
-from loraudit.data import load_records, read_rows
+from loraudit.contrast import run_contrast
+from loraudit.data import read_rows
 from loraudit.demo import packaged_base
-from loraudit.finetuning import finetune, trained_before
-from loraudit.policy.verdict import percent, percent_interval
-from loraudit.spec import Recipe, RecordFormat, make_audit_spec
+from loraudit.policy import percent, percent_interval
+from loraudit.spec import ContrastResult, ContrastSpec, Match, MatchedArm, make_request
 from loraudit.statistics import rate_metric
 from loraudit.types import Finding
 
-SHOWN = ("error_zone", "reference_difference", "window_vote", "min_k_plus_plus", "loss")
+METHODS = ("full", "head", "lora:4", "lora:16", "lora:64")
+N_VALIDATION = 500
 
 
-def write_sides(data: Path, out: Path, n_per_side: int, words: int, seed: int) -> dict[str, str]:
-    """Members, non-members and validation records as JSONL files of short texts."""
+def write_records(data: Path, out: Path, n_per_side: int, words: int, seed: int) -> Path:
+    """Reviews cut to their first words, as one file."""
     rows = [row for _, row in read_rows(str(data)).rows if isinstance(row, dict)]
-    order = np.random.default_rng(seed).permutation(len(rows))
-    cuts = {"members": n_per_side, "nonmembers": n_per_side, "validation": 500}
-    paths: dict[str, str] = {}
-    start = 0
-    for side, size in cuts.items():
-        texts = [" ".join(rows[i]["text"].split()[:words]) for i in order[start : start + size]]
-        start += size
-        path = out / f"{side}.jsonl"
-        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-        paths[side] = str(path)
-    return paths
+    chosen = np.random.default_rng(seed).permutation(len(rows))[: 2 * n_per_side + N_VALIDATION]
+    texts = [" ".join(rows[i]["text"].split()[:words]) for i in chosen]
+    path = out / "reviews.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
 
 
 def main() -> None:
@@ -54,57 +47,85 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=2000, help="records per side")
     parser.add_argument("--words", type=int, default=100, help="words kept of each text")
-    parser.add_argument("--full-epochs", type=int, default=3)
-    parser.add_argument("--full-rate", type=float, default=1e-3)
-    parser.add_argument("--lora-epochs", type=int, nargs="+", default=[3])
-    parser.add_argument("--lora-rate", type=float, default=2e-3)
-    parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--measure-at", type=float, nargs="+", default=[0.5, 1, 2, 3, 5, 10])
     arguments = parser.parse_args()
-
-    base = str(packaged_base()) if arguments.base == "packaged" else arguments.base
     arguments.out.mkdir(parents=True, exist_ok=True)
-    paths = write_sides(arguments.data, arguments.out, arguments.n, arguments.words, arguments.seed)
-    recipes = {
-        f"full, {arguments.full_epochs} epochs": Recipe(
-            method="full", epochs=arguments.full_epochs, learning_rate=arguments.full_rate, seed=arguments.seed
-        )
+    values = {
+        "base": str(packaged_base()) if arguments.base == "packaged" else arguments.base,
+        "data": str(write_records(arguments.data, arguments.out, arguments.n, arguments.words, seed=0)),
+        "methods": list(arguments.methods),
+        "epochs": arguments.epochs,
+        "seeds": arguments.seeds,
+        "measure_at": arguments.measure_at,
+        "at_epochs": [1, 3, arguments.epochs],
+        "validation_records": N_VALIDATION,
+        "out": str(arguments.out / "contrast"),
     }
-    for epochs in arguments.lora_epochs:
-        recipes[f"LoRA r{arguments.rank}, {epochs} epochs"] = Recipe(
-            method="lora",
-            epochs=epochs,
-            learning_rate=arguments.lora_rate,
-            rank=arguments.rank,
-            alpha=2 * arguments.rank,
-            seed=arguments.seed,
-        )
-    members, validation = (load_records([paths[s]], RecordFormat()).records for s in ("members", "validation"))
+    print("$ loraudit contrast", shlex.join(_flags(values)), flush=True)
+    run = run_contrast(make_request(ContrastSpec, values), progress=Bar())
+    print("\n".join(tables(run.result)))
+
+
+def _flags(values: dict[str, object]) -> list[str]:
+    words = [str(values["base"])]
+    for key, value in values.items():
+        for one in value if isinstance(value, list) else [value]:
+            if key != "base":
+                words += [f"--{key.replace('_', '-')}", str(one)]
+    return words
+
+
+def tables(result: ContrastResult) -> list[str]:
+    """One table per match, the attacks at equal validation loss, and the learning rates tried."""
+    lines: list[str] = [result.sentence]
+    for match in result.matches:
+        lines += ["", match.description, "", *_match_table(match, result.spec.headline)]
+    first = result.matches[0]
+    lines += ["", f"Every attack. {first.description}", "", *_attack_table(first)]
+    lines += ["", "| method | learning rates tried (validation loss) |", "|---|---|"]
+    for arm in result.arms:
+        tried = ", ".join(f"{t.learning_rate:.2g} ({t.validation_loss or float('nan'):.3f})" for t in arm.search)
+        lines.append(f"| {arm.name} | {tried} |")
+    return lines
+
+
+def _match_table(match: Match, headline: str) -> list[str]:
     lines = [
-        "| target | validation loss | attack | AUC | TPR at 1 % FPR | TPR at 0.1 % FPR |",
-        "|---|---|---|---|---|---|",
+        "| method | epoch | validation loss | AUC | runs | TPR at 1 % FPR | TPR at 0.1 % FPR |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name, recipe in recipes.items():
-        folder = arguments.out / name.replace(", ", "-").replace(" ", "-")
-        trained = trained_before(base, members, recipe, folder) or finetune(
-            base, members, recipe, folder, validation=validation, progress=Bar()
+    for arm in match.arms:
+        if not arm.is_reached:
+            lines.append(f"| {arm.name} | not reached | | | | | |")
+            continue
+        found = arm.attacks[headline]
+        lines.append(
+            f"| {arm.name} | {arm.epoch:.2f} | {arm.validation_loss:.3f} | {area(found['auc'].finding)} "
+            f"| {', '.join(f'{value:.3f}' for value in found['auc'].per_seed if value is not None)} "
+            f"| {rate(found[rate_metric(0.01)].finding)} | {rate(found[rate_metric(0.001)].finding)} |"
         )
-        keys = {"base": base, "members": paths["members"], "nonmembers": paths["nonmembers"]}
-        keys["out"] = str(arguments.out / f"audit-{folder.name}")
-        flags = [part for key, value in keys.items() for part in (f"--{key}", value)]
-        print("\n$ loraudit audit", shlex.join([str(folder), *flags]), flush=True)
-        run = run_audit(make_audit_spec({"model": str(folder), **keys}), progress=Bar())
-        for attack in SHOWN:
-            findings = run.result.membership.attack(attack).findings
-            lines.append(
-                f"| {name} | {trained.validation_losses[-1]:.3f} | `{attack}` | {area(findings['auc'])} "
-                f"| {rate(findings[rate_metric(0.01)])} | {rate(findings[rate_metric(0.001)])} |"
-            )
-    print("\n" + "\n".join(lines))
+    for difference in match.differences:
+        found = difference.metrics["auc"]
+        p = "" if difference.p_holm is None else f", p = {difference.p_holm:.2g}"
+        lines.append(f"| {difference.first} − {difference.second} | | | {area(found)}{p} | | | |")
+    return lines
+
+
+def _attack_table(match: Match) -> list[str]:
+    arms: list[MatchedArm] = [arm for arm in match.arms if arm.is_reached]
+    names = [name for name in arms[0].attacks if not name.startswith("plugin_")]
+    lines = [f"| attack | {' | '.join(arm.name for arm in arms)} |", "|---" * (len(arms) + 1) + "|"]
+    lines += [f"| `{name}` | {' | '.join(area(arm.attacks[name]['auc'].finding) for arm in arms)} |" for name in names]
+    return lines
 
 
 def area(finding: Finding) -> str:
-    return f"{finding.value:.3f} [{finding.lower:.3f}, {finding.upper:.3f}]"
+    if finding.value is None:
+        return "undefined"
+    return f"{finding.value:.3f} [{finding.lower or 0:.3f}, {finding.upper or 0:.3f}]"
 
 
 def rate(finding: Finding) -> str:

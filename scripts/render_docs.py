@@ -41,6 +41,17 @@ def attack_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def method_table() -> str:
+    from loraudit.finetuning import METHODS
+
+    lines = ["| method | what is trained | settings of its own | source |", "|---|---|---|---|"]
+    lines += [
+        f"| `{m.name}` | {m.summary} | {', '.join(f'`{s}`' for s in sorted(m.settings))} | {m.source} |"
+        for m in METHODS.values()
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def error_tree() -> str:
     from loraudit import errors
 
@@ -58,6 +69,8 @@ def fault_matrix() -> str:
 def generated(name: str) -> str:
     if name == "attacks":
         return attack_table()
+    if name == "methods":
+        return method_table()
     if name == "errors":
         return error_tree()
     if name == "faults":

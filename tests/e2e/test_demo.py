@@ -1,30 +1,27 @@
 """The demo's parts, small; `make demo` runs it whole."""
 
-import dataclasses
-
 import pytest
 
 from loraudit import demo
+from loraudit.finetuning import tune
 
 
 @pytest.mark.slow
-def test_the_demo_shows_the_gap_between_full_tuning_and_lora(tmp_path):
+def test_the_demo_compares_four_methods(tmp_path):
     shown = demo.run_demo(tmp_path / "demo")
-    assert shown.gap.interval.lower > 0
-    assert (tmp_path / "demo" / "audit-lora-seed0" / "report.html").exists()
+    match = shown.result.match("epochs")
+    gap = next(d for d in match.differences if (d.first, d.second) == ("full", "lora:4"))
+    assert gap.metrics["auc"].lower > 0
+    assert (shown.path / "report.html").exists()
 
 
 def test_a_small_demo_runs_through_and_again_from_what_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "N_PER_SIDE", 12)
     monkeypatch.setattr(demo, "N_VALIDATION", 4)
-    recipes = {name: recipe.model_copy(update={"epochs": 1}) for name, recipe in demo.RECIPES.items()}
-    monkeypatch.setattr(demo, "RECIPES", recipes)
+    monkeypatch.setattr(demo, "EPOCHS", 1)
+    monkeypatch.setattr(demo, "METHODS", demo.METHODS[1:3])
     first = demo.run_demo(tmp_path / "demo")
-    assert set(first.runs) == {"full", "lora"}
-    monkeypatch.setattr(demo, "finetune", lambda *_, **__: pytest.fail("tuned again"))
+    assert [arm.name for arm in first.result.arms] == ["head", "lora:4"]
+    monkeypatch.setattr(tune, "train", lambda _: pytest.fail("tuned again"))
     second = demo.run_demo(tmp_path / "demo")
-    assert second.gap == first.gap
-    assert [dataclasses.asdict(t) for t in second.trained.values()] == [
-        dataclasses.asdict(t) for t in first.trained.values()
-    ]
-    assert all(run.result.scoring["records_scored"] == 0 for run in second.runs.values())
+    assert second.result.matches == first.result.matches

@@ -12,7 +12,9 @@ from loraudit.spec import (
     SCHEMA_VERSION,
     AuditResult,
     AuditSpec,
+    ContrastSpec,
     Recipe,
+    TuneSpec,
     differing_fields,
     make_audit_spec,
     read_spec_file,
@@ -277,7 +279,8 @@ def test_a_spec_cannot_be_changed_once_made():
 
 
 def test_every_field_is_described_for_its_flag():
-    assert not [name for name, field in (AuditSpec.model_fields | Recipe.model_fields).items() if not field.description]
+    fields = AuditSpec.model_fields | TuneSpec.model_fields | ContrastSpec.model_fields
+    assert not [name for name, field in fields.items() if not field.description]
 
 
 def test_a_recipe_refuses_what_it_does_not_know():

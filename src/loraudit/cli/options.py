@@ -29,7 +29,7 @@ PANELS = {
         "on_overlap",
         "repeats",
     ),
-    "Methods": ("methods", "seeds", "settings", "learning_rates", "search_epochs", "at_epochs"),
+    "Methods": ("methods", "seeds", "settings", "learning_rates", "search_epochs", "measure_at", "at_epochs"),
     "File format": (
         "text_field",
         "prompt_field",
@@ -57,6 +57,7 @@ PANELS = {
         "packing",
         "keep_duplicates",
         "checkpoints",
+        "checkpoint_epochs",
         "select",
         "patience",
     ),

@@ -20,7 +20,7 @@ class Format(StrEnum):
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder of a finished audit.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of a finished audit or contrast.")],
     format_: Annotated[
         Format | None, typer.Option("--format", "-f", help="Print the report in this format instead of a table.")
     ] = None,
@@ -31,23 +31,33 @@ def report(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
 ) -> None:
     """Render report.html of a finished run again and show its table, or print it in another format."""
+    from loraudit.cli.contrast_result import show_contrast
     from loraudit.cli.result import show_result
     from loraudit.errors import ConfigError, visible
-    from loraudit.report import FORMATS, write_report
-    from loraudit.store import read_run, write_atomically
+    from loraudit.report import CONTRAST_FORMATS, FORMATS, render_contrast_html, write_page, write_report
+    from loraudit.store import read_contrast, read_run, write_atomically
 
     if output is not None and format_ is None:
         raise ConfigError("--output needs a format. Expected --format html, json, junit, markdown or model-card.")
+    contrasted = read_contrast(run)
+    if contrasted is not None and format_ is not None and format_.value not in CONTRAST_FORMATS:
+        raise ConfigError(
+            f"A contrast has no {format_.value} report. Expected --format {', '.join(CONTRAST_FORMATS)}; the audits in "
+            f"'{run / 'audits'}' have all formats."
+        )
     if format_ is not None:
-        content = FORMATS[format_.value](read_run(run))
+        content = CONTRAST_FORMATS[format_.value](contrasted) if contrasted else FORMATS[format_.value](read_run(run))
         if output is None:
             typer.echo(content, nl=False)
         else:
             write_atomically(output, content.encode("utf-8", errors="replace"))
         return
-    page = write_report(run)
+    page = write_page(run, render_contrast_html(contrasted)) if contrasted else write_report(run)
     if as_json:
         typer.echo((run / "result.json").read_text(encoding="utf-8"), nl=False)
         return
-    show_result(read_run(run).result, verbose=verbose)
+    if contrasted:
+        show_contrast(contrasted)
+    else:
+        show_result(read_run(run).result, verbose=verbose)
     typer.echo(f"\nReport: {visible(page)}")

@@ -14,10 +14,13 @@ class Document(StrEnum):
     spec = "spec"
     result = "result"
     comparison = "comparison"
+    tune_spec = "tune-spec"
+    contrast_spec = "contrast-spec"
+    contrast_result = "contrast-result"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="Which document.")]) -> None:
-    """Print the JSON Schema of spec files, of result.json or of `loraudit compare --json`."""
+    """Print the JSON Schema of a spec file, of a result.json or of `loraudit compare --json`."""
     from loraudit.spec import json_schema
 
     typer.echo(json_schema(document.value), nl=False)

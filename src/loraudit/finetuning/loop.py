@@ -170,7 +170,7 @@ class _Loop:
         if self.step:
             run.progress.advance(self.step)
         run.trainee.train()
-        moments = self._moments_of_an_epoch()
+        moments = self._moments()
         for epoch in range(self.step // self.steps_per_epoch, recipe.epochs):
             if self.stopped_because:
                 break
@@ -179,8 +179,8 @@ class _Loop:
                 self._stop_where_asked()
                 self._take_step(batches[position])
                 run.progress.advance(1)
-                if position + 1 in moments:
-                    self._take_moment(keep=recipe.checkpoints > 0)
+                if self.step in moments:
+                    self._take_moment(keep=moments[self.step])
                     if position + 1 == self.steps_per_epoch:
                         self.stopped_because = self._reason_to_stop()
                     self._save_state()
@@ -244,10 +244,13 @@ class _Loop:
 
     # --- moments ----------------------------------------------------------------------------------------
 
-    def _moments_of_an_epoch(self) -> set[int]:
-        """Steps of an epoch after which losses are taken; always its last."""
-        n_moments = min(max(1, self.recipe.checkpoints), self.steps_per_epoch)
-        return {math.ceil(self.steps_per_epoch * (i + 1) / n_moments) for i in range(n_moments)}
+    def _moments(self) -> dict[int, bool]:
+        """Steps after which losses are taken, the end of every epoch among them, and whether weights are kept."""
+        per_epoch, steps, epochs = self.recipe.checkpoints, self.steps_per_epoch, self.recipe.epochs
+        moments = {steps * (epoch + 1): per_epoch > 0 for epoch in range(epochs)}
+        moments |= {math.ceil(steps * i / per_epoch): True for i in range(1, epochs * per_epoch + 1)}
+        asked = (max(1, round(steps * epoch)) for epoch in self.recipe.checkpoint_epochs)
+        return moments | {step: True for step in asked if step <= self.n_steps}
 
     def _take_moment(self, *, keep: bool) -> None:
         run, recipe = self.run, self.recipe

@@ -55,6 +55,14 @@ def check_settings(recipe: Recipe) -> Method:
         for name in sorted(special - method.settings)
         if getattr(recipe, name) != defaults[name]
     ]
+    problems += [*_of_method(recipe), *_of_training(recipe), *_of_privacy(recipe), *_of_task(recipe, defaults)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return method
+
+
+def _of_method(recipe: Recipe) -> list[str]:
+    problems: list[str] = []
     if recipe.method == "peft" and recipe.peft_config is None:
         problems.append("Method 'peft' needs a configuration. Give its file with --peft-config.")
     if recipe.init_variance is not None and recipe.init not in {"kaiming", "gaussian"}:
@@ -64,6 +72,11 @@ def check_settings(recipe: Recipe) -> Method:
         )
     if recipe.init == "orthogonal" and recipe.rank % 2:
         problems.append(f"Rank {recipe.rank} is odd. Expected an even rank with init orthogonal.")
+    return problems
+
+
+def _of_training(recipe: Recipe) -> list[str]:
+    problems: list[str] = []
     if recipe.micro_batch_size and recipe.micro_batch_size > recipe.batch_size:
         problems.append(
             f"micro_batch_size {recipe.micro_batch_size} is more than batch_size {recipe.batch_size}. Expected at most "
@@ -71,6 +84,14 @@ def check_settings(recipe: Recipe) -> Method:
         )
     if recipe.ngram_limit is not None and recipe.select == "best":
         problems.append("select = 'best' and ngram_limit both choose the epoch that is kept. Give one of them.")
+    late = [f"{epoch:g}" for epoch in recipe.checkpoint_epochs if epoch > recipe.epochs]
+    if late:
+        problems.append(f"checkpoint_epochs {', '.join(late)} lie beyond the {recipe.epochs} epochs. Leave them out.")
+    return problems
+
+
+def _of_privacy(recipe: Recipe) -> list[str]:
+    problems: list[str] = []
     if recipe.is_private and recipe.packing:
         problems.append(
             "packing puts several records into one row, and differential privacy must tell their gradients apart. "
@@ -84,20 +105,20 @@ def check_settings(recipe: Recipe) -> Method:
         problems.append("'dp_epsilon' and 'dp_noise' were both given. One follows from the other; give one.")
     if recipe.dp_delta is not None and not recipe.is_private:
         problems.append("'dp_delta' has no effect without 'dp_epsilon' or 'dp_noise'. Give one of them.")
+    return problems
+
+
+def _of_task(recipe: Recipe, defaults: dict[str, Any]) -> list[str]:
     if recipe.task == "classification":
-        problems += [
+        return [
             f"'{name}' belongs to causal language models and has no effect with classification. Leave it out."
             for name in ("packing", "token_drop", "ngram_limit", "append_eos")
             if getattr(recipe, name) != defaults[name]
         ]
-    elif recipe.on_long != "error":
-        problems.append(
-            "'on_long' belongs to classification; longer records of a language model are cut into windows and none of "
-            "their tokens is lost. Leave it out."
-        )
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return method
+    if recipe.on_long != "error":
+        long = "longer records of a language model are cut into windows and none of their tokens is lost"
+        return [f"'on_long' belongs to classification; {long}. Leave it out."]
+    return []
 
 
 def _full(model: Any, recipe: Recipe) -> Any:

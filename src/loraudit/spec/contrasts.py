@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from loraudit.spec.form import SCHEMA_VERSION, Names, Paths, Rate, Strict, as_tuple
 from loraudit.spec.making import Request
+from loraudit.spec.recipe import Epochs
 from loraudit.spec.requests import DEFAULT_FPRS, Precision, RecordFormat
 from loraudit.spec.results import ModelSummary, ValidityResult
 from loraudit.spec.tuning import Repeats
@@ -45,7 +46,10 @@ class ContrastSpec(Request, RecordFormat):
     seeds: int = Field(default=3, ge=1, description="Training runs per method; their spread is stated.")
     epochs: int = Field(default=3, ge=1, description="Passes over the members.")
     batch_size: int = Field(default=16, ge=1, description="Windows per step.")
-    checkpoints: int = Field(default=1, ge=1, description="Points per epoch at which leakage is measured.")
+    measure_at: Epochs = Field(
+        default=(),
+        description="Epochs after which leakage is measured (default: ¼, ½, 1, 2, 3, 4, 6, 8, 12 … and the last).",
+    )
     settings: Names = Field(
         default=(), description="KEY=VALUE of the recipe, for every method, such as weight_decay=0.1."
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
-from loraudit.spec.form import Names, Strict
+from loraudit.spec.form import Names, Strict, as_tuple
+
+Epochs = Annotated[tuple[PositiveFloat, ...], BeforeValidator(as_tuple)]
 
 Initialisation = Literal["kaiming", "gaussian", "orthogonal", "pissa", "olora"]
 
@@ -54,6 +56,10 @@ class Recipe(Strict):
     seed: int = Field(default=0, ge=0, description="Seed of initialisation, order and dropout.")
 
     checkpoints: int = Field(default=0, ge=0, description="Checkpoints kept per epoch.")
+    checkpoint_epochs: Epochs = Field(
+        default=(),
+        description="Further checkpoints after so many epochs, such as 0.25; rounded to steps.",
+    )
     select: Literal["last", "best"] = Field(
         default="last", description="Keep the weights of the end, or those of the lowest validation loss."
     )

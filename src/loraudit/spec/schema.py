@@ -8,23 +8,34 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 
 from loraudit.spec.comparison import ComparisonResult
+from loraudit.spec.contrasts import ContrastResult, ContrastSpec
 from loraudit.spec.form import SCHEMA_VERSION
+from loraudit.spec.making import Request
 from loraudit.spec.requests import AuditSpec
 from loraudit.spec.results import AuditResult
+from loraudit.spec.tuning import TuneSpec
 
-SCHEMAS: Mapping[str, type[BaseModel]] = {"spec": AuditSpec, "result": AuditResult, "comparison": ComparisonResult}
+SCHEMAS: Mapping[str, type[BaseModel]] = {
+    "spec": AuditSpec,
+    "result": AuditResult,
+    "comparison": ComparisonResult,
+    "tune-spec": TuneSpec,
+    "contrast-spec": ContrastSpec,
+    "contrast-result": ContrastResult,
+}
 
 
 def json_schema(name: str) -> str:
-    """The schema of `spec`, `result` or `comparison`, as JSON text (draft 2020-12).
+    """The schema of one of `SCHEMAS`, as JSON text (draft 2020-12).
 
     A spec file may hold `schema_version` beside its keys.
 
     Raises:
         KeyError: It is none of them.
     """
-    made = SCHEMAS[name].model_json_schema(mode="validation" if name == "spec" else "serialization")
-    if name == "spec":
+    is_request = issubclass(SCHEMAS[name], Request)
+    made = SCHEMAS[name].model_json_schema(mode="validation" if is_request else "serialization")
+    if is_request:
         version = {"type": "integer", "maximum": SCHEMA_VERSION, "description": "Written by loraudit; may be left out."}
         made["properties"] = {"schema_version": version, **made["properties"]}
     head = {

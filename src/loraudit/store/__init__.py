@@ -7,7 +7,7 @@ only. A killed write leaves a temporary file that the next run ignores, never ha
 from loraudit.store.evidence import EvidenceFolder, EvidenceStore
 from loraudit.store.files import Lock, open_private_folder, write_atomically
 from loraudit.store.identity import shown_ids, user_secret
-from loraudit.store.run_folder import RunFolder, read_run
+from loraudit.store.run_folder import RunFolder, read_contrast, read_run
 
 __all__ = [
     "EvidenceFolder",
@@ -15,6 +15,7 @@ __all__ = [
     "Lock",
     "RunFolder",
     "open_private_folder",
+    "read_contrast",
     "read_run",
     "shown_ids",
     "user_secret",

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from loraudit.errors import ConfigError, NewerVersion, StoreError, scrubbed
 from loraudit.spec import (
     AuditResult,
+    ContrastResult,
     Request,
     differing_fields,
     make_request,
@@ -161,10 +162,10 @@ class Run(NamedTuple):
 
 
 def read_run(path: Path) -> Run:
-    """Read a finished run.
+    """Read a finished audit.
 
     Raises:
-        ConfigError: The folder holds no finished run, or one written by a newer version.
+        ConfigError: The folder holds no finished audit, or one written by a newer version.
         StoreError: A file of it is damaged.
     """
     try:
@@ -178,6 +179,11 @@ def read_run(path: Path) -> Run:
         ) from None
     try:
         content = json.loads(raw)
+        if isinstance(content, dict) and content.get("kind") == "contrast":
+            raise ConfigError(
+                f"Folder '{path}' holds a contrast, which this does not take. Name one of the audits in its folder "
+                "'audits', or see: loraudit report --help"
+            )
         version = content.get("schema_version") if isinstance(content, dict) else None
         refuse_newer(version, f"Run '{path}'")
         result = AuditResult.model_validate_json(raw)
@@ -186,3 +192,24 @@ def read_run(path: Path) -> Run:
     except (ValueError, OSError, RecursionError, pa.ArrowException) as error:
         raise StoreError(f"Run '{path}' is damaged: {error}. Run the audit again; it resumes.") from None
     return Run(path, result, scores, text)
+
+
+def read_contrast(path: Path) -> ContrastResult | None:
+    """Read the result of a finished contrast; None where the folder holds none.
+
+    Raises:
+        NewerVersion: It was written by a newer version.
+        StoreError: It is damaged.
+    """
+    try:
+        raw = (path / "result.json").read_bytes()
+        content = json.loads(raw)
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or content.get("kind") != "contrast":
+        return None
+    refuse_newer(content.get("schema_version"), f"Contrast '{path}'")
+    try:
+        return ContrastResult.model_validate_json(raw)
+    except ValueError as error:
+        raise StoreError(f"Contrast '{path}' is damaged: {error}. Run it again; it resumes.") from None

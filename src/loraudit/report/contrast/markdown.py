@@ -23,7 +23,8 @@ def render_contrast_markdown(result: ContrastResult) -> str:
     )
     how = f"Headline attack, declared before the run: {as_code(result.spec.headline)}. {runs_words(result)}"
     lines += [
-        f"{records} records, drawn at random. {how} Brackets: {_confidence(result)} intervals. {spread_words(result)}".strip(),
+        f"{records} records, drawn at random. {how} Brackets: {_confidence(result)} intervals. "
+        f"{spread_words(result)}".strip(),
         "",
     ]
     lines += [line for warning in result.warnings for line in (f"**Warning:** {as_words(warning)}", "")]

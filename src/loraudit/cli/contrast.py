@@ -1,0 +1,78 @@
+"""`loraudit contrast`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loraudit.cli.options import with_spec_options
+from loraudit.errors import visible
+from loraudit.spec import ContrastSpec, make_request, read_spec_file
+
+if TYPE_CHECKING:
+    from loraudit.contrast import ContrastCost
+
+
+@with_spec_options(ContrastSpec, argument="base")
+def contrast(
+    values: dict[str, Any],
+    *,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", help="TOML, YAML or JSON file of the same keys; flags win over it.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and say what it would take; train nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print result.json on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Compare what tuning methods leak on your records, at the same fit.
+
+    Splits the records at random into members, non-members and validation records, tunes the base by every
+    method with several seeds, measures leakage at every checkpoint, and compares the methods at equal
+    validation loss, equal training loss and equal epochs. The same command again resumes.
+
+    Exit codes: as of `loraudit audit`.
+    """
+    request = make_request(ContrastSpec, {**(read_spec_file(spec) if spec else {}), **values})
+    from loraudit.cli.console import waiting
+    from loraudit.contrast import estimate_contrast, run_contrast
+
+    if dry_run:
+        _show_cost(estimate_contrast(request), as_json=as_json)
+        return
+    command = "loraudit " + shlex.join(sys.argv[1:])
+    with waiting(quiet=quiet or as_json) as (progress, stop):
+        run = run_contrast(request, progress=progress, stop=stop, command=command)
+    if as_json:
+        typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
+        return
+    from loraudit.cli.contrast_result import show_contrast
+
+    show_contrast(run.result)
+    typer.echo(f"\nReport: {visible(run.path / 'report.html')}")
+
+
+def _show_cost(cost: ContrastCost, *, as_json: bool) -> None:
+    import dataclasses
+    import json
+
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(cost), indent=2))
+        return
+    typer.echo(
+        f"{cost.n_members:,} members, {cost.n_nonmembers:,} non-members, {cost.n_validation:,} validation records; "
+        f"{cost.tokens_per_epoch:,} tokens per epoch.\n"
+        f"{cost.n_runs} training runs, {cost.n_steps:,} steps; {cost.n_measured} checkpoints to score."
+    )
+    for arm in cost.arms:
+        search = "; learning rate to be searched" if arm.is_searched else ""
+        typer.echo(
+            f"  {visible(arm.name)}: {arm.n_steps:,} steps a run, {arm.n_trained_parameters:,} parameters trained, "
+            f"{arm.memory_bytes / 2**30:.2f} GiB without activations{search}"
+        )
+    typer.echo(cost.power)

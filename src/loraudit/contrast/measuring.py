@@ -1,0 +1,152 @@
+"""What every checkpoint leaks: its evidence, its attacks' scores, and its loss on both sides."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from loraudit.auditing.preparation import requested_models, requested_tokenizer, scoring_options, split_by_views
+from loraudit.auditing.request import Sides, chosen_attacks
+from loraudit.auditing.summary import record_statuses, refuse_unscored_sides
+from loraudit.data import record_facts
+from loraudit.execution import Progress, StopRequest
+from loraudit.membership import Attack, score_attacks, without_noise
+from loraudit.scoring import gather_evidence
+from loraudit.spec import AuditSpec
+from loraudit.store import EvidenceStore, open_private_folder, write_atomically
+from loraudit.types import BoolArray, FloatArray, RecordFacts, TokenTable
+
+_LOSS = "loss_of_record"
+_TOKENS = "n_tokens"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What one checkpoint gives away.
+
+    Attributes:
+        attacks: [N] per attack, NaN = undefined.
+        losses: [N] summed −log p of the audited tokens, nats; NaN where the record could not be scored.
+        n_tokens: [N] audited tokens.
+    """
+
+    attacks: Mapping[str, FloatArray]
+    losses: FloatArray
+    n_tokens: FloatArray
+
+    def mean_loss(self, where: BoolArray) -> float:
+        """Nats per audited token of some records."""
+        known = where & ~np.isnan(self.losses)
+        return float(self.losses[known].sum() / max(1, self.n_tokens[known].sum()))
+
+
+class Meter:
+    """Measures checkpoints on the same records; what was measured before is read back.
+
+    Args:
+        request: Of an audit: everything but the model.
+        sides: The records.
+        folder: For the scores of each checkpoint.
+        store: For evidence: the base is scored once.
+        progress: Told how far it is.
+        stop: Asked between batches.
+    """
+
+    def __init__(
+        self,
+        request: AuditSpec,
+        sides: Sides,
+        folder: Path,
+        store: EvidenceStore,
+        progress: Progress,
+        stop: StopRequest | None,
+    ) -> None:
+        self.request, self.sides, self.store = request, sides, store
+        self.folder = open_private_folder(folder)
+        self.progress, self.stop = progress, stop
+        self.facts: RecordFacts = record_facts(sides.records, request.span)
+        self.attacks: list[Attack] = chosen_attacks(request)
+
+    def measure(self, model: Path, name: str, *, is_final: bool) -> Scores:
+        """The scores of one checkpoint.
+
+        Args:
+            model: Its folder.
+            name: Of its file of scores.
+            is_final: Whether its evidence is worth keeping, for a whole audit.
+        """
+        kept = self._read(name)
+        if kept is not None and self._read("base") is not None:
+            return kept
+        request = self.request.model_copy(update={"model": str(model)})
+        plan = requested_models(request, self.store)
+        measured, _ = split_by_views(self.attacks, plan, request)
+        options, _ = scoring_options(request, plan, self.sides, measured[0], self.store, self.progress)
+        evidence = gather_evidence(
+            plan,
+            self.sides.records,
+            options,
+            self.store,
+            tokenizer=lambda: requested_tokenizer(request, plan),
+            views=["target", "reference"],
+            progress=self.progress,
+            stop=self.stop,
+        )
+        refuse_unscored_sides(self.sides, record_statuses(evidence))
+        reference = evidence.tables["reference"]
+        if self._read("base") is None:
+            self._write("base", self._scored(measured, {"target": reference, "reference": reference}))
+        scores = self._scored(measured, evidence.tables)
+        self._write(name, scores)
+        if not is_final:
+            shutil.rmtree(self.store.folder(options.conditions(plan, plan.target.fingerprint)).path, ignore_errors=True)
+        return scores
+
+    def untouched(self) -> Scores:
+        """The base in the target's role; known once any checkpoint was measured."""
+        scores = self._read("base")
+        if scores is None:
+            raise RuntimeError("the base is measured with the first checkpoint")
+        return scores
+
+    def _scored(self, attacks: Sequence[Attack], tables: Mapping[str, TokenTable]) -> Scores:
+        found = score_attacks(attacks, tables, self.facts, timeout=self.request.attack_timeout)
+        target = tables["target"].audited()
+        with np.errstate(invalid="ignore"):
+            losses = -np.add.reduceat(
+                np.append(target.columns["log_prob"].astype(np.float64), 0.0), target.offsets[:-1]
+            )
+        losses = np.where((target.n_tokens > 0) & (np.array(target.status) == "ok"), losses, np.nan)
+        return Scores(
+            {name: without_noise(scores.scores) for name, scores in found.items()},
+            losses,
+            target.n_tokens.astype(np.float64),
+        )
+
+    # --- files ------------------------------------------------------------------------------------------
+
+    def _read(self, name: str) -> Scores | None:
+        try:
+            table = pq.read_table(
+                io.BytesIO((self.folder / f"{name}.parquet").read_bytes()), page_checksum_verification=True
+            )
+        except (OSError, pa.ArrowException):
+            return None
+        columns = {column: np.asarray(table.column(column), dtype=np.float64) for column in table.column_names}
+        if len(table) != len(self.sides.records) or not {attack.name for attack in self.attacks} <= set(columns):
+            return None
+        losses, n_tokens = columns.pop(_LOSS), columns.pop(_TOKENS)
+        return Scores(columns, losses, n_tokens)
+
+    def _write(self, name: str, scores: Scores) -> None:
+        buffer = io.BytesIO()
+        columns = {**scores.attacks, _LOSS: scores.losses, _TOKENS: scores.n_tokens}
+        pq.write_table(pa.table(columns), buffer, compression="zstd", write_page_checksum=True)
+        write_atomically(self.folder / f"{name}.parquet", buffer.getvalue())
