@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from loraudit.spec import (
     ArmResult,
@@ -35,6 +35,7 @@ FPRS = (0.1, 0.01, 0.001)
 RATES = {0.1: "tpr_at_fpr_10pct", 0.01: "tpr_at_fpr_1pct", 0.001: "tpr_at_fpr_0_1pct"}
 ATTACKS = ("error_zone", "loss", "zlib", "min_k", "calibrated_loss", "window_vote")
 N_PARAMETERS = 124_439_808
+NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,9 @@ def finding(
 
 
 def values_at(separation: float, fprs: tuple[float, ...] = FPRS) -> dict[str, float]:
-    found = {"auc": float(stats.norm.cdf(separation / math.sqrt(2)))}
+    found = {"auc": NORMAL.cdf(separation / math.sqrt(2))}
     for fpr in fprs:
-        found[RATES[fpr]] = float(stats.norm.sf(stats.norm.isf(fpr) - separation))
+        found[RATES[fpr]] = NORMAL.cdf(separation - NORMAL.inv_cdf(1 - fpr))
     return found
 
 
@@ -228,7 +229,7 @@ class Contrast:
                 gap = ends[0].value - ends[1].value
                 error = 0.010 if metric == "auc" else 0.014
                 metrics[metric] = finding(gap, 1.96 * error, lowest=-1.0, n=self.n)
-                p_values[metric] = float(2 * stats.norm.sf(abs(gap) / error)) if self.n_seeds > 1 else None
+                p_values[metric] = 2 * NORMAL.cdf(-abs(gap) / error) if self.n_seeds > 1 else None
             p_holm = None if p_values["auc"] is None else min(1.0, 10 * p_values["auc"])
             differences.append(
                 MatchedDifference(
@@ -307,11 +308,11 @@ class Contrast:
             "n_validation": 500,
             "data": [{"path": "records.jsonl", "sha256": "ab" * 32, "rows": 2503}],
             "base_validation_loss": BASE_LOSS,
-            "heading": "At the same fit, full tuning gives away more than LoRA",
+            "heading": "At the same fit, full tuning and LoRA give away about as much",
             "sentence": (
                 f"At a validation loss of {matches[0].level:.3f} nats per token, full tuning has AUC {first.value:.3f} "
-                f"(95 % interval {first.lower:.3f} to {first.upper:.3f}; 0.5 is guessing); the lowest of the others is "
-                "lora:4. Left to run for 10 epochs, every method gives away more than at its own best fit."
+                f"(95 % interval {first.lower:.3f} to {first.upper:.3f}; 0.5 is guessing). Left to run "
+                f"for {self.n_epochs} epochs, every method gives away more, and full tuning the most."
             ),
             "arms": [self.arm(way) for way in self.ways],
             "matches": matches,

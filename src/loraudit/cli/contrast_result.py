@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from loraudit.report.contrast import Sheet
     from loraudit.spec import ContrastResult
 
+_WIDTH_FOR_SIZES = 105
+_UNBOUNDED = 10_000
+
 
 def show_contrast(result: ContrastResult, *, verbose: bool = False) -> None:
     """Finding, the methods at the same fit, their differences, gates and warnings on standard output.
@@ -25,7 +28,16 @@ def show_contrast(result: ContrastResult, *, verbose: bool = False) -> None:
         result: Of the comparison.
         verbose: With rates and differences of every match, exposures, and gates that passed.
     """
-    from loraudit.report.contrast import differences_sheet, exposure_sheet, match_sheet, overview_sheet, short_sheet
+    from rich.text import Text
+
+    from loraudit.report.contrast import (
+        NO_COMMON_LOSS,
+        differences_sheet,
+        exposure_sheet,
+        match_sheet,
+        overview_sheet,
+        short_sheet,
+    )
 
     console = console_for_tables()
     _show_finding(console, result)
@@ -33,12 +45,13 @@ def show_contrast(result: ContrastResult, *, verbose: bool = False) -> None:
     shown = result.matches if verbose else [main] if main is not None else []
     for match in shown:
         found, differences = match_sheet(result, match), differences_sheet(result, match)
-        _show_sheet(console, found if verbose else short_sheet(found, {"n"}))
+        left_out = {"n", "runs", "trained parameters"} if console.width < _WIDTH_FOR_SIZES else {"n"}
+        _show_sheet(console, found if verbose else short_sheet(found, left_out))
         if differences.rows:
             rates = {title for title in differences.columns if title.startswith("TPR")}
             _show_sheet(console, differences if verbose else short_sheet(differences, {"n"} | rates))
     if main is None:
-        console.print("\nThe methods reach no common validation loss, so none of what follows is at the same fit.")
+        console.print(Text(f"\n{NO_COMMON_LOSS}"))
     if len(result.matches) > len(shown):
         _show_sheet(console, short_sheet(overview_sheet(result), ()))
     if result.exposure and verbose:
@@ -71,10 +84,10 @@ def _show_sheet(console: Console, sheet: Sheet) -> None:
     from loraudit.report.contrast import cell_words
 
     in_one_line = _table(sheet, cell_words)
-    is_narrow = console.measure(in_one_line).maximum > console.width
+    wanted = console.measure(in_one_line, options=console.options.update(max_width=_UNBOUNDED)).maximum
     console.print()
     console.print(Text(visible(sheet.title), style="bold"))
-    console.print(_table(sheet, _below_each_other) if is_narrow else in_one_line)
+    console.print(in_one_line if wanted <= console.width else _table(sheet, _below_each_other))
 
 
 def _table(sheet: Sheet, words_of: Callable[[Cell], str]) -> Table:

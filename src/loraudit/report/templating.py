@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from loraudit.errors import visible
 from loraudit.policy import ends, percent, percent_interval
 from loraudit.report.cells import p_words
 
+if TYPE_CHECKING:
+    import jinja2
+
 
 def fill(template: str, **values: object) -> str:
     """A page from one of the templates beside this file."""
+    return _environment().get_template(template).render(values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     import jinja2
 
     environment = jinja2.Environment(
@@ -27,7 +37,7 @@ def fill(template: str, **values: object) -> str:
         "percent_interval": percent_interval,
         "p_words": p_words,
     }
-    return environment.get_template(template).render(values)
+    return environment
 
 
 def facts(details: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -12,9 +12,10 @@ from loraudit.report.contrast.tables import (
     overview_sheet,
     short_sheet,
 )
-from loraudit.report.contrast.words import NO_GATES, match_title, runs_words, validity_words
+from loraudit.report.contrast.words import NO_COMMON_LOSS, NO_GATES, match_title, runs_words, validity_words
 
 __all__ = [
+    "NO_COMMON_LOSS",
     "NO_GATES",
     "Sheet",
     "SheetRow",

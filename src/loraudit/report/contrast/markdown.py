@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from loraudit.report.contrast import tables
-from loraudit.report.contrast.words import NO_GATES, match_title, not_said, runs_words, spread_words, validity_words
+from loraudit.report.contrast.words import (
+    NO_COMMON_LOSS,
+    NO_GATES,
+    match_title,
+    not_said,
+    runs_words,
+    spread_words,
+    validity_words,
+)
 from loraudit.report.markdown import validity_lines
 from loraudit.report.marking import as_code, as_words, markdown_table
 from loraudit.report.words import NOT_VALID
@@ -18,18 +26,14 @@ def render_contrast_markdown(result: ContrastResult) -> str:
     if validity:
         lines += [f"> **{NOT_VALID}.** {as_words(validity)}", ""]
     lines += [f"**{as_words(result.heading)}.** {as_words(result.sentence)}", ""]
-    records = (
-        f"{result.n_members:,} members, {result.n_nonmembers:,} non-members and {result.n_validation:,} validation"
-    )
-    how = f"Headline attack, declared before the run: {as_code(result.spec.headline)}. {runs_words(result)}"
-    lines += [
-        f"{records} records, drawn at random. {how} Brackets: {_confidence(result)} intervals. "
-        f"{spread_words(result)}".strip(),
-        "",
-    ]
+    sides = f"{result.n_members:,} members, {result.n_nonmembers:,} non-members"
+    records = f"{sides} and {result.n_validation:,} validation records, drawn at random."
+    headline = f"Headline attack, declared before the run: {as_code(result.spec.headline)}."
+    brackets = f"Brackets: {100 * result.spec.confidence:g} % intervals."
+    lines += [" ".join([records, headline, runs_words(result), brackets, spread_words(result)]).strip(), ""]
     lines += [line for warning in result.warnings for line in (f"**Warning:** {as_words(warning)}", "")]
     if main is None:
-        lines += ["No validation loss at which the methods could be compared is reached by them.", ""]
+        lines += [NO_COMMON_LOSS, ""]
     for match in [*([main] if main else []), *(match for match in result.matches if match is not main)]:
         lines += _match_lines(result, match)
         if match is main:
@@ -77,7 +81,3 @@ def _fact_lines(result: ContrastResult, shared: list[tuple[str, str]]) -> list[s
         f"- Versions: {as_words(', '.join(map(' '.join, result.versions.items())))}",
         f"- Measured with {how}: {as_code(result.command)}",
     ]
-
-
-def _confidence(result: ContrastResult) -> str:
-    return f"{100 * result.spec.confidence:g} %"

@@ -6,6 +6,7 @@ from typing import Any
 
 from loraudit.report.contrast import drawings, tables
 from loraudit.report.contrast.words import (
+    NO_COMMON_LOSS,
     NO_GATES,
     match_title,
     not_said,
@@ -32,6 +33,7 @@ def render_contrast_html(result: ContrastResult) -> str:
         validity=validity_words(result.validity),
         not_valid=NOT_VALID,
         no_gates=NO_GATES,
+        no_common_loss=NO_COMMON_LOSS,
         status_words=STATUS_WORDS,
         runs_words=runs_words(result),
         spread_words=spread_words(result),
@@ -94,7 +96,7 @@ def _settings(result: ContrastResult) -> list[tuple[str, str]]:
         ("Headline attack", f"{spec.headline}, declared before the run"),
         ("Span audited", "what training predicts" if spec.span == "trained" else "every token"),
         ("Window", "the model's context, at most 2048 tokens" if spec.max_length is None else spec.max_length),
-        *((name.capitalize(), value) for name, value in facts(result.numerics)),
+        *((name[:1].upper() + name[1:], value) for name, value in facts(result.numerics)),
         ("Resamples", f"{spec.resamples:,}, seed {spec.seed}"),
         ("Intervals", f"{100 * spec.confidence:g} %, two-sided"),
         ("Started", f"{result.started} (took {result.seconds:,.0f} s)"),

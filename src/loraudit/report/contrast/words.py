@@ -14,6 +14,9 @@ _RECIPES = (
     "Each method was trained with the recipe stated here and no other. A different rank, learning rate, schedule or "
     "number of epochs can leak more or less at the same fit: the numbers belong to these recipes, not to the methods."
 )
+NO_COMMON_LOSS = (
+    "The methods pass no common validation loss, so they cannot be compared there. What follows is not at the same fit."
+)
 NO_GATES = "No validity gate was run: whether members and non-members are of one kind was not tested."
 
 

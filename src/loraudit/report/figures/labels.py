@@ -179,4 +179,15 @@ def _spot(words: str, point: Point, distance: float, angle: float) -> Spot:
 def _cost(spot: Spot, point: Point, in_the_way: FloatArray, marks: FloatArray) -> float:
     covered = 4 * spot.box.grown(2, 1).count(in_the_way) + 40 * spot.box.grown(7, 6).count(marks)
     side = {"start": 0.0, "middle": 3.0, "end": 5.0}[spot.anchor]
-    return covered + 1.5 * math.dist(point, spot.box.nearest(point)) + 0.3 * abs(spot.y - point[1]) + side
+    crossed = 0 if spot.leader is None else _near_leader(spot.leader, marks)
+    near = 1.5 * math.dist(point, spot.box.nearest(point)) + 0.3 * abs(spot.y - point[1])
+    return covered + 60 * crossed + near + side
+
+
+def _near_leader(leader: tuple[Point, Point], marks: FloatArray) -> int:
+    """How many marks a leader runs over, but for the one it starts from."""
+    start, end = np.array(leader[0]), np.array(leader[1])
+    along = end - start
+    shares = np.clip((marks - start) @ along / max(float(along @ along), 1e-9), 0, 1)
+    gaps = np.hypot(*(marks - start - shares[:, None] * along).T)
+    return int(((gaps < 7) & (np.hypot(*(marks - start).T) > 7)).sum())
