@@ -33,7 +33,9 @@ def rows(texts: Sequence[str], *, words: int = 8, labels: Sequence[str] | None =
 def labelled(texts: Sequence[str]) -> list[Record]:
     """Records whose label their first word gives away."""
     names = ["no", "yes"] * len(texts)
-    return rows([f"{name} {text}" for name, text in zip(names, texts, strict=False)], words=6, labels=names[: len(texts)])
+    return rows(
+        [f"{name} {text}" for name, text in zip(names, texts, strict=False)], words=6, labels=names[: len(texts)]
+    )
 
 
 def token_ids(tokenizer: Any, record: Record) -> torch.Tensor:
@@ -164,7 +166,10 @@ def step_losses(out: Path) -> np.ndarray:
     log = exposure(out)
     steps = np.unique(log["step"])
     return np.array(
-        [np.average(log["loss"][log["step"] == step], weights=log["n_predictions"][log["step"] == step]) for step in steps]
+        [
+            np.average(log["loss"][log["step"] == step], weights=log["n_predictions"][log["step"] == step])
+            for step in steps
+        ]
     )
 
 
@@ -197,7 +202,7 @@ class StopAt(StopRequest):
             raise Interrupted
 
 
-class Crash(Exception):
+class Crash(Exception):  # noqa: N818 - nothing went wrong
     """As if the process had gone away."""
 
 

@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from loraudit.data import record_id
 from loraudit.errors import ModelError
 from loraudit.finetuning import finetune
 from loraudit.finetuning.examples import make_examples, make_training_batch, packed
 from loraudit.models import Numerics, plan_models
 from loraudit.spec import Recipe
-from loraudit.types import Record
 from small_tuning import (
     bare,
     contents,
@@ -454,9 +452,7 @@ PEFT_CONFIGS = ("ia3", "loha", "prompt", "prefix", "oft", "ln", "lora of layers"
 def test_any_configuration_that_peft_wrote_is_trained_and_reads_back(kind, base, records, tmp_path, monkeypatch):
     folder = tmp_path / "config"
     peft_configs()[kind].save_pretrained(folder)
-    recipe = Recipe(
-        peft_config=str(folder / "adapter_config.json"), epochs=2, batch_size=4, learning_rate=3e-2
-    )
+    recipe = Recipe(peft_config=str(folder / "adapter_config.json"), epochs=2, batch_size=4, learning_rate=3e-2)
     assert recipe.method == "peft"
     with seen_modules(monkeypatch) as seen:
         trained = finetune(str(base), records, recipe, tmp_path / "out", validation=records[:3])
@@ -582,5 +578,3 @@ def test_a_frozen_a_stays_as_it_started_and_b_is_trained(base, records, tmp_path
     n_a = sum(tensor.numel() for tensor in start.values())
     facts = json.loads((tmp_path / "frozen" / "loraudit_recipe.json").read_text())
     assert facts["n_trained_parameters"] == trained.facts["n_trained_parameters"] - n_a
-
-

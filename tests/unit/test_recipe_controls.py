@@ -282,7 +282,7 @@ def test_each_step_is_taken_at_the_rate_of_its_schedule(kind, base, records, tok
     trained = finetune(str(base), records, recipe, tmp_path / "out")
     assert trained.facts["n_steps"] == 10
     seen = {token for record in records for token in tokenizer(record.text)["input_ids"]}
-    unseen = sorted(set(range(500)) - seen)[0]
+    unseen = min(set(range(500)) - seen)
     name = "model.embed_tokens.weight"
     value = weights(base)[name][unseen].double()
     for step, moment in enumerate(trained.moments):
@@ -419,9 +419,7 @@ PAIRS = [("Question: who? ", "Nobody at all"), ("Say it ", "again and again"), (
 
 
 def pairs():
-    return [
-        Record(record_id(prompt=p, completion=c), "f", i, prompt=p, completion=c) for i, (p, c) in enumerate(PAIRS)
-    ]
+    return [Record(record_id(prompt=p, completion=c), "f", i, prompt=p, completion=c) for i, (p, c) in enumerate(PAIRS)]
 
 
 @pytest.mark.parametrize("span", ["trained", "all"])
