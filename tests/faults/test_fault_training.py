@@ -21,11 +21,10 @@ import torch
 from conftest import changed_copy
 from faults.fault_process import wait_for
 from faults.tuning_process import tuner
-from loraudit.errors import ConfigError, ModelError, StoreError
+from loraudit.errors import ModelError, StoreError
 from loraudit.finetuning import finetune, read_trained
-from loraudit.models import Numerics, plan_models
 from loraudit.spec import Recipe
-from small_tuning import Crash, CrashAt, bare, contents, logits_of, rows, seen_modules, weights
+from small_tuning import Crash, CrashAt, contents, rows
 
 NOBODY = 65534
 RECIPES: dict[str, dict[str, Any]] = {
@@ -481,88 +480,3 @@ def test_weights_that_the_last_step_made_infinite_are_not_a_finished_model(base,
     recipe = Recipe(method="full", epochs=1, batch_size=8, learning_rate=1e39)
     with pytest.raises(ModelError):
         finetune(str(base), rows(texts[:4]), recipe, tmp_path / "out")
-
-
-# --- row 28: a folder that holds another model ---------------------------------------------------------
-
-
-FULL = Recipe(method="full", epochs=1, batch_size=4, learning_rate=3e-2)
-LORA = Recipe(method="lora", epochs=1, batch_size=4, learning_rate=3e-2, rank=2)
-
-
-def trained_or_refused(*arguments: Any) -> bool:
-    """Whether it was trained; a folder of another request may as well be refused in words."""
-    try:
-        finetune(*arguments)
-    except ConfigError:
-        return False
-    return True
-
-
-@pytest.mark.parametrize("changes", [{"seed": 1}, {"learning_rate": 1e-2}, {"epochs": 2}])
-def test_a_folder_of_another_recipe_never_gives_the_old_model_for_the_new(changes, base, texts, tmp_path):
-    records = rows(texts[:4])
-    finetune(str(base), records, FULL, tmp_path / "out")
-    before = contents(tmp_path / "out")
-    other = FULL.model_copy(update=changes)
-    if not trained_or_refused(str(base), records, other, tmp_path / "out"):
-        assert contents(tmp_path / "out") == before
-        return
-    finetune(str(base), records, other, tmp_path / "fresh")
-    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
-
-
-@pytest.mark.xfail(strict=True, reason="the files of the earlier model stay beside those of the new one")
-@pytest.mark.parametrize(("first", "second"), [(LORA, FULL), (FULL, LORA)], ids=["lora then full", "full then lora"])
-def test_a_folder_of_another_method_holds_the_new_model_alone(first, second, base, texts, tmp_path, monkeypatch):
-    records = rows(texts[:4])
-    finetune(str(base), records, first, tmp_path / "out")
-    with seen_modules(monkeypatch) as seen:
-        if not trained_or_refused(str(base), records, second, tmp_path / "out"):
-            return
-    plan = plan_models(str(tmp_path / "out"), base=str(base))
-    resident = plan.stages[0][1](Numerics("cpu", "fp32"), "cpu")
-    if second is LORA:
-        assert torch.allclose(logits_of(resident.module), logits_of(seen[0]), atol=1e-4)
-    names = {path.name for path in (tmp_path / "out").glob("*.safetensors")}
-    assert names == {"adapter_model.safetensors" if second is LORA else "model.safetensors"}
-    assert torch.allclose(logits_of(bare(tmp_path / "out")), logits_of(seen[0]), atol=1e-4)
-
-
-@pytest.mark.xfail(strict=True, reason="checkpoints of the earlier run stay among those of the new one")
-def test_a_folder_of_another_recipe_holds_no_checkpoints_of_the_old_one(base, texts, tmp_path):
-    records = rows(texts[:8])
-    finetune(str(base), records, LORA.model_copy(update={"batch_size": 2, "checkpoints": 4}), tmp_path / "out")
-    if trained_or_refused(str(base), records, LORA.model_copy(update={"checkpoints": 1}), tmp_path / "out"):
-        kept = [path.name for path in (tmp_path / "out" / "training" / "checkpoints").iterdir()]
-        assert kept == ["step-000002"]
-
-
-@pytest.mark.xfail(strict=True, reason="the tokenizer is no part of what a run is made from")
-def test_a_folder_made_with_another_tokenizer_never_gives_the_old_model(base, texts, tmp_path):
-    mine = shutil.copytree(base, tmp_path / "base")
-    records = rows(texts[:4])
-    finetune(str(mine), records, FULL, tmp_path / "out")
-    before = contents(tmp_path / "out")
-    path = mine / "tokenizer.json"
-    content = json.loads(path.read_text("utf-8"))
-    content["post_processor"] = None
-    path.write_text(json.dumps(content), "utf-8")
-    if trained_or_refused(str(mine), records, FULL, tmp_path / "out"):
-        assert contents(tmp_path / "out") != before
-
-
-def test_the_best_weights_of_an_earlier_recipe_are_not_taken_for_those_of_this_one(base, texts, tmp_path):
-    records, held_out = rows(texts[:6]), rows(texts[6:8])
-    best = FULL.model_copy(update={"select": "best", "epochs": 3, "learning_rate": 0.1, "schedule": "constant"})
-    for n in (2, 5):
-        shutil.rmtree(tmp_path / "out", ignore_errors=True)
-        with pytest.raises(Crash):
-            finetune(
-                str(base), records, best.model_copy(update={"seed": 7}), tmp_path / "out", validation=held_out,
-                progress=CrashAt(n), seconds_between_states=0,
-            )  # fmt: skip
-        finetune(str(base), records, best, tmp_path / "out", validation=held_out)
-    finetune(str(base), records, best, tmp_path / "fresh", validation=held_out)
-    ours, expected = weights(tmp_path / "out"), weights(tmp_path / "fresh")
-    assert all(torch.equal(ours[name], expected[name]) for name in expected)
