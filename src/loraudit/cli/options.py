@@ -18,6 +18,13 @@ from pydantic.fields import FieldInfo
 
 PANELS = {
     "Models and records": ("base", "members", "nonmembers", "max_records", "on_overlap"),
+    "Reference": (
+        "reference",
+        "reference_data",
+        "reference_prompts",
+        "reference_epochs",
+        "reference_learning_rate",
+    ),
     "File format": (
         "text_field",
         "prompt_field",
@@ -52,6 +59,7 @@ _METAVARS = {
     "base": "MODEL",
     "members": "FILE",
     "nonmembers": "FILE",
+    "reference_data": "FILE",
     "attacks": "ATTACK",
     "headline": "ATTACK",
     "fail_on": "LIMIT",

@@ -3,7 +3,7 @@
 Tokenizers are passed in; nothing here loads a model.
 """
 
-from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_texts
+from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_record, token_texts
 from loraudit.data.masking import masked_snippet
 from loraudit.data.reading import FileRows, read_rows
 from loraudit.data.records import RecordSet, load_records, load_sides, record_id
@@ -23,5 +23,6 @@ __all__ = [
     "read_rows",
     "record_facts",
     "record_id",
+    "token_record",
     "token_texts",
 ]

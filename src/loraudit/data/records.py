@@ -15,7 +15,7 @@ import numpy as np
 from loraudit.data.reading import Row, read_rows
 from loraudit.errors import DataError
 from loraudit.spec import RecordFormat
-from loraudit.types import Message, Record
+from loraudit.types import Message, Record, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ def record_id(
     prompt: str | None = None,
     completion: str | None = None,
     messages: Sequence[Message] | None = None,
+    tokens: Tokens | None = None,
 ) -> str:
     """Hex sha256 of a record's content, the same for the same content in any file format."""
     content: dict[str, Any]
@@ -58,6 +59,8 @@ def record_id(
         content = {"text": text}
     elif messages is not None:
         content = {"messages": [[message.role, message.content] for message in messages]}
+    elif tokens is not None:
+        content = {"ids": tokens.ids, "is_audited": tokens.is_audited}
     else:
         content = {"prompt": prompt, "completion": completion}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

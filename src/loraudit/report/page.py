@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,8 @@ def _settings(result: AuditResult) -> list[tuple[str, str]]:
 
 
 def _words(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{str(name).replace('_', ' ')} {_words(part)}" for name, part in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return str(value)

@@ -58,6 +58,26 @@ class AuditSpec(RecordFormat):
         default=None, description="Model the tuning started from; found from the adapter where it is recorded."
     )
 
+    reference: Literal["base", "distilled", "public"] = Field(
+        default="base",
+        description="What the target is compared with: its base; its base tuned on samples of the target; or its base "
+        "tuned on --reference-data.",
+    )
+    reference_data: Names = Field(
+        default=(),
+        description="Records of the same domain, none of them audited: what the public reference is tuned on, or "
+        "where the prompts of the distilled one begin.",
+    )
+    reference_prompts: int = Field(default=10_000, ge=1, description="Samples the distilled reference is tuned on.")
+    reference_epochs: int | None = Field(
+        default=None, ge=1, description="Epochs of the reference (default: the target's own recipe, else 4)."
+    )
+    reference_learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="Learning rate of the reference (default: the target's own recipe, else 0.0001).",
+    )
+
     span: Literal["trained", "all"] = Field(
         default="trained", description="Audit what training predicts (completions, assistant turns) or every token."
     )
@@ -132,9 +152,14 @@ HOW_NOT_WHAT = frozenset(
 """Fields that change how an audit is carried out, judged or shown, never what it measures: not part of its identity."""
 
 
+_LATER = ("reference", "reference_data", "reference_prompts", "reference_epochs", "reference_learning_rate")
+"""Fields that came after the first runs: while they hold their default a request keeps the hash it had without them."""
+
+
 def spec_hash(spec: AuditSpec) -> str:
     """Hex sha256 of what the spec asks; two specs with the same hash share a run folder."""
-    asked = spec.model_dump(mode="json", exclude=set(HOW_NOT_WHAT))
+    not_asked = {name for name in _LATER if getattr(spec, name) == AuditSpec.model_fields[name].default}
+    asked = spec.model_dump(mode="json", exclude={*HOW_NOT_WHAT, *not_asked})
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
