@@ -31,10 +31,24 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """A text as the ids of one tokenizer.
+
+    Attributes:
+        ids: [L].
+        is_audited: [L] tokens whose prediction counts.
+    """
+
+    ids: tuple[int, ...]
+    is_audited: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One training or held-out example, as its file states it.
 
-    Exactly one of three forms is filled: `text`; `prompt` with `completion`; `messages`.
+    Exactly one of four forms is filled: `text`; `prompt` with `completion`; `messages`; or `tokens`, which no file
+    holds: what a model wrote is never decoded and tokenised again.
 
     Attributes:
         id: Hex sha256 of the content. Never shown or exported as it is: it would let anyone
@@ -58,6 +72,7 @@ class Record:
     own_id: str | None = None
     subgroup: str | None = None
     label: str | None = None
+    tokens: Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -608,7 +608,7 @@ def test_the_doctor_looks_at_model_and_records_before_an_audit(desk, command, ad
     assert list(checks)[: len(ENVIRONMENT)] == ENVIRONMENT
     assert checks["records"]["detail"] == "60 members, 60 non-members"
     assert "With 60 member and 60 non-member records an AUC of " in checks["power"]["detail"]
-    assert "reference: " in checks["target"]["detail"]
+    assert "base: " in checks["target"]["detail"]
     assert checks["window"]["detail"] == "64 tokens, 32 new in each further one"
     assert "of 100 tried" in checks["tokens"]["detail"]
 

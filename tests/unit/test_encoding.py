@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loraudit.data import audited_text, encode, record_facts, record_id
+from loraudit.data import Encoded, audited_text, encode, record_facts, record_id, token_record
 from loraudit.errors import DataError
 from loraudit.types import Message, Record
 
@@ -123,6 +123,29 @@ def test_records_are_tokenised_alike_alone_and_together_in_any_order(tokenizer):
     for order in ([0, 1, 2, 3, 4, 5], [5, 3, 1, 0, 2, 4]):
         together = encode([records[i] for i in order], talker)
         assert all(same(item, alone[i]) for item, i in zip(together, order, strict=True))
+
+
+def test_a_record_that_is_tokens_stays_the_tokens_it_is(tokenizer):
+    """Single letters, which the tokenizer would join, between records that it cuts."""
+    letters = tokenizer.convert_tokens_to_ids(list("theother"))
+    assert tokenizer("theother", add_special_tokens=False)["input_ids"] != letters
+    is_audited = np.arange(8) % 3 == 0
+    record = token_record(Encoded(np.array(letters, dtype=np.int32), is_audited), source="samples", line=4)
+    assert (record.source, record.line) == ("samples", 4)
+    first, found, last = encode([text("one"), record, pair("two ", "three")], tokenizer)
+    assert found.ids.tolist() == letters
+    assert np.array_equal(found.is_audited, is_audited)
+    assert same(first, one(text("one"), tokenizer))
+    assert same(last, one(pair("two ", "three"), tokenizer))
+    assert one(record, tokenizer, span="all").is_audited.all()
+    assert one(record, tokenizer, append_eos=True).ids.tolist() == [*letters, tokenizer.eos_token_id]
+
+
+def test_the_id_of_a_record_of_tokens_is_that_of_its_content():
+    items = [Encoded(np.array(ids), np.array(mask)) for ids in ([1, 2], [2, 1]) for mask in ([True] * 2, [True, False])]
+    ids = [token_record(item, source="a", line=1).id for item in items]
+    assert len(set(ids)) == 4
+    assert token_record(items[0], source="b", line=2).id == ids[0]
 
 
 def test_no_records_give_nothing(tokenizer):

@@ -15,9 +15,17 @@ from safetensors.torch import load_file, save_file
 import conftest
 from conftest import changed_copy
 from loraudit.errors import EnvironmentFault, ModelError
-from loraudit.models import Numerics, fingerprint, load_tokenizer, plan_models, tokenizer_fingerprint
+from loraudit.models import (
+    Numerics,
+    fingerprint,
+    load_tokenizer,
+    plan_models,
+    tokenizer_fingerprint,
+    with_reference,
+)
 from loraudit.models.fingerprint import count_parameters, has_tokenizer
 from loraudit.models.plan import RECIPE_FILE
+from loraudit.spec import ModelSummary
 from loraudit.store import EvidenceStore
 
 FP32 = Numerics("cpu", "fp32")
@@ -645,3 +653,56 @@ def test_a_tokenizer_that_is_missing_or_damaged_is_refused(base, tmp_path, conte
 
 def test_a_folder_without_a_tokenizer_says_so(adapter):
     assert not has_tokenizer(adapter)
+
+
+# --- two models of their own ----------------------------------------------------------------------------
+
+
+SUMMARY = ModelSummary(name="another", kind="tuned", fingerprint="")
+
+
+def test_a_model_planned_alone_is_compared_with_no_base(full, base, adapter):
+    plan = plan_models(str(full), base=str(base), alone=True)
+    assert plan.reference is None
+    assert [views for views, _ in plan.stages] == [("target",)]
+    assert plan.target.fingerprint == fingerprint(full)
+    assert plan_models(str(adapter), alone=True).reference.name == str(base), "an adapter is nothing without its base"
+
+
+@pytest.mark.parametrize("target", ["adapter", "full", "head_only"])
+@pytest.mark.parametrize("other", ["second_adapter", "last_layer"])
+def test_any_target_can_be_compared_with_any_other_model(target, other, base, second_adapter, request):
+    folders = {"second_adapter": second_adapter}
+    folder, other_folder = (folders.get(n) or request.getfixturevalue(n) for n in (target, other))
+    plan, reference = (plan_models(str(f), base=str(base)) for f in (folder, other_folder))
+    pair = with_reference(plan, reference, SUMMARY)
+    assert [views for views, _ in pair.stages] == [("target",), ("reference",)]
+    assert pair.target == plan.target
+    assert pair.reference == SUMMARY.model_copy(update={"fingerprint": reference.target.fingerprint})
+    assert pair.hashes == {**plan.hashes, "reference": reference.target.fingerprint}
+    assert pair.tokenizer_fingerprint == plan.tokenizer_fingerprint
+    assert set(pair.folders) == {*plan.folders, *reference.folders}
+    for stage, (view, alone) in enumerate((("target", plan), ("reference", reference))):
+        resident = resident_of(pair, stage)
+        assert set(resident.views) == {view}
+        assert not resident.shares_trunk
+        own = alone.load_target(FP32, "cpu")
+        with resident.views[view](), own.views["target"]():
+            assert torch.equal(probe_logits(resident.module), probe_logits(own.module))
+
+
+def test_the_shorter_context_of_both_is_kept_and_warnings_are_said_once(full, adapter, base, tmp_path):
+    moved = copied(adapter, tmp_path / "moved", config={"base_model_name_or_path": "/home/someone/else/base"})
+    plan, other = plan_models(str(full), base=str(base)), plan_models(str(moved), base=str(base))
+    plan.warnings, other.context_length = [*other.warnings, "one"], 20
+    pair = with_reference(plan, other, SUMMARY)
+    assert pair.context_length == 20
+    assert pair.warnings == [*other.warnings, "one"]
+    plan.context_length = other.context_length = None
+    assert with_reference(plan, other, SUMMARY).context_length is None
+
+
+@pytest.fixture(scope="module")
+def second_adapter(base, tmp_path_factory):
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    return save_adapter(base, tmp_path_factory.mktemp("models") / "second", config, seed=9)

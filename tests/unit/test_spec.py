@@ -1,5 +1,6 @@
 """A spec refuses what it does not know, says everything at once, and is named by what it asks."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -38,6 +39,11 @@ OTHER_VALUES = {
     "members": ("train.jsonl", "more.jsonl"),
     "nonmembers": ("other.jsonl",),
     "base": "my-base",
+    "reference": "distilled",
+    "reference_data": ("public.jsonl",),
+    "reference_prompts": 500,
+    "reference_epochs": 2,
+    "reference_learning_rate": 0.01,
     "span": "all",
     "append_eos": True,
     "max_length": 512,
@@ -109,6 +115,13 @@ def test_no_two_of_the_changed_specs_share_a_hash():
 def test_a_default_said_aloud_is_the_same_request():
     said = {name: getattr(spec(), name) for name in AuditSpec.model_fields}
     assert spec_hash(spec(**said)) == spec_hash(spec())
+
+
+def test_a_request_of_before_there_were_references_keeps_its_hash():
+    """What a run folder is called, and what `verify` compares with, does not change with the version."""
+    keys = set(AuditSpec.model_fields) - AuditSpec.how_not_what
+    before = spec().model_dump(mode="json", include={key for key in keys if not key.startswith("reference")})
+    assert spec_hash(spec()) == hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
 
 
 def test_differing_fields_show_both_values():

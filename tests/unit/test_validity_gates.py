@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import zlib
 from collections.abc import Sequence
@@ -367,6 +368,20 @@ def test_a_tested_gate_fails_less_easily_among_more_gates():
     assert judged(given(is_member, blind={"reference_loss": values}, controls=controls))["reference_loss"].status == (
         "passed"
     )
+
+
+def test_the_gates_say_which_model_never_saw_the_members():
+    values = np.random.default_rng(0).normal(size=200)
+    about = given(halves(), blind={"reference_loss": values}, controls={"control_a": values})
+    for untouched, gates in (
+        ("the reference", judged(about)),
+        ("the base", judged(dataclasses.replace(about, untouched="the base"))),
+    ):
+        assert (
+            gates["reference_loss"].summary == f"The attack loss on {untouched}, which was never tuned on the members"
+        )
+        assert gates["control_a"].summary == f"The attack a with {untouched} in the target's role"
+        assert f"when {untouched} takes the target's role" in gates["reference_as_target"].summary
 
 
 def test_gates_come_in_one_order():

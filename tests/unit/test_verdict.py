@@ -12,7 +12,7 @@ import pytest
 from loraudit.policy.verdict import judge as verdict
 from loraudit.policy.verdict import threat_model
 from loraudit.policy.words import percent, percent_interval
-from loraudit.spec import AttackResult, MembershipResult
+from loraudit.spec import AttackResult, MembershipResult, ModelSummary
 from loraudit.statistics import measure, rate_metric
 from loraudit.types import Finding
 
@@ -30,6 +30,8 @@ def result(
     reason: str | None = None,
     needs: tuple[str, ...] = ("reference", "target"),
     reference: str | None = "my-base",
+    kind: str = "base",
+    details: dict[str, Any] | None = None,
     cost: str = "2 F",
 ):
     """The parts of an `AuditResult` that a verdict reads."""
@@ -50,8 +52,10 @@ def result(
         members=side,
         nonmembers=side,
         membership=MembershipResult(headline="error_zone", attacks=[other, headline]),
-        spec=SimpleNamespace(fpr=fpr),
-        reference=None if reference is None else SimpleNamespace(name=reference),
+        spec=SimpleNamespace(fpr=fpr, reference=kind),
+        reference=None
+        if reference is None
+        else ModelSummary(name=reference, kind="k", fingerprint="f", details=details or {}),
     )
 
 
@@ -230,6 +234,32 @@ def test_the_attacker_of_a_reference_attack_has_the_reference():
         "candidate text, and has the reference my-base, and needs 2 forward passes per text. "
         "The false-alarm rate is counted on the non-members given."
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "details", "words"),
+    [
+        (
+            "distilled",
+            {"base": "b", "n_samples": 10_000},
+            "draws 10,000 samples from the model and tunes its base b on them to have the reference",
+        ),
+        (
+            "distilled",
+            {"base": "b", "n_samples": 10_000, "n_records": 1500},
+            "draws 10,000 samples from the model (begun as 1,500 records of the same domain begin) and tunes",
+        ),
+        (
+            "public",
+            {"base": "b", "n_records": 1500},
+            "has 1,500 records of the same domain and tunes the base b on them to have the reference",
+        ),
+    ],
+)
+def test_the_attacker_who_makes_a_reference_needs_what_it_is_made_of(kind, details, words):
+    found = verdict(result(AT_CHANCE, kind=kind, details=details)).threat_model
+    assert f"of a candidate text, {words}" in found
+    assert "needs 2 forward passes per text" in found
 
 
 def test_the_attacker_of_a_target_only_attack_needs_no_reference():

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 
 from loraudit.auditing.preparation import base_options, requested_models, requested_tokenizer, split_by_views
+from loraudit.auditing.reference import Work, estimate_work, requested_reference
 from loraudit.auditing.request import Sides, chosen_attacks, load_data, power_statement, run_path, store_path
 from loraudit.data import encode
 from loraudit.scoring import estimate_cost, plan_units
 from loraudit.spec import AuditSpec
 from loraudit.store import EvidenceStore, RunFolder
+
+_PASSES_OF_TRAINING = 3
+"""Forward passes that one step of training costs: forward once, backward twice as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Estimate:
         seconds: From the speed of a matrix product on this machine, roughly.
         stages: Models resident one after another.
         power: What so many records can show.
+        reference: What must be made first for the target to be compared with; None where nothing must.
     """
 
     n_members: int
@@ -41,6 +46,7 @@ class Estimate:
     seconds: float
     stages: list[str]
     power: str
+    reference: Work | None = None
 
 
 def estimate_audit(spec: AuditSpec) -> Estimate:
@@ -55,30 +61,43 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
     store = EvidenceStore(store_path(spec)) if store_path(spec).is_dir() else None
     sides = load_data(spec)
     plan = requested_models(spec, store)
+    wanted = requested_reference(spec, plan, sides)
     measured, _ = split_by_views(attacks, plan, spec)
     options = base_options(spec, plan)
-    views = {view for attack in measured for view in attack.needs}
+    views = sorted({view for attack in measured for view in attack.needs})
     prints = {"target": plan.target.fingerprint}
     if plan.reference:
         prints["reference"] = plan.reference.fingerprint
-    conditions = [options.conditions(plan, prints[view]) for view in sorted(views)]
-    n_cached = _n_cached(sides, store, conditions) if store else 0
+    stages = [" and ".join(stage_views) for stage_views, _ in plan.stages]
+    work = None
+    if wanted is not None:
+        made = wanted.kept(spec)
+        work = None if made else estimate_work(wanted, spec)
+        stages = ["target", "reference"]
+        if spec.reference == "distilled":  # for the gates
+            views, stages = [*views, "base"], [*stages, "base"]
+            prints["base"] = prints["reference"]
+        prints["reference"] = made.reference.fingerprint if made and made.reference else ""
+    conditions = [options.conditions(plan, prints[view]) for view in views]
+    n_cached = _n_cached(sides, store, conditions) if store and work is None else 0
     encoded = encode(sides.records, requested_tokenizer(spec, plan), span=spec.span, append_eos=spec.append_eos)
     lengths = [len(item.ids) for item in encoded]
     share_missing = 1 - n_cached / len(sides.records)
     n_units = len(plan_units(lengths, batch_tokens=options.tokens_at_once))
     n_tokens = int(sum(lengths) * len(views) * share_missing)
-    cost = estimate_cost(plan, options, n_tokens)
+    n_first = 0 if work is None else work.n_sampled_tokens + _PASSES_OF_TRAINING * work.n_training_tokens
+    cost = estimate_cost(plan, options, n_tokens + n_first)
     return Estimate(
         n_members=len(sides.members.records),
         n_nonmembers=len(sides.nonmembers.records),
         n_tokens=n_tokens,
-        n_units=int(np.ceil(n_units * share_missing)) * len(plan.stages),
+        n_units=int(np.ceil(n_units * share_missing)) * len(stages),
         n_cached=n_cached,
-        memory_bytes=cost.memory_bytes,
+        memory_bytes=cost.memory_bytes + (0 if work is None else work.training_bytes),
         seconds=cost.seconds,
-        stages=[" and ".join(stage_views) for stage_views, _ in plan.stages],
+        stages=stages,
         power=power_statement(sides, spec),
+        reference=work,
     )
 
 

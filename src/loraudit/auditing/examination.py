@@ -192,6 +192,7 @@ def _validity(columns: Columns, spec: AuditSpec, rng: np.random.Generator) -> Va
         columns.has_near_duplicate,
         columns.ngram_share,
         columns.usual_share,
+        untouched="the base" if spec.reference == "distilled" else "the reference",
     )
     gates = judge_gates(given, confidence=spec.confidence, rng=rng)
     strongest = strongest_blind(given)

@@ -69,6 +69,12 @@ def chosen_attacks(spec: AuditSpec) -> list[Attack]:
         for path in (*spec.members, *spec.nonmembers)
         if not Path(path).is_file()
     )
+    problems.extend(reference_problems(spec))
+    if spec.reference != "base" and chosen and not any("reference" in attack.needs for attack in chosen.values()):
+        problems.append(
+            f"Reference '{spec.reference}' is not looked at by any attack asked for. Leave --reference out, or ask for "
+            "an attack that needs one (see: loraudit attacks)."
+        )
     if spec.max_length and spec.stride and spec.stride >= spec.max_length:
         problems.append(f"Stride {spec.stride} is out of range. Expected less than --max-length {spec.max_length}.")
     try:
@@ -84,6 +90,32 @@ def chosen_attacks(spec: AuditSpec) -> list[Attack]:
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return list(chosen.values())
+
+
+def reference_problems(spec: AuditSpec) -> list[str]:
+    """What is wrong with the part of a request that speaks of the reference, before any file is read."""
+    problems = [
+        f"File '{path}' does not exist. Expected records; check the path."
+        for path in spec.reference_data
+        if not Path(path).is_file()
+    ]
+    if spec.reference == "public" and not spec.reference_data:
+        problems.append(
+            "A public reference is tuned on records, and none are given. Give records of the same domain that are "
+            "not audited with --reference-data."
+        )
+    unused = {
+        "base": ("reference_data", "reference_prompts", "reference_epochs", "reference_learning_rate"),
+        "public": ("reference_prompts",),
+        "distilled": (),
+    }[spec.reference]
+    problems.extend(
+        f"--{name.replace('_', '-')} says nothing about the reference '{spec.reference}'. Expected it with "
+        f"--reference {'distilled or public' if spec.reference == 'base' else 'distilled'}."
+        for name in unused
+        if getattr(spec, name) != AuditSpec.model_fields[name].default
+    )
+    return problems
 
 
 def limits_of(spec: AuditSpec) -> list[str]:

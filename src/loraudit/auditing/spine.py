@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import html
 import shlex
 import time
@@ -11,7 +12,9 @@ import time
 from loraudit.auditing.blindfold import look_without_target
 from loraudit.auditing.columns import Columns
 from loraudit.auditing.examination import examine
+from loraudit.auditing.making import make_reference
 from loraudit.auditing.preparation import requested_models, requested_tokenizer, scoring_options, split_by_views
+from loraudit.auditing.reference import requested_reference
 from loraudit.auditing.request import chosen_attacks, limits_of, load_data, power_statement, run_path, store_path
 from loraudit.auditing.summary import (
     attack_results,
@@ -78,21 +81,25 @@ def run_audit(
         folder.log("started", command=command)
         try:
             sides = load_data(spec)
-            plan = requested_models(spec, store)
-            measured, unmeasured = split_by_views(attacks, plan, spec)
+            base_plan = requested_models(spec, store)
+            wanted = requested_reference(spec, base_plan, sides)
+            measured, unmeasured = split_by_views(attacks, base_plan, spec)
             power = power_statement(sides, spec)
             progress.say(power)
+            plan = make_reference(wanted, spec, progress=progress, stop=stop) if wanted else base_plan
             options, numerics = scoring_options(spec, plan, sides, measured[0], store, progress)
-            evidence = gather_evidence(
-                plan,
-                sides.records,
-                options,
-                store,
-                tokenizer=lambda: requested_tokenizer(spec, plan),
-                views=sorted({view for attack in measured for view in attack.needs}),
+            gather = functools.partial(
+                gather_evidence,
+                records=sides.records,
+                options=options,
+                store=store,
+                tokenizer=lambda: requested_tokenizer(spec, base_plan),
                 progress=progress,
                 stop=stop,
             )
+            evidence = gather(plan, views=sorted({view for attack in measured for view in attack.needs}))
+            # A distilled reference has heard the target speak: that it knows the members is no sign of unlike sides.
+            untouched = gather(base_plan, views=["reference"]) if spec.reference == "distilled" else evidence
             folder.log("evidence", scored=evidence.n_scored, cached=evidence.n_cached, seconds=evidence.seconds)
             statuses = record_statuses(evidence)
             refuse_unscored_sides(sides, statuses)
@@ -102,7 +109,7 @@ def run_audit(
             progress.say("Checking what tells the sides apart without the target")
             given = [attack for attack in measured if scores[attack.name].error is None]  # a hang is waited for once
             blind = look_without_target(
-                sides, facts, evidence, given, span=spec.span, seed=spec.seed, timeout=spec.attack_timeout
+                sides, facts, untouched, given, span=spec.span, seed=spec.seed, timeout=spec.attack_timeout
             )
             folder.reopen()
             table = write_scores(folder, sides, evidence, statuses, scores, blind)
@@ -129,7 +136,7 @@ def run_audit(
                     numerics=numerics,
                     scoring=scoring_facts(evidence, options),
                     power=power,
-                    provenance=provenance(plan, sides, folder),
+                    provenance=provenance(plan, sides, folder, wanted.data if wanted else None),
                     started=started.isoformat(timespec="seconds"),
                     seconds=round(time.perf_counter() - began, 2),
                 )

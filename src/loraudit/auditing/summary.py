@@ -242,9 +242,10 @@ def scoring_facts(evidence: Evidence, options: ScoringOptions) -> dict[str, Any]
     }
 
 
-def provenance(plan: ModelPlan, sides: Sides, folder: RunFolder) -> Provenance:
+def provenance(plan: ModelPlan, sides: Sides, folder: RunFolder, reference_data: RecordSet | None) -> Provenance:
     """Hashes of what went in and of the scores that came out."""
-    files = [*sides.members.files, *sides.nonmembers.files]
+    sets = [sides.members, sides.nonmembers, *([reference_data] if reference_data else [])]
+    files = [file for records in sets for file in records.files]
     return Provenance(
         weights=plan.hashes,
         tokenizer=plan.tokenizer_fingerprint,

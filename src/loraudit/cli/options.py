@@ -29,6 +29,13 @@ PANELS = {
         "on_overlap",
         "repeats",
     ),
+    "Reference": (
+        "reference",
+        "reference_data",
+        "reference_prompts",
+        "reference_epochs",
+        "reference_learning_rate",
+    ),
     "Methods": ("methods", "seeds", "settings", "learning_rates", "search_epochs", "measure_at", "at_epochs"),
     "File format": (
         "text_field",
@@ -114,6 +121,7 @@ _METAVARS = {
     "settings": "KEY=VALUE",
     "peft_config": "FILE",
     "nonmembers": "FILE",
+    "reference_data": "FILE",
     "attacks": "ATTACK",
     "headline": "ATTACK",
     "fail_on": "LIMIT",

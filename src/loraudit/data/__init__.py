@@ -3,7 +3,7 @@
 Tokenizers are passed in; nothing here loads a model.
 """
 
-from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_texts
+from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_record, token_texts
 from loraudit.data.masking import masked_snippet
 from loraudit.data.reading import FileRows, read_rows
 from loraudit.data.records import RecordSet, load_records, load_sides, record_id
@@ -26,5 +26,6 @@ __all__ = [
     "record_facts",
     "record_id",
     "split_records",
+    "token_record",
     "token_texts",
 ]

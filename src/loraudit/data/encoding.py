@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from loraudit.data.records import record_id
 from loraudit.errors import DataError
-from loraudit.types import BoolArray, IntArray, Record, RecordFacts
+from loraudit.types import BoolArray, IntArray, Record, RecordFacts, Tokens
 
 ASSISTANT = "assistant"
 
@@ -72,8 +73,8 @@ def encode(
     """Tokenise records as training did.
 
     Plain text and prompt + completion go through the tokenizer with the special tokens it adds by
-    itself; chats through its chat template. A token that holds any character of the completion or
-    of an assistant turn is audited.
+    itself; chats through its chat template; token ids stay as they are. A token that holds any character
+    of the completion or of an assistant turn is audited.
 
     Args:
         records: Any mix of forms.
@@ -92,7 +93,11 @@ def encode(
     for position, record in enumerate(records):
         text, audited = "", []
         try:
-            if record.messages is None:
+            if record.tokens is not None:
+                ids, is_audited = record.tokens.ids, record.tokens.is_audited
+                mask = np.array(is_audited, dtype=bool) if span == "trained" else np.ones(len(ids), dtype=bool)
+                masks[position] = np.array(ids, dtype=np.int32), mask
+            elif record.messages is None:
                 text = record.text if record.text is not None else f"{record.prompt}{record.completion}"
                 audited = [(len(record.prompt or "") if span == "trained" else 0, len(text))]
             elif span == "trained" and _marks_generation(tokenizer):
@@ -120,6 +125,18 @@ def encode(
             encoded[i] = Encoded(row.ids, mask)
     ordered = [encoded[i] for i in range(len(records))]
     return [_with_eos(item, tokenizer.eos_token_id) for item in ordered] if append_eos else ordered
+
+
+def token_record(item: Encoded, *, source: str, line: int) -> Record:
+    """A record that is these tokens, for training or scoring what is not to be tokenised again.
+
+    Args:
+        item: The tokens.
+        source: Where they are from, for messages.
+        line: Its number there.
+    """
+    tokens = Tokens(tuple(item.ids.tolist()), tuple(item.is_audited.tolist()))
+    return Record(record_id(tokens=tokens), source, line, tokens=tokens)
 
 
 def token_texts(tokenizer: Any, ids: Sequence[int]) -> dict[int, str]:

@@ -15,7 +15,7 @@ import numpy as np
 from loraudit.data.reading import Row, read_rows
 from loraudit.errors import DataError
 from loraudit.spec import RecordFormat
-from loraudit.types import Message, Record
+from loraudit.types import Message, Record, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ def record_id(
     completion: str | None = None,
     messages: Sequence[Message] | None = None,
     label: str | None = None,
+    tokens: Tokens | None = None,
 ) -> str:
     """Hex sha256 of a record's content, the same for the same content in any file format."""
     content: dict[str, Any]
@@ -59,6 +60,8 @@ def record_id(
         content = {"text": text}
     elif messages is not None:
         content = {"messages": [[message.role, message.content] for message in messages]}
+    elif tokens is not None:
+        content = {"ids": tokens.ids, "is_audited": tokens.is_audited}
     else:
         content = {"prompt": prompt, "completion": completion}
     if label is not None:

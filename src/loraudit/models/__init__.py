@@ -7,6 +7,7 @@ audit whose evidence is cached loads no model.
 from loraudit.models.fingerprint import fingerprint, tokenizer_fingerprint
 from loraudit.models.locate import Source, locate
 from loraudit.models.numerics import Numerics, resolve_devices
+from loraudit.models.pairing import with_reference
 from loraudit.models.plan import ModelPlan, load_tokenizer, plan_models
 from loraudit.models.resident import Resident
 
@@ -21,4 +22,5 @@ __all__ = [
     "plan_models",
     "resolve_devices",
     "tokenizer_fingerprint",
+    "with_reference",
 ]

@@ -52,6 +52,9 @@ class ModelPlan:
         tokenizer_fingerprint: Of its files.
         context_length: Longest input of the model in tokens; None where its config does not say.
         stages: (views, loader) pairs; a stage is loaded only if evidence of its views is missing.
+        target_source: Files of the target.
+        base_source: Files of the base; None where none is known.
+        load_target: Loads what can speak as the target, and not more than that where it can be helped.
         n_parameters: Of the larger of the models that are in memory together.
         width: Size of a hidden state; None where its config does not say.
         warnings: What the report must say about these models.
@@ -65,6 +68,9 @@ class ModelPlan:
     tokenizer_fingerprint: str
     context_length: int | None
     stages: list[tuple[tuple[str, ...], Loader]]
+    target_source: Source
+    base_source: Source | None
+    load_target: Loader
     n_parameters: int
     width: int | None
     warnings: list[str] = field(default_factory=list[str])
@@ -105,6 +111,7 @@ def plan_models(
     allow_pickle: bool = False,
     allow_remote_code: bool = False,
     allow_other_base: bool = False,
+    alone: bool = False,
 ) -> ModelPlan:
     """Find target and reference and decide how few weights need to be in memory for both.
 
@@ -121,6 +128,7 @@ def plan_models(
         allow_pickle: As `locate`.
         allow_remote_code: As `locate`.
         allow_other_base: Accept a `base` other than the recorded one.
+        alone: The model is itself a reference: a checkpoint is not compared with any base.
 
     Raises:
         ModelError: Target or base cannot be used, or do not belong together.
@@ -131,7 +139,8 @@ def plan_models(
     if target.kind == "adapter":
         plan = _plan_adapter(target, base, options, allow_other_base=allow_other_base)
     else:
-        plan = _plan_checkpoint(target, base, options, memory, allow_other_base=allow_other_base)
+        name = None if alone else base or _base_of_checkpoint(target)
+        plan = _plan_checkpoint(target, name, base, options, memory, allow_other_base=allow_other_base)
     if allow_pickle:
         plan.warnings.append("Pickled weights were allowed (--allow-pickle).")
     if allow_remote_code:
@@ -179,7 +188,7 @@ def _width(config: Mapping[str, Any]) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _recipe(folder: Path) -> dict[str, Any]:
+def recorded_recipe(folder: Path) -> dict[str, Any]:
     """What loraudit's own fine-tuning recorded beside the weights, if it made them."""
     try:
         recipe = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
@@ -247,6 +256,9 @@ def _plan_adapter(target: Source, given: str | None, options: _Options, *, allow
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer_folder),
         context_length=context and context - (config.get("num_virtual_tokens") or 0),
         stages=[((TARGET, REFERENCE), load)],
+        target_source=target,
+        base_source=base,
+        load_target=load,
         n_parameters=count_parameters(base.folder) + count_parameters(target.folder),
         width=_width(base.config),
         warnings=warnings,
@@ -277,7 +289,7 @@ def _prove_base(
         ModelError: It is not, and that was not allowed.
     """
     contradiction = None
-    recorded_digest = _recipe(target.folder).get("base_fingerprint")
+    recorded_digest = recorded_recipe(target.folder).get("base_fingerprint")
     if recorded_digest and recorded_digest != base_digest:
         contradiction = f"'{target.name}' records a base with another content hash than '{base.name}' has"
     elif recorded_digest:
@@ -302,10 +314,15 @@ def _prove_base(
 
 
 def _plan_checkpoint(
-    target: Source, given: str | None, options: _Options, memory: Memory | None, *, allow_other_base: bool
+    target: Source,
+    name: str | None,
+    given: str | None,
+    options: _Options,
+    memory: Memory | None,
+    *,
+    allow_other_base: bool,
 ) -> ModelPlan:
     digest = fingerprint(target.folder)
-    name = given or _base_of_checkpoint(target)
     context = _context_length(target.config)
     if name is None:
         return ModelPlan(
@@ -315,6 +332,9 @@ def _plan_checkpoint(
             tokenizer_fingerprint=tokenizer_fingerprint(target.folder),
             context_length=context,
             stages=[((TARGET,), _load_alone(target, TARGET, options))],
+            target_source=target,
+            base_source=None,
+            load_target=_load_alone(target, TARGET, options),
             n_parameters=count_parameters(target.folder),
             width=_width(target.config),
             hashes={"checkpoint": digest},
@@ -356,6 +376,9 @@ def _plan_checkpoint(
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer_folder),
         context_length=context,
         stages=stages,
+        target_source=target,
+        base_source=base,
+        load_target=_load_alone(target, TARGET, options),
         n_parameters=count_parameters(target.folder) + (count_parameters(base.folder) if shares else 0),
         width=_width(target.config),
         warnings=warnings,
@@ -366,7 +389,7 @@ def _plan_checkpoint(
 
 def _base_of_checkpoint(target: Source) -> str | None:
     """A base that the checkpoint records and that is at hand without the network."""
-    recorded = _recipe(target.folder).get("base") or target.config.get("_name_or_path")
+    recorded = recorded_recipe(target.folder).get("base") or target.config.get("_name_or_path")
     if isinstance(recorded, str) and recorded and Path(recorded).is_dir():
         return None if Path(recorded).resolve() == target.folder.resolve() else recorded
     return None

@@ -8,7 +8,15 @@ from typing import NamedTuple
 from loraudit.errors import EXIT_LIMIT_EXCEEDED, EXIT_OK, EXIT_PARTIAL
 from loraudit.policy.limits import parse_limit
 from loraudit.policy.words import ends, percent, percent_interval
-from loraudit.spec import AttackResult, AuditResult, LimitResult, ValidityResult, VerdictLevel, VerdictResult
+from loraudit.spec import (
+    AttackResult,
+    AuditResult,
+    LimitResult,
+    ModelSummary,
+    ValidityResult,
+    VerdictLevel,
+    VerdictResult,
+)
 from loraudit.statistics import rate_metric
 from loraudit.types import Finding
 
@@ -199,9 +207,22 @@ def threat_model(headline: AttackResult, result: AuditResult) -> str:
     """Who could run the headline attack."""
     needs = "reads the probabilities the model gives to every token of a candidate text"
     if "reference" in headline.needs and result.reference is not None:
-        needs += f", and has the reference {result.reference.name}"
+        needs += _reference_words(result.spec.reference, result.reference)
     return (
         f"Attacker: already holds the candidate text, {needs}, and needs {headline.cost.replace(' F', '')} forward "
         "pass" + ("es" if headline.cost != "1 F" else "") + " per text. "
         "The false-alarm rate is counted on the non-members given."
     )
+
+
+def _reference_words(kind: str, reference: ModelSummary) -> str:
+    """What it takes to have the reference."""
+    base = reference.details.get("base")
+    records = f"{reference.details.get('n_records', 0):,} records of the same domain"
+    if kind == "distilled":
+        samples = f"{reference.details.get('n_samples', 0):,} samples"
+        begun = f" (begun as {records} begin)" if "n_records" in reference.details else ""
+        return f", draws {samples} from the model{begun} and tunes its base {base} on them to have the reference"
+    if kind == "public":
+        return f", has {records} and tunes the base {base} on them to have the reference"
+    return f", and has the reference {reference.name}"

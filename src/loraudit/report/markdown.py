@@ -111,9 +111,11 @@ def _record_lines(result: AuditResult) -> list[str]:
 
 def _facts_lines(result: AuditResult) -> list[str]:
     sides = f"{result.members.n_records:,} members, {result.nonmembers.n_records:,} non-members"
+    reference = result.reference
     hashes = result.provenance.weights if result.provenance else {"target": result.target.fingerprint}
     return [
         f"- Records: {sides}",
+        *([f"- Reference: {as_code(reference.name)} ({as_words(reference.kind)})"] if reference else []),
         *(f"- sha256 of {name}: `{digest}`" for name, digest in hashes.items()),
         f"- Measured with loraudit {result.loraudit} on {result.started}: {as_code(result.command)}",
     ]

@@ -79,7 +79,7 @@ def compare_runs(first: Path, second: Path) -> ComparisonResult:
         n_changed_side=n_changed,
         confidence=spec.confidence,
         attacks=sorted(attacks, key=lambda attack: not attack.is_headline),
-        sentence=_sentence(next(a for a in attacks if a.is_headline), spec.confidence),
+        sentence=_sentence(next(a for a in attacks if a.is_headline), spec.confidence) + _other_references(*runs),
     )
 
 
@@ -167,6 +167,17 @@ def _number(difference: Difference, paired: PairedScores, method: str, result: A
             note=f"{paired.n_left_out} records lack a score in one run" if paired.n_left_out else None,
         ),
         p_value=finite(difference.p_value),
+    )
+
+
+def _other_references(first: Run, second: Run) -> str:
+    """That the attackers differ and not only the targets, where the references are of two kinds."""
+    one, two = first.result.spec.reference, second.result.spec.reference
+    if one == two:
+        return ""
+    return (
+        f" The attackers differ too: the reference of the first run is {one}, of the second {two}, so this is no "
+        "comparison of the targets alone."
     )
 
 

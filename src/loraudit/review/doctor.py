@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loraudit.auditing.preparation import requested_models, requested_tokenizer, requested_window
+from loraudit.auditing.reference import estimate_work, requested_reference
 from loraudit.auditing.request import Sides, chosen_attacks, load_data, power_statement
 from loraudit.data import encode, load_records
 from loraudit.errors import EXIT_INTERNAL, ConfigError, EnvironmentFault, LorauditError
@@ -87,6 +88,8 @@ def _whole_request(values: Mapping[str, Any]) -> Iterator[Check]:
     if plan is not None:
         yield from _about_models(plan)
         yield _attempt("window", lambda: "{} tokens, {} new in each further one".format(*requested_window(spec, plan)))
+        if sides is not None and spec.reference != "base":
+            yield _attempt("reference", lambda: _reference(spec, plan, sides))
         if sides is not None:
             yield _attempt("tokens", lambda: _tokens(spec, plan, sides))
 
@@ -99,11 +102,17 @@ def _whole(plan: ModelPlan) -> ModelPlan:
 
 
 def _about_models(plan: ModelPlan) -> Iterator[Check]:
-    reference = "none known; give --base" if plan.reference is None else plan.reference.name
-    yield Check(
-        "target", "ok", f"{plan.target.kind}, {plan.n_parameters:,} parameters in memory; reference: {reference}"
-    )
+    base = "none known; give --base" if plan.reference is None else plan.reference.name
+    yield Check("target", "ok", f"{plan.target.kind}, {plan.n_parameters:,} parameters in memory; base: {base}")
     yield from (Check("base", "warning", warning) for warning in plan.warnings)
+
+
+def _reference(spec: AuditSpec, plan: ModelPlan, sides: Sides) -> str:
+    """Whether the reference is there, or what it takes to make it."""
+    wanted = requested_reference(spec, plan, sides)
+    if wanted is None or wanted.kept(spec) is not None:
+        return f"{spec.reference}, made before"
+    return f"{spec.reference}, still to be made: {estimate_work(wanted, spec).words}"
 
 
 def _tokens(spec: AuditSpec, plan: ModelPlan, sides: Sides) -> str:

@@ -25,6 +25,8 @@ class Request(Strict):
     """The command of the command line that takes it."""
     how_not_what: ClassVar[frozenset[str]]
     """Fields that change how it is carried out, judged or shown, never what it finds: not part of its identity."""
+    added_later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after the first runs: while they hold their default a request keeps the hash it had."""
     known_by: ClassVar[frozenset[str]] = frozenset()
     """Keys that tell a resolved request of the first schema, which did not state its version."""
 
@@ -34,7 +36,10 @@ AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 def spec_hash(spec: Request) -> str:
     """Hex sha256 of what the spec asks; two specs with the same hash share a run folder."""
-    return hashlib.sha256(json.dumps(_asked(spec), sort_keys=True).encode()).hexdigest()
+    defaults = {name: type(spec).model_fields[name].default for name in spec.added_later}
+    unused = {name for name, default in defaults.items() if getattr(spec, name) == default}
+    asked = {name: value for name, value in _asked(spec).items() if name not in unused}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def differing_fields(first: Request, second: Request) -> list[str]:

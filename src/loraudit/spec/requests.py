@@ -47,6 +47,9 @@ class AuditSpec(Request, RecordFormat):
     how_not_what: ClassVar[frozenset[str]] = frozenset(
         {"device", "batch_tokens", "offline", "out", "store", "attack_timeout", "fail_on", "policy", "include_text"}
     )
+    added_later: ClassVar[frozenset[str]] = frozenset(
+        {"reference", "reference_data", "reference_prompts", "reference_epochs", "reference_learning_rate"}
+    )
     known_by: ClassVar[frozenset[str]] = frozenset(
         {"text_field", "on_overlap", "resamples", "confidence", "allow_other_base", "out", "store"}
     )
@@ -58,6 +61,26 @@ class AuditSpec(Request, RecordFormat):
     nonmembers: Paths = Field(description="Records of the same kind it was not tuned on.")
     base: str | None = Field(
         default=None, description="Model the tuning started from; found from the adapter where it is recorded."
+    )
+
+    reference: Literal["base", "distilled", "public"] = Field(
+        default="base",
+        description="What the target is compared with: its base; its base tuned on samples of the target; or its base "
+        "tuned on --reference-data.",
+    )
+    reference_data: Names = Field(
+        default=(),
+        description="Records of the same domain, none of them audited: what the public reference is tuned on, or "
+        "where the prompts of the distilled one begin.",
+    )
+    reference_prompts: int = Field(default=10_000, ge=1, description="Samples the distilled reference is tuned on.")
+    reference_epochs: int | None = Field(
+        default=None, ge=1, description="Epochs of the reference (default: the target's own recipe, else 4)."
+    )
+    reference_learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="Learning rate of the reference (default: the target's own recipe, else 0.0001).",
     )
 
     span: Literal["trained", "all"] = Field(

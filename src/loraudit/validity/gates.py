@@ -23,7 +23,6 @@ N_SHUFFLES = 200
 FEWEST_PER_SIDE = 10
 _TOLERATED_SHARED = 0.01
 _ALARM = 1e-3
-_REFERENCE_AS_TARGET = "Attacks that compare see nothing when the reference takes the target's role"
 _SUMMARIES = {
     BAG_OF_WORDS: "A model of the words, trained on other folds, that never sees the target",
     LENGTH: "Length in bytes",
@@ -44,6 +43,8 @@ class GateInput:
         has_near_duplicate: [N] see `Overlap`.
         ngram_share: [N] see `Overlap`.
         usual_share: See `Overlap`.
+        untouched: What stands for a model that never saw the members, in words: the reference, or the base where
+            the reference has learned from the target.
     """
 
     is_member: BoolArray
@@ -54,6 +55,7 @@ class GateInput:
     has_near_duplicate: BoolArray
     ngram_share: FloatArray
     usual_share: float
+    untouched: str = "the reference"
 
 
 def judge_gates(given: GateInput, *, confidence: float, rng: np.random.Generator) -> list[Gate]:
@@ -142,7 +144,7 @@ def _tested(name: str, kind: str, summary: str, values: FloatArray, given: GateI
 
 def _blind_gate(name: str, values: FloatArray, given: GateInput, confidence: float) -> Gate:
     attack = name.removeprefix(REFERENCE_ONLY)
-    summary = _SUMMARIES.get(name, f"The attack {attack} on the reference, which was never tuned on the members")
+    summary = _SUMMARIES.get(name, f"The attack {attack} on {given.untouched}, which was never tuned on the members")
     return _tested(name, "blind", summary, values, given, confidence)
 
 
@@ -153,7 +155,7 @@ def _control_gates(given: GateInput, confidence: float) -> list[Gate]:
         _tested(
             name,
             "control",
-            f"The attack {name.removeprefix(CONTROL)} with the reference in the target's role",
+            f"The attack {name.removeprefix(CONTROL)} with {given.untouched} in the target's role",
             given.controls[name],
             given,
             confidence,
@@ -161,20 +163,19 @@ def _control_gates(given: GateInput, confidence: float) -> list[Gate]:
         for name in seeing
     ]
     n_blind = len(given.controls) - len(seeing)
+    what = f"Attacks that compare see nothing when {given.untouched} takes the target's role"
     if not given.controls:
         return [
             Gate(
                 name=REFERENCE_AS_TARGET,
                 kind="control",
                 status="not_measured",
-                summary=_REFERENCE_AS_TARGET,
+                summary=what,
                 reason="no attack that compares with a reference was run",
             )
         ]
     blind = f"{n_blind} of {len(given.controls)} attacks give every record the same score, as they must"
-    summary = Gate(
-        name=REFERENCE_AS_TARGET, kind="control", status="passed", summary=_REFERENCE_AS_TARGET, reason=blind
-    )
+    summary = Gate(name=REFERENCE_AS_TARGET, kind="control", status="passed", summary=what, reason=blind)
     return [summary, *gates]
 
 
