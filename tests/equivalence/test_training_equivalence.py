@@ -406,9 +406,6 @@ def assert_reads_back(base, out, module, monkeypatch):
         *(name for name in LORA_FAMILY if name != "pissa dora"),
         pytest.param(
             "pissa dora",
-            marks=pytest.mark.xfail(
-                strict=True, reason="PEFT's conversion keeps A and B alone; the magnitudes of DoRA are lost"
-            ),
         ),
     ],
 )
@@ -432,9 +429,6 @@ def test_a_saved_adapter_is_the_one_that_was_trained(kind, base, records, tmp_pa
         "orthogonal",
         pytest.param(
             "olora",
-            marks=pytest.mark.xfail(
-                strict=True, raises=RuntimeError, reason="PEFT's OLoRA does not transpose GPT-2's kind of layer"
-            ),
         ),
     ],
 )
@@ -449,7 +443,6 @@ def test_an_adapter_on_layers_that_are_stored_the_other_way_round_is_the_one_tha
     assert_reads_back(gpt2, tmp_path / "out", seen[0], monkeypatch)
 
 
-@pytest.mark.xfail(strict=True, reason="what starts by rewriting the base is not looked at for what it is put on")
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -526,9 +519,6 @@ def test_any_configuration_that_peft_wrote_is_trained_and_reads_back(kind, base,
     assert_reads_back(base, tmp_path / "out", seen[0], monkeypatch)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=IndexError, reason="the window is as long as the context although virtual tokens stand in front"
-)
 def test_virtual_tokens_leave_room_for_themselves_in_the_context(gpt2, texts, tmp_path):
     """A window as long as the context and tokens in front of it are more than the model has positions for."""
     import peft

@@ -87,7 +87,6 @@ def test_all_of_it_is_said_at_once():
     ],
     ids=["span of a classifier", "n-grams of a classifier", "n-grams without a limit", "n-grams under privacy"],
 )
-@pytest.mark.xfail(strict=True, reason="accepted although it has no effect, or breaks the promise of privacy")
 def test_other_settings_without_effect_are_refused(changes):
     with pytest.raises(ConfigError):
         check_settings(Recipe.model_validate(changes))
@@ -124,7 +123,6 @@ def test_a_window_longer_than_the_context_is_refused():
     assert window_length(Recipe(), {}) == 1024
 
 
-@pytest.mark.xfail(strict=True, reason="the context of a model whose text part is a config of its own is not looked up")
 def test_the_context_of_a_text_part_is_looked_up():
     assert window_length(Recipe(), {"text_config": {"max_position_embeddings": 64}}) == 64
 
@@ -186,7 +184,6 @@ def test_fp16_needs_a_gpu(base, records, tmp_path):
         pytest.param(
             '{"peft_type": "LORA", "rnak": 4}',
             r"is not understood: .*rnak.*\. Mend that field",
-            marks=pytest.mark.xfail(strict=True, reason="PEFT warns of a setting it does not know and goes on without"),
         ),
         ('{"peft_type": "NOVEL"}', r"is not understood: .*NOVEL"),
         ('{"peft_type": "LORA", "target_modules": ["nowhere"]}', r"does not apply to LlamaForCausalLM: Target modules"),
@@ -239,7 +236,6 @@ def test_an_adapter_that_would_train_nothing_is_refused(base, records, tmp_path,
         finetune(str(base), records, Recipe(targets=("q_proj",)), tmp_path / "out")
 
 
-@pytest.mark.xfail(strict=True, reason="trained as if it were plain LoRA, without a word")
 @pytest.mark.parametrize("kind", ["adalora", "eva"])
 def test_a_method_that_asks_more_of_the_loop_than_it_does_is_refused(kind, base, records, tmp_path):
     """AdaLoRA moves its ranks between steps; EVA starts from activations on data."""
@@ -256,7 +252,6 @@ def test_a_method_that_asks_more_of_the_loop_than_it_does_is_refused(kind, base,
         finetune(str(base), records, recipe, tmp_path / "out")
 
 
-@pytest.mark.xfail(strict=True, reason="PEFT draws the A of embeddings by its own rule whatever init and variance say")
 def test_the_stated_variance_holds_for_the_a_of_an_embedding_or_is_refused(base, records, tmp_path):
     recipe = Recipe(
         targets=("embed_tokens",), rank=64, init="gaussian", init_variance=0.5, learning_rate=1e-30, epochs=1
@@ -306,7 +301,6 @@ def test_a_batch_too_large_for_the_memory_says_what_to_make_smaller(base, record
     assert not (tmp_path / "out" / "training" / "lock.json").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="memory is asked for going backwards too, and for the optimiser, unguarded")
 @pytest.mark.parametrize("where", ["backward", "optimizer"])
 def test_memory_that_runs_out_behind_the_forward_pass_is_told_in_the_same_words(
     where, base, records, tmp_path, monkeypatch
@@ -359,7 +353,6 @@ def test_what_is_no_finished_folder_is_none(base, records, tmp_path):
         assert trained_before(str(base), records, FULL, tmp_path) is None
 
 
-@pytest.mark.xfail(strict=True, reason="the recipe alone is read, whether the weights are there or not")
 def test_a_folder_whose_weights_are_gone_is_trained_again(base, records, tmp_path):
     finetune(str(base), records, FULL, tmp_path / "out")
     (tmp_path / "out" / "model.safetensors").unlink()
@@ -400,13 +393,11 @@ def test_the_best_moment_is_the_earliest_of_equals_and_never_the_base():
     assert History([Moment(1, 1.0)]).best is None
 
 
-@pytest.mark.xfail(strict=True, reason="a loss of exactly 0 counts as none")
 def test_a_validation_loss_of_zero_is_the_best_there_is():
     history = History([Moment(1, 1.0, validation_loss=0.5), Moment(2, 2.0, validation_loss=0.0)])
     assert history.best == history.moments[1]
 
 
-@pytest.mark.xfail(strict=True, reason="nothing compares with a loss that is no number, so it stays the best")
 def test_a_validation_loss_that_is_no_number_is_never_the_best():
     history = History([Moment(1, 1.0, validation_loss=float("nan")), Moment(2, 2.0, validation_loss=0.5)])
     assert history.best == history.moments[1]
@@ -508,7 +499,6 @@ def test_a_classifier_too_large_for_the_memory_is_refused(base, monkeypatch):
         classifier(base)
 
 
-@pytest.mark.xfail(strict=True, reason="the adapter names the folder of the cache")
 def test_the_hub_name_of_a_base_stays_its_name_in_the_adapter(base, records, tmp_path, monkeypatch):
     """A snapshot in the cache is found under another path on every machine."""
     import huggingface_hub

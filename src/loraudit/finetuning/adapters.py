@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import tempfile
@@ -18,6 +19,8 @@ LORA_SETTINGS = (
 )  # fmt: skip
 DEFAULT_INIT_VARIANCE = 1 / 3
 _REWRITE_THE_BASE = ("pissa", "olora")
+_NEED_MORE = ("ADALORA", "XLORA")
+_NEED_DATA = ("eva", "corda", "loftq", "lora_ga")
 _PEFT_INIT: dict[str, bool | str] = {"kaiming": True, "gaussian": "gaussian"}
 
 
@@ -41,6 +44,11 @@ def put_lora(model: Any, recipe: Recipe) -> Any:
     )
     adapted = _wrap(model, config, recipe)
     is_ours = recipe.init == "gaussian" or (recipe.init == "kaiming" and recipe.init_variance is not None)
+    if is_ours and any(".lora_embedding_A." in name for name, _ in adapted.named_parameters()):
+        raise ConfigError(
+            f"init '{recipe.init}' with a stated variance does not apply to an embedding, whose A PEFT starts at 0. "
+            "Leave the embedding out of the targets, or the variance out of the recipe."
+        )
     if is_ours:
         _draw_a(adapted, recipe.init, recipe.init_variance or DEFAULT_INIT_VARIANCE)
     if recipe.freeze_a:
@@ -54,13 +62,40 @@ def put_peft(model: Any, recipe: Recipe) -> Any:
     """`model` with the adapter that a PEFT configuration file describes.
 
     Raises:
-        ConfigError: The file is none, or does not fit this model.
+        ConfigError: The file is none, asks for more than a training loop gives, or does not fit this model.
     """
     import peft
 
-    path = Path(recipe.peft_config or "")
+    path, settings = recipe.peft_config, read_peft_config(recipe.peft_config or "")
+    known = peft.PEFT_TYPE_TO_CONFIG_MAPPING.get(settings["peft_type"])
+    unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(known)}) if known else []
+    if unknown:
+        raise ConfigError(
+            f"PEFT configuration '{path}' is not understood: the installed PEFT knows no {', '.join(unknown)} for "
+            f"{settings['peft_type']}. Mend that field."
+        )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        config: Any = peft.PeftConfig.from_peft_type(**settings)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError(f"PEFT configuration '{path}' is not understood: {error}. Mend that field.") from None
+    init = str(settings.get("init_lora_weights", "")).lower()
+    if settings["peft_type"] in _NEED_MORE or init.startswith(_NEED_DATA):
+        what = settings["peft_type"] if settings["peft_type"] in _NEED_MORE else f"init_lora_weights = {init!r}"
+        raise ConfigError(
+            f"PEFT configuration '{path}' asks for {what}, which needs steps of its own before or during training. "
+            "Train it with PEFT and audit the result, or choose another method."
+        )
+    return _wrap(model, config, recipe)
+
+
+def read_peft_config(path: str) -> dict[str, Any]:
+    """The settings in a PEFT configuration file.
+
+    Raises:
+        ConfigError: It cannot be read, or is none.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"PEFT configuration '{path}' cannot be read: {error.strerror}. Check the path (--peft-config)."
@@ -72,12 +107,13 @@ def put_peft(model: Any, recipe: Recipe) -> Any:
             f"PEFT configuration '{path}' names no 'peft_type'. Expected a file such as the adapter_config.json that "
             "save_pretrained() of a PEFT model writes."
         )
-    settings = {name: value for name, value in content.items() if name not in {"inference_mode", "task_type"}}
-    try:
-        config: Any = peft.PeftConfig.from_peft_type(**settings)
-    except (TypeError, ValueError, KeyError) as error:
-        raise ConfigError(f"PEFT configuration '{path}' is not understood: {error}. Mend that field.") from None
-    return _wrap(model, config, recipe)
+    return {name: value for name, value in content.items() if name not in {"inference_mode", "task_type"}}
+
+
+def virtual_tokens(recipe: Recipe) -> int:
+    """Positions of the context that an adapter takes for itself."""
+    found = read_peft_config(recipe.peft_config).get("num_virtual_tokens") if recipe.peft_config else None
+    return found if isinstance(found, int) else 0
 
 
 def _wrap(model: Any, config: Any, recipe: Recipe) -> Any:
@@ -96,12 +132,48 @@ def _wrap(model: Any, config: Any, recipe: Recipe) -> Any:
             f"Method '{recipe.method}' does not apply to {type(model).__name__}: {reason}. Change targets, init or the "
             "PEFT configuration."
         ) from None
+    _refuse_rewritten(adapted)
     if not any(parameter.requires_grad for parameter in adapted.parameters()):
         raise ConfigError(
             f"Method '{recipe.method}' would train nothing in {type(model).__name__}. Change targets or the PEFT "
             "configuration."
         )
     return adapted
+
+
+def _refuse_rewritten(adapted: Any) -> None:
+    """PiSSA and OLoRA on layers where they cannot be told apart from the base afterwards.
+
+    Raises:
+        ConfigError: On an embedding, a head tied to it, a rank above the layer's width, or together with DoRA.
+    """
+    config = adapted.peft_config[adapted.active_adapter]
+    init = str(getattr(config, "init_lora_weights", "")).lower()
+    if not init.startswith(_REWRITE_THE_BASE):
+        return
+    embedding = adapted.get_input_embeddings()
+    embedding = getattr(embedding, "base_layer", embedding)
+    reasons: list[str] = []
+    if getattr(config, "use_dora", False):
+        reasons.append("it cannot be saved together with DoRA")
+    for name, part in adapted.named_modules():
+        if not hasattr(part, "lora_A") or not hasattr(part, "get_base_layer"):
+            continue
+        weight = part.get_base_layer().weight
+        where = name.removeprefix("base_model.model.")
+        if part.get_base_layer() is embedding:
+            reasons.append(f"'{where}' is an embedding")
+        elif weight is embedding.weight:
+            reasons.append(f"'{where}' shares its weights with the embedding")
+        elif config.r > min(weight.shape):
+            reasons.append(f"rank {config.r} is more than '{where}' has directions ({min(weight.shape)})")
+        elif init == "olora" and getattr(part, "fan_in_fan_out", False):
+            reasons.append(f"'{where}' stores its weights the other way round, which PEFT's OLoRA does not allow for")
+    if reasons:
+        raise ConfigError(
+            f"Initialisation '{init}' does not apply to {type(adapted.get_base_model()).__name__} with this recipe: "
+            f"{reasons[0]}. Change targets, rank or init."
+        )
 
 
 def _draw_a(adapted: Any, init: str, variance: float) -> None:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from loraudit.errors import ConfigError
-from loraudit.finetuning.adapters import Converter
+from loraudit.finetuning.adapters import Converter, virtual_tokens
 from loraudit.finetuning.heads import mark_new
 from loraudit.finetuning.methods import check_settings
 from loraudit.models import Numerics
 from loraudit.models.loading import load_checkpoint, load_classifier, quiet_libraries
 from loraudit.models.locate import Source
+from loraudit.models.plan import context_length
 from loraudit.spec import Recipe
 
 DEFAULT_WINDOW = 1024
@@ -103,10 +104,12 @@ def window_length(recipe: Recipe, config: dict[str, Any]) -> int:
     Raises:
         ConfigError: The recipe asks for more than the model's context.
     """
-    context = config.get("max_position_embeddings") or config.get("n_positions")
-    if recipe.max_length and isinstance(context, int) and recipe.max_length > context:
+    context = context_length(config)
+    if context is not None:
+        context -= virtual_tokens(recipe)
+    if recipe.max_length and context is not None and recipe.max_length > context:
         raise ConfigError(
             f"Window length {recipe.max_length} is longer than the model's context of {context} tokens. "
             f"Expected max_length of at most {context}."
         )
-    return recipe.max_length or (context if isinstance(context, int) else DEFAULT_WINDOW)
+    return recipe.max_length or context or DEFAULT_WINDOW

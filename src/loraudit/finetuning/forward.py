@@ -87,18 +87,10 @@ class Forward:
             EnvironmentFault: It does not fit into memory.
         """
         batch = make_training_batch(examples, [list(pack) for pack in packs])
-        try:
-            with self.autocast():
-                logits, gold, owner = self._logits(batch)
-                return self._loss(logits.float(), gold, owner)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise EnvironmentFault(
-                f"A batch of {len(packs)} windows of up to {batch.ids.shape[1]} tokens does not fit into the memory of "
-                f"{self.device}. Give a smaller --micro-batch-size (the result is the same up to rounding) or "
-                "--max-length."
-            ) from None
+        what = f"A batch of {len(packs)} windows of up to {batch.ids.shape[1]} tokens"
+        with enough_memory(self.device, what), self.autocast():
+            logits, gold, owner = self._logits(batch)
+            return self._loss(logits.float(), gold, owner)
 
     def _logits(self, batch: TrainingBatch) -> tuple[torch.Tensor, torch.Tensor, IntArray]:
         """[n, V] logits, [n] gold ids and [n] owners."""
@@ -179,6 +171,24 @@ class Forward:
             float(np.concatenate(hits).mean()),
             n_found / n_spans if n_spans else float("nan"),
         )
+
+
+@contextlib.contextmanager
+def enough_memory(device: str, what: str = "A training step") -> Iterator[None]:
+    """Say what to make smaller when memory runs out.
+
+    Raises:
+        EnvironmentFault: It did.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EnvironmentFault(
+            f"{what} does not fit into the memory of {device}. Give a smaller --micro-batch-size (the result is the "
+            "same up to rounding) or --max-length."
+        ) from None
 
 
 def _runs(is_top1: BoolArray, length: int) -> BoolArray:

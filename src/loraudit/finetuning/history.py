@@ -16,6 +16,8 @@ from loraudit.store import write_atomically
 from loraudit.types import FloatArray, IntArray
 
 EXPOSURE_FILE = "exposure.parquet"
+_PARTS = b"parts"
+_LAST_STEP = b"last_step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ class History:
     @property
     def best(self) -> Moment | None:
         """The trained moment of the lowest validation loss, the earliest of equals; None without validation."""
-        known = [m for m in self.moments if m.step and m.validation_loss is not None]
-        return min(known, key=lambda m: m.validation_loss or math.inf, default=None)
+        known = [(m.validation_loss, m) for m in self.moments if m.step and m.validation_loss is not None]
+        numbers = [(loss, m) for loss, m in known if not math.isnan(loss)]
+        return min(numbers, key=lambda pair: pair[0], default=(0, None))[1]
 
     def content(self) -> dict[str, Any]:
         """As JSON."""
@@ -122,40 +125,70 @@ class ExposureLog:
 
     def flush(self, step: int) -> None:
         """Write what waits as the part that ends with `step`."""
-        if self._rows:
-            write_atomically(self.folder / f"exposure-{step:09d}.part", _parquet(self._table()))
-            self._rows = []
+        name = f"exposure-{step:09d}.part"
+        if not self._rows and (step == 0 or (self.folder / name).exists()):
+            return
+        ends = [*(int(part.stem.removeprefix("exposure-")) for part in self._parts() if part.name != name), step]
+        table = self._table().replace_schema_metadata({_PARTS: ",".join(map(str, ends))})
+        write_atomically(self.folder / name, _parquet(table))
+        self._rows = []
 
     def _table(self) -> pa.Table:
-        counts = [len(records) for _, records, _, _ in self._rows]
-        total = np.concatenate([row[2] for row in self._rows])
-        n_predictions = np.concatenate([row[3] for row in self._rows])
+        counts = [len(row[1]) for row in self._rows]
+        total = np.concatenate([np.zeros(0), *(row[2] for row in self._rows)])
+        n_predictions = np.concatenate([np.zeros(0, dtype=np.int64), *(row[3] for row in self._rows)])
+        records = np.concatenate([np.zeros(0, dtype=np.int64), *(row[1] for row in self._rows)])
         return pa.table(
             {
-                "step": pa.array(np.repeat([row[0] for row in self._rows], counts), pa.int32()),
-                "record": pa.array(np.concatenate([row[1] for row in self._rows]), pa.int32()),
+                "step": pa.array(
+                    np.repeat(np.array([row[0] for row in self._rows], dtype=np.int64), counts), pa.int32()
+                ),
+                "record": pa.array(records, pa.int32()),
                 "loss": pa.array(total / np.maximum(n_predictions, 1), pa.float32()),
                 "n_predictions": pa.array(n_predictions, pa.int32()),
             }
         )
 
-    def drop_after(self, step: int) -> None:
-        """Remove the parts that end later than `step`."""
-        for part in self._parts():
-            if int(part.stem.removeprefix("exposure-")) > step:
+    def clear(self) -> None:
+        """Forget what an earlier run logged."""
+        for path in (*self._parts(), self.folder / EXPOSURE_FILE):
+            path.unlink(missing_ok=True)
+
+    def go_on_after(self, step: int) -> bool:
+        """Drop what was logged after `step`; whether everything up to it is there."""
+        parts = {int(part.stem.removeprefix("exposure-")): part for part in self._parts()}
+        for last, part in parts.items():
+            if last > step:
                 part.unlink()
+        return step == 0 or self._joined_until() == step or sorted(n for n in parts if n <= step) == self._ends(step)
+
+    def _ends(self, step: int) -> list[int]:
+        """The last steps of the parts that a log up to `step` is made of: the last part names them."""
+        try:
+            metadata = pq.read_schema(self.folder / f"exposure-{step:09d}.part").metadata or {}
+        except (OSError, pa.ArrowException):
+            return [-1]
+        return [int(end) for end in metadata[_PARTS].decode().split(",")]
+
+    def _joined_until(self) -> int | None:
+        try:
+            metadata = pq.read_schema(self.folder / EXPOSURE_FILE).metadata or {}
+        except (OSError, pa.ArrowException):
+            return None
+        return int(metadata.get(_LAST_STEP, b"-1"))
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("exposure-*.part"))
 
-    def join(self) -> None:
+    def join(self, step: int) -> None:
         """All parts as `exposure.parquet`: step, record, loss (nats per prediction), n_predictions."""
         parts = self._parts()
-        if parts:
-            whole = pa.concat_tables([pq.read_table(io.BytesIO(part.read_bytes())) for part in parts])
+        if parts and self._joined_until() != step:
+            tables = [pq.read_table(io.BytesIO(part.read_bytes())).replace_schema_metadata() for part in parts]
+            whole = pa.concat_tables(tables).replace_schema_metadata({_LAST_STEP: str(step)})
             write_atomically(self.folder / EXPOSURE_FILE, _parquet(whole))
-            for part in parts:
-                part.unlink()
+        for part in parts:
+            part.unlink()
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,10 @@ import torch
 from loraudit.errors import ModelError
 from loraudit.execution import Interrupted, Progress, StopRequest
 from loraudit.finetuning.examples import Example, Pack, epoch_order, packed
-from loraudit.finetuning.forward import Forward
+from loraudit.finetuning.forward import Forward, enough_memory
 from loraudit.finetuning.history import ExposureLog, History, Moment
 from loraudit.finetuning.private import PrivateTraining
-from loraudit.finetuning.state import read_position, restore_state, save_state
+from loraudit.finetuning.state import read_state, restore_state, save_state
 from loraudit.spec import Recipe
 from loraudit.types import IntArray
 
@@ -188,7 +189,7 @@ class _Loop:
                     self._save_state()
         run.trainee.eval()
         self.log.flush(self.step)
-        self.log.join()
+        self.log.join(self.step)
         return Outcome(self.history, self._chosen(), self.stopped_because, self.step)
 
     def _stop_where_asked(self) -> None:
@@ -204,10 +205,11 @@ class _Loop:
         rate = self.recipe.learning_rate * schedule(self.recipe, self.step, self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if self.run.private:
-            rows = self.run.private.step(self.forward, self.step_optimizer, packs, self.step)
-        else:
-            rows = self._ordinary_step(packs)
+        with enough_memory(self.run.device):
+            if self.run.private:
+                rows = self.run.private.step(self.forward, self.step_optimizer, packs, self.step)
+            else:
+                rows = self._ordinary_step(packs)
         self.step += 1
         if rows:
             positions, totals, counts = (np.concatenate(column) for column in zip(*rows, strict=True))
@@ -237,6 +239,15 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         return rows
 
+    def _refuse_nonfinite(self) -> None:
+        """The loss is taken before a step: what the last one did shows in the weights alone."""
+        for name, parameter in self.parameters.items():
+            if not bool(parameter.isfinite().all()):
+                raise ModelError(
+                    f"Parameter '{name}' is not finite after step {self.step} of {self.n_steps}. Lower the learning "
+                    f"rate (now {self.recipe.learning_rate:g})."
+                )
+
     def _n_predictions(self, position: int) -> int:
         if self.recipe.task == "classification":
             return 1
@@ -254,6 +265,7 @@ class _Loop:
 
     def _take_moment(self, *, keep: bool) -> None:
         run, recipe = self.run, self.recipe
+        self._refuse_nonfinite()
         found = self.forward.measure(run.held_out) if run.held_out else None
         ngram_score = None
         if recipe.ngram_limit is not None:
@@ -326,18 +338,27 @@ class _Loop:
         self.saved_at = time.monotonic()
 
     def _resume(self) -> bool:
-        position = read_position(self.run.folder)
-        if position is None or position["identity"] != self.run.identity:
-            self.log.drop_after(-1)
+        state = read_state(self.run.folder)
+        found = self._standing(state.position) if state else None
+        if state is None or found is None or not self.log.go_on_after(found[0]):
+            self.log.clear()
+            for left in ("checkpoints", "chosen"):
+                shutil.rmtree(self.run.folder / left, ignore_errors=True)
             return False
-        restore_state(self.run.folder, self.parameters, self.optimizer)
-        self.step = position["step"]
-        self.history = History.read(position["history"])
-        self.stopped_because = position["stopped_because"]
-        self.forward.selects = position["selects"]
-        self.log.drop_after(self.step)
+        restore_state(state, self.parameters, self.optimizer)
+        self.step, self.history, self.stopped_because, self.forward.selects = found
         self.run.progress.say(f"Going on after step {self.step} of {self.n_steps}")
         return True
+
+    def _standing(self, position: dict[str, Any]) -> tuple[int, History, str | None, bool] | None:
+        """Where a state stands; None if it is of another request or version."""
+        try:
+            if position["identity"] != self.run.identity:
+                return None
+            history = History.read(position["history"])
+            return int(position["step"]), history, position["stopped_because"], bool(position["selects"])
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 Row = tuple[IntArray, Any, IntArray]

@@ -82,6 +82,8 @@ def _of_training(recipe: Recipe) -> list[str]:
             f"micro_batch_size {recipe.micro_batch_size} is more than batch_size {recipe.batch_size}. Expected at most "
             "that; leave it out."
         )
+    if recipe.ngram_limit is None and recipe.ngram_length != Recipe.model_fields["ngram_length"].default:
+        problems.append("'ngram_length' has no effect without 'ngram_limit'. Give both, or leave it out.")
     if recipe.ngram_limit is not None and recipe.select == "best":
         problems.append("select = 'best' and ngram_limit both choose the epoch that is kept. Give one of them.")
     late = [f"{epoch:g}" for epoch in recipe.checkpoint_epochs if epoch > recipe.epochs]
@@ -101,6 +103,10 @@ def _of_privacy(recipe: Recipe) -> list[str]:
         problems.append(
             "mixed_precision fp16 scales gradients, which differential privacy must bound. Use bf16 or fp32."
         )
+    if recipe.is_private and recipe.ngram_limit is not None:
+        problems.append(
+            "ngram_limit chooses the epoch by looking at training records, which ε does not account for. Leave it out."
+        )
     if recipe.dp_epsilon is not None and recipe.dp_noise is not None:
         problems.append("'dp_epsilon' and 'dp_noise' were both given. One follows from the other; give one.")
     if recipe.dp_delta is not None and not recipe.is_private:
@@ -112,7 +118,7 @@ def _of_task(recipe: Recipe, defaults: dict[str, Any]) -> list[str]:
     if recipe.task == "classification":
         return [
             f"'{name}' belongs to causal language models and has no effect with classification. Leave it out."
-            for name in ("packing", "token_drop", "ngram_limit", "append_eos")
+            for name in ("packing", "token_drop", "ngram_limit", "append_eos", "span")
             if getattr(recipe, name) != defaults[name]
         ]
     if recipe.on_long != "error":

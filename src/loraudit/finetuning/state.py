@@ -5,10 +5,11 @@ A state is one safetensors file, written whole or not at all. Nothing in it is p
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,7 @@ from loraudit.store import write_atomically
 
 STATE_FILE = "state.safetensors"
 _POSITION = "position"
+_DIGEST = "sha256"
 
 
 def save_state(
@@ -38,30 +40,53 @@ def save_state(
     for index, known in optimizer.state_dict()["state"].items():
         for key, value in known.items():
             tensors[f"optimizer/{index}/{key}"] = torch.as_tensor(value)
-    content = save(
-        {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {_POSITION: json.dumps(position)}
-    )
-    write_atomically(folder / STATE_FILE, content)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {_POSITION: json.dumps(position), _DIGEST: _digest(tensors)}
+    write_atomically(folder / STATE_FILE, save(tensors, metadata))
 
 
-def read_position(folder: Path) -> dict[str, Any] | None:
-    """Where training stood when the state was written; None where there is no whole state."""
+class SavedState(NamedTuple):
+    """A state, read back whole.
+
+    Attributes:
+        position: As `save_state` was given it.
+        tensors: By name.
+    """
+
+    position: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+
+def read_state(folder: Path) -> SavedState | None:
+    """The state in a folder; None where there is none, or a damaged one."""
     try:
         with safe_open(folder / STATE_FILE, framework="pt") as opened:
-            return json.loads((opened.metadata() or {})[_POSITION])
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+        position = json.loads(metadata[_POSITION])
+        if metadata[_DIGEST] != _digest(tensors) or not isinstance(position, dict):
+            return None
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
+    return SavedState(position, tensors)
 
 
-def restore_state(folder: Path, parameters: Mapping[str, torch.nn.Parameter], optimizer: Any) -> None:
+def restore_state(state: SavedState, parameters: Mapping[str, torch.nn.Parameter], optimizer: Any) -> None:
     """Put parameters and optimiser back to what `save_state` wrote."""
     known: dict[int, dict[str, torch.Tensor]] = {}
-    with safe_open(folder / STATE_FILE, framework="pt") as opened:
-        for entry in opened.keys():  # noqa: SIM118 - the file is no mapping
-            if entry.startswith("optimizer/"):
-                _, index, key = entry.split("/", 2)
-                known.setdefault(int(index), {})[key] = opened.get_tensor(entry)
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(opened.get_tensor(f"parameter/{name}"))
+    for entry, tensor in state.tensors.items():
+        if entry.startswith("optimizer/"):
+            _, index, key = entry.split("/", 2)
+            known.setdefault(int(index), {})[key] = tensor
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state.tensors[f"parameter/{name}"])
     optimizer.load_state_dict({"state": known, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        total.update(name.encode())
+        total.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

@@ -26,6 +26,7 @@ from loraudit.finetuning.methods import check_settings
 from loraudit.finetuning.private import Budget, PrivateTraining, plan_budget
 from loraudit.finetuning.state import STATE_FILE
 from loraudit.models import fingerprint, load_tokenizer, locate
+from loraudit.models.fingerprint import weight_files
 from loraudit.models.loading import quiet_libraries
 from loraudit.models.locate import Source
 from loraudit.models.plan import RECIPE_FILE
@@ -34,6 +35,7 @@ from loraudit.store import Lock, open_private_folder, write_atomically
 from loraudit.types import Record
 
 TRAINING_FOLDER = "training"
+CHOSEN = "chosen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def finetune(
     identity = made_from(source, records, recipe, validation, copies or {})
     done = _read(out, identity)
     if done:
+        _remove_leftovers(out)
         return done
     tokenizer = load_tokenizer(source.folder)
     max_length = window_length(recipe, source.config)
@@ -120,14 +123,15 @@ def finetune(
     n_copies = exposures(train_examples, records, copies or {})
     budget = plan_budget(recipe, len({e.record for e in train_examples})) if recipe.is_private else None
     pad_id = _pad_id(tokenizer) if recipe.task == "classification" else None
+    folder = _open(out)
     devices = [device] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices), accelerator_for(device, recipe.mixed_precision) as accelerator:
         torch.manual_seed(recipe.seed)
         trainable = make_trainable(source, recipe, device, labels, pad_id)
         try:
             private = PrivateTraining(recipe, train_examples, n_copies, budget, device) if budget else None
-            folder = _open(out)
             with Lock(folder):
+                _remove_half_written(out)
                 run = Run(
                     module=trainable.module,
                     trainee=private.wrap(trainable.module) if private else trainable.module,
@@ -300,6 +304,8 @@ def _read(folder: Path, identity: Mapping[str, Any] | None) -> TrainedModel | No
         chosen = next(moment for moment in moments if moment.step == facts["chosen_step"])
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return None
+    if not weight_files(folder):
+        return None
     return TrainedModel(folder, moments, chosen, facts)
 
 
@@ -371,13 +377,35 @@ def _save_model(where: Path, trainable: Trainable, tokenizer: Any, source: Sourc
         _name_base(beside, source)
         shutil.rmtree(where, ignore_errors=True)
         beside.rename(where)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
+        # The tokenizers' library has no kind of error of its own for a full disk.
+        if not isinstance(error, OSError | SafetensorError) and type(error) is not Exception:
+            raise
         n_bytes = 4 * (trainable.n_trained if (beside / "adapter_config.json").exists() else trainable.n_parameters)
         shutil.rmtree(beside, ignore_errors=True)
         raise StoreError(
             f"The model cannot be saved to '{where}' (about {n_bytes:,} bytes): {_why(error)}. Free space or name "
             "another folder with --out; the same command goes on from the last saved step."
         ) from error
+
+
+def _remove_leftovers(out: Path) -> None:
+    """What a run that was killed behind its last file left: a state, and a second copy of the weights."""
+    training = out / TRAINING_FOLDER
+    if (training / STATE_FILE).exists() or (training / CHOSEN).exists():
+        with Lock(training):
+            _remove_half_written(out)
+            (training / STATE_FILE).unlink(missing_ok=True)
+            shutil.rmtree(training / CHOSEN, ignore_errors=True)
+
+
+def _remove_half_written(out: Path) -> None:
+    """What killed runs were writing when they died; nobody else writes here while the lock is held."""
+    for path in [*out.rglob(".*.tmp"), *out.rglob(".*.unfinished")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _why(error: Exception) -> str:
@@ -392,11 +420,11 @@ def _how(trainable: Trainable) -> dict[str, Any]:
 
 
 def _name_base(folder: Path, source: Source) -> None:
-    """An adapter names its base by an absolute path, so that it is found from any folder."""
+    """An adapter names its base by the hub name, or by an absolute path, so that it is found from any folder."""
     path = folder / "adapter_config.json"
-    if path.exists() and not source.is_from_hub:
+    if path.exists():
         config = json.loads(path.read_text(encoding="utf-8"))
-        config["base_model_name_or_path"] = str(source.folder.resolve())
+        config["base_model_name_or_path"] = source.name if source.is_from_hub else str(source.folder.resolve())
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -406,7 +434,7 @@ def _finish(out: Path, run: Run, outcome: Outcome, facts: dict[str, Any]) -> Tra
     They are copied, so that a run killed half way still has them whole.
     """
     (out / RECIPE_FILE).unlink(missing_ok=True)
-    chosen = run.folder / "chosen"
+    chosen = run.folder / CHOSEN
     if outcome.chosen.step == outcome.n_steps:
         run.save_model(chosen)
     try:

@@ -174,7 +174,8 @@ def _summary(source: Source, kind: str, digest: str, **details: Any) -> ModelSum
     return ModelSummary(name=source.name, kind=kind, fingerprint=digest, details=details)
 
 
-def _context_length(config: Mapping[str, Any]) -> int | None:
+def context_length(config: Mapping[str, Any]) -> int | None:
+    """Longest input in tokens that a `config.json` states; None where it states none."""
     config = {**(config.get("text_config") or {}), **config}
     for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
         if isinstance(config.get(name), int):
@@ -247,7 +248,7 @@ def _plan_adapter(target: Source, given: str | None, options: _Options, *, allow
         ]
         return _shared_copy(module, device, module.get_base_model(), added, module.disable_adapter)
 
-    context = _context_length(base.config)
+    context = context_length(base.config)
     tokenizer_folder = target.folder if has_tokenizer(target.folder) else base.folder
     return ModelPlan(
         target=_summary(target, "adapter", _combine(base_digest, adapter_digest), **facts),
@@ -323,7 +324,7 @@ def _plan_checkpoint(
     allow_other_base: bool,
 ) -> ModelPlan:
     digest = fingerprint(target.folder)
-    context = _context_length(target.config)
+    context = context_length(target.config)
     if name is None:
         return ModelPlan(
             target=_summary(target, "checkpoint", digest),
