@@ -209,6 +209,15 @@ def test_what_a_killed_run_had_half_written_is_removed_by_the_next(lora_tuning, 
     assert list((tmp_path / "out").rglob("*.tmp")) == []
 
 
+def test_rows_of_the_log_beyond_the_last_state_are_not_counted_twice(lora_tuning, tmp_path):
+    """Killed behind a part of the log and before its state; the next run ends its parts at other steps."""
+    code, err = tuner().tune(tmp_path, lora_tuning.request, die_on=["os.rename", ".state.safetensors", 2])
+    assert code == -signal.SIGKILL, err
+    assert len(list((tmp_path / "out" / "training").glob("exposure-*.part"))) == 3
+    assert tuner().tune(tmp_path, {**lora_tuning.request, "seconds_between_states": 1000.0})[0] == 0
+    lora_tuning.assert_undisturbed(tmp_path)
+
+
 def test_a_run_killed_again_and_again_gets_through(lora_tuning, tmp_path):
     """Each time it gets one step further, and no step's random numbers depend on those before."""
     for n in range(3):
