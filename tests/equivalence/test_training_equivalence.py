@@ -188,7 +188,7 @@ def test_the_size_of_a_forward_pass_changes_nothing_but_rounding(changes, base, 
 @pytest.mark.parametrize("kind", ["base", "gpt2"])
 def test_packed_records_have_the_losses_they_have_alone(kind, request, texts, tmp_path):
     model = request.getfixturevalue(kind)
-    some = rows(texts[:14], words=4)
+    some = rows([f"{number} {text}" for number, text in enumerate(texts[:14])], words=5)
     found = []
     for packing in (False, True):
         recipe = FULL.model_copy(update={"batch_size": 64, "packing": packing})
@@ -400,15 +400,13 @@ def assert_reads_back(base, out, module, monkeypatch):
     torch.testing.assert_close(logits_of(resident.module), expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *(name for name in LORA_FAMILY if name != "pissa dora"),
-        pytest.param(
-            "pissa dora",
-        ),
-    ],
-)
+def test_what_cannot_be_saved_together_is_refused(base, records, tmp_path):
+    recipe = LORA.model_copy(update=LORA_FAMILY["pissa dora"])
+    with pytest.raises(ConfigError, match="it cannot be saved together with DoRA"):
+        finetune(str(base), records, recipe, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [name for name in LORA_FAMILY if name != "pissa dora"])
 def test_a_saved_adapter_is_the_one_that_was_trained(kind, base, records, tmp_path, monkeypatch):
     recipe = LORA.model_copy(update=LORA_FAMILY[kind])
     with seen_modules(monkeypatch) as seen:

@@ -92,7 +92,7 @@ def test_the_loss_is_that_of_the_model_itself(base, records, tmp_path):
     """One step over all records at learning rate ~0: the training loss is the plain token-weighted mean."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    short = [Record("0" * 64, "f", i, text=" ".join(str(r.text).split()[:6])) for i, r in enumerate(records)]
+    short = [Record(f"{i:064}", "f", i, text=" ".join(str(r.text).split()[:6])) for i, r in enumerate(records)]
     recipe = RECIPE.model_copy(update={"epochs": 1, "batch_size": len(short), "learning_rate": 1e-12})
     trained = finetune(str(base), short, recipe, tmp_path / "out")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)

@@ -207,7 +207,6 @@ def test_a_sum_of_clipped_gradients_is_divided_by_the_expected_size_and_not_by_t
     assert float((found - expected).norm() / expected.norm()) < 0.02
 
 
-@pytest.mark.xfail(strict=True, reason="a record that the list holds twice is drawn, clipped and counted as two")
 def test_a_record_that_the_list_holds_twice_is_one_unit_of_privacy(base, records, tmp_path):
     trained = finetune(str(base), [*records, records[0]], PRIVATE.model_copy(update=SMALL), tmp_path / "out")
     assert trained.facts["privacy"]["sample_rate"] == pytest.approx(6 / len(records))
@@ -225,16 +224,11 @@ def test_the_size_of_a_forward_pass_changes_nothing(base, records, tmp_path):
             torch.testing.assert_close(tensor, found[0][1][name], atol=1e-4, rtol=1e-3)
 
 
-WITHOUT_PAD = pytest.mark.xfail(
-    strict=True, raises=ModelError, reason="the self-test pads with id 0, which the model does not know as padding"
-)
-
-
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
-        pytest.param("base", "lora", marks=WITHOUT_PAD),
-        pytest.param("gpt2", "head", marks=WITHOUT_PAD),
+        ("base", "lora"),
+        ("gpt2", "head"),
         ("bert", "lora"),
         ("bert", "head"),
     ],
@@ -342,7 +336,6 @@ def test_the_stated_epsilon_is_kept_and_nearly_spent(target, delta, base, record
     assert privacy["clipping_norm"] == 1.0
 
 
-@pytest.mark.xfail(strict=True, reason="opacus's conversion goes below zero where noise and δ are large")
 def test_epsilon_is_never_negative():
     recipe = PRIVATE.model_copy(update={"dp_noise": 1e3, "dp_delta": None})
     assert plan_budget(recipe, 7).epsilon >= 0
@@ -405,7 +398,6 @@ def test_a_loss_averaged_over_the_batch_is_refused(base, records, tmp_path, monk
     finetune(str(base), records, recipe, tmp_path / "out")
 
 
-@pytest.mark.xfail(strict=True, reason="records of one length never make the batch grow, so the self-test sees nothing")
 def test_a_loss_averaged_over_the_batch_is_refused_when_all_records_are_of_one_length(
     base, texts, tokenizer, tmp_path, monkeypatch
 ):
@@ -474,7 +466,6 @@ class Recurrent(torch.nn.Module):
         return hidden * self.weight
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="what the general rule of opacus raises comes through")
 def test_a_layer_without_a_gradient_per_record_is_refused_by_name(gpt2, records, tmp_path, monkeypatch):
     def change(module):
         module.transformer.h[0].mlp = torch.nn.Sequential(module.transformer.h[0].mlp, Recurrent())
@@ -492,7 +483,6 @@ def test_a_parameter_shared_by_all_records_is_refused_by_name(texts, tokenizer, 
         finetune(str(bert), labelled(texts[:8]), recipe, tmp_path / "out")
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="what the general rule of opacus raises comes through")
 def test_magnitudes_without_a_gradient_per_record_are_refused(base, records, tmp_path):
     """DoRA calls its layers with arguments that opacus does not pass on."""
     with pytest.raises(ModelError, match="cannot be trained with differential privacy"):
@@ -514,8 +504,8 @@ def test_an_adapter_that_is_no_layer_is_refused_by_its_parameter(base, records, 
 
 def test_too_few_records_are_refused(base, records, tmp_path):
     recipe = PRIVATE.model_copy(update={**SMALL, "dp_delta": 0.1})
-    with pytest.raises(DataError, match="needs at least 3 records to test itself with, 2 were given"):
-        finetune(str(base), records[:2], recipe, tmp_path / "out")
+    with pytest.raises(DataError, match="needs at least 2 records to test itself with, 1 were given"):
+        finetune(str(base), records[:1], recipe, tmp_path / "out")
 
 
 def test_a_delta_that_promises_nothing_is_refused(base, records, tmp_path):
@@ -532,14 +522,10 @@ def test_an_epsilon_out_of_reach_is_refused():
             plan_budget(recipe, 7)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=UserWarning, reason="opacus is kept quiet when ε is stated, not when it is sought"
-)
 def test_looking_for_the_noise_of_a_small_epsilon_says_nothing_on_the_side():
-    plan_budget(PRIVATE.model_copy(update={"dp_noise": None, "dp_epsilon": 0.01, "dp_delta": 1e-6}), 7)
+    plan_budget(PRIVATE.model_copy(update={"dp_noise": None, "dp_epsilon": 0.01, "dp_delta": 1 / 70}), 7)
 
 
-@pytest.mark.xfail(strict=True, reason="looking at training records without noise is not refused under privacy")
 def test_stopping_by_what_training_records_show_is_refused(base, records, tmp_path):
     recipe = PRIVATE.model_copy(update={**SMALL, "ngram_limit": 0.5})
     with pytest.raises(ConfigError, match="ngram_limit"):

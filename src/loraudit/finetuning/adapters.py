@@ -156,6 +156,8 @@ def _refuse_rewritten(adapted: Any) -> None:
     reasons: list[str] = []
     if getattr(config, "use_dora", False):
         reasons.append("it cannot be saved together with DoRA")
+    if getattr(config, "modules_to_save", None):
+        reasons.append("what is trained beside it (a classification head) would not be saved")
     for name, part in adapted.named_modules():
         if not hasattr(part, "lora_A") or not hasattr(part, "get_base_layer"):
             continue

@@ -31,6 +31,7 @@ class Moment:
         validation_loss: Mean over the validation records' predictions, nats; None without any.
         validation_accuracy: Share of them whose gold token or label was the most likely.
         ngram_score: Share of n-grams of a sample of training records predicted word for word; None where not asked for.
+        n_predictions: Predictions that the training loss is a mean over.
         checkpoint: Folder of the weights at that moment, relative to the model's; None where none were kept.
     """
 
@@ -40,12 +41,13 @@ class Moment:
     validation_loss: float | None = None
     validation_accuracy: float | None = None
     ngram_score: float | None = None
+    n_predictions: int = 0
     checkpoint: str | None = None
 
     @classmethod
     def read(cls, content: dict[str, Any]) -> Moment:
         """From what `asdict` gave."""
-        return cls(**{entry.name: content.get(entry.name) for entry in fields(cls)})  # type: ignore[arg-type]
+        return cls(**{entry.name: content[entry.name] for entry in fields(cls) if entry.name in content})
 
 
 @dataclass

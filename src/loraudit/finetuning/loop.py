@@ -279,6 +279,7 @@ class _Loop:
             validation_loss=found.loss if found else None,
             validation_accuracy=found.accuracy if found else None,
             ngram_score=ngram_score,
+            n_predictions=self.history.n_predictions,
             checkpoint=f"training/checkpoints/step-{self.step:06d}" if keep else None,
         )
         if keep:

@@ -76,16 +76,18 @@ def plan_budget(recipe: Recipe, n_records: int) -> Budget:
 
         target = recipe.dp_epsilon or 0.0
         try:
-            noise = float(
-                get_noise_multiplier(
-                    target_epsilon=target,
-                    target_delta=delta,
-                    sample_rate=rate,
-                    steps=n_steps,
-                    accountant="rdp",
-                    epsilon_tolerance=min(0.01, target / 100),
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # as in `spent`
+                noise = float(
+                    get_noise_multiplier(
+                        target_epsilon=target,
+                        target_delta=delta,
+                        sample_rate=rate,
+                        steps=n_steps,
+                        accountant="rdp",
+                        epsilon_tolerance=min(0.01, target / 100),
+                    )
                 )
-            )
         except ValueError:
             raise ConfigError(
                 f"dp_epsilon {target:g} cannot be reached in {n_steps:,} steps of {recipe.batch_size} of "
@@ -102,7 +104,7 @@ def spent(noise: float, sample_rate: float, n_steps: int, delta: float) -> float
     accountant.history = [(noise, sample_rate, n_steps)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the best order lying at the end of its range; ε is then an upper bound
-        return float(accountant.get_epsilon(delta=delta))
+        return max(0.0, float(accountant.get_epsilon(delta=delta)))
 
 
 def _opacus() -> Any:
@@ -133,6 +135,7 @@ class PrivateTraining:
             self.of_record.setdefault(example.record, []).extend([position] * int(n))
         self.steps_per_epoch = budget.n_steps // recipe.epochs
         self.trainee: Any = None
+        self.name = "The model"
 
     def wrap(self, module: Any) -> Any:
         """`module` with hooks that keep each row's gradient.
@@ -144,6 +147,7 @@ class PrivateTraining:
         from opacus.grad_sample import GradSampleModule
         from opacus.validators import ModuleValidator
 
+        self.name = type(module).__name__
         problems = ModuleValidator.validate(module.train(), strict=False)
         if problems:
             reasons = "; ".join(str(problem).split("\n")[0] for problem in problems[:3])
@@ -194,7 +198,7 @@ class PrivateTraining:
         optimizer.zero_grad(set_to_none=True)
         for number, part in enumerate(parts):
             seed_step(self.recipe.seed, step, number)
-            rows.append(self._gradients(forward, part, per_example))
+            rows.append(self._gradients(forward, self.examples, part, per_example))
             if number + 1 < len(parts):
                 optimizer.signal_skip_step(True)
                 optimizer.step()
@@ -218,10 +222,12 @@ class PrivateTraining:
             parts[-1].append(position)
         return parts
 
-    def _gradients(self, forward: Forward, part: list[int], per_example: Any) -> tuple[IntArray, Any, IntArray]:
+    def _gradients(
+        self, forward: Forward, examples: Sequence[Example], part: list[int], per_example: Any
+    ) -> tuple[IntArray, Any, IntArray]:
         """Leave on each parameter one gradient per record of the part: [records, *shape]."""
-        found = forward(self.examples, [[position] for position in part])
-        records = np.array([self.examples[position].record for position in part])
+        found = forward(examples, [[position] for position in part])
+        records = np.array([examples[position].record for position in part])
         distinct, of_row = np.unique(records, return_inverse=True)
         # Each record's loss is the mean over its own predictions: nothing of it depends on who else is in the batch.
         n_predictions = np.bincount(of_row[found.owner], minlength=len(distinct))
@@ -255,31 +261,30 @@ class PrivateTraining:
         """
         from loraudit.finetuning.loop import per_example
 
-        by_length = sorted(
-            {e.record: p for p, e in enumerate(self.examples)}.values(), key=lambda p: len(self.examples[p].ids)
-        )
-        if len(by_length) < 3:
-            raise DataError(
-                f"Differential privacy needs at least 3 records to test itself with, {len(by_length)} were given. "
-                "Give more records."
-            )
-        first, small, large = by_length[len(by_length) // 2], by_length[0], by_length[-1]
-        if first in (small, large):
-            first = by_length[1]
+        first, mate = self._two_records()
         gradients: list[list[torch.Tensor]] = []
         # Without dropout; but layers with weights of their own are watched in training mode only.
         modes = {part: part.training for part in self.trainee.modules()}
         for part in modes:
             part.training = any(parameter.requires_grad for parameter in part.parameters(recurse=False))
-        for mate in (small, large):
-            self._gradients(forward, [first, mate], per_example)
-            place = 0 if self.examples[first].record < self.examples[mate].record else 1
-            trained = [p for p in self.trainee.parameters() if p.requires_grad]
-            gradients.append([p.grad_sample[place].clone() for p in trained])
+        trained = [parameter for parameter in self.trainee.parameters() if parameter.requires_grad]
+        try:
+            for beside in (_first_half(mate), mate):
+                self._gradients(forward, [first, beside], [0, 1], per_example)
+                place = 0 if first.record < mate.record else 1
+                gradients.append([parameter.grad_sample[place].clone() for parameter in trained])
+                for parameter in trained:
+                    parameter.grad_sample = None
+        except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, IndexError) as error:
+            raise ModelError(
+                f"{self.name} cannot be trained with differential privacy by this method: opacus gives no gradient per "
+                f"record, probably of {self._unusual()}. Use another method or base, or train without --dp-epsilon."
+            ) from error
+        finally:
             for parameter in trained:
                 parameter.grad_sample = None
-        for part, mode in modes.items():
-            part.training = mode
+            for part, mode in modes.items():
+                part.training = mode
         worst = max(
             float((one - two).norm() / two.norm().clamp(min=1e-12)) for one, two in zip(*gradients, strict=True)
         )
@@ -289,3 +294,35 @@ class PrivateTraining:
                 "contribution cannot be bounded. This model cannot be trained with differential privacy; train "
                 "without --dp-epsilon."
             )
+
+    def _unusual(self) -> str:
+        """The kinds of trained layers that opacus has no rule of its own for."""
+        kinds = {
+            type(part).__name__
+            for part in self.trainee.modules()
+            if type(part) not in self.trainee.GRAD_SAMPLERS
+            and any(parameter.requires_grad for parameter in part.parameters(recurse=False))
+        }
+        return " or ".join(sorted(kinds)) or "a layer that is called in an unusual way"
+
+    def _two_records(self) -> tuple[Example, Example]:
+        """Two records' longest windows."""
+        longest: dict[int, Example] = {}
+        for example in self.examples:
+            if example.record not in longest or len(example.ids) > len(longest[example.record].ids):
+                longest[example.record] = example
+        if len(longest) < 2:
+            raise DataError(
+                f"Differential privacy needs at least 2 records to test itself with, {len(longest)} were given. "
+                "Give more records."
+            )
+        mate, first, *_ = sorted(longest.values(), key=lambda example: -len(example.ids))
+        return first, mate
+
+
+def _first_half(example: Example) -> Example:
+    """The same record, shorter, with something to train on left."""
+    n = max(2, len(example.ids) // 2)
+    is_trained = example.is_trained[:n].copy()
+    is_trained[1:2] = example.is_trained.any()
+    return Example(example.record, example.ids[:n], is_trained, example.label)

@@ -25,7 +25,7 @@ from loraudit.finetuning.loop import SECONDS_BETWEEN_STATES, Outcome, Run, train
 from loraudit.finetuning.methods import check_settings
 from loraudit.finetuning.private import Budget, PrivateTraining, plan_budget
 from loraudit.finetuning.state import STATE_FILE
-from loraudit.models import fingerprint, load_tokenizer, locate
+from loraudit.models import fingerprint, load_tokenizer, locate, tokenizer_fingerprint
 from loraudit.models.fingerprint import weight_files
 from loraudit.models.loading import quiet_libraries
 from loraudit.models.locate import Source
@@ -58,15 +58,17 @@ class TrainedModel:
     @property
     def training_losses(self) -> list[float]:
         """Mean loss over each epoch, nats per prediction, as seen while training."""
-        return [m.training_loss for m in self._epoch_ends() if m.training_loss is not None]
+        found: dict[int, list[tuple[float, int]]] = {}
+        for m in self.moments:
+            if m.training_loss is not None:
+                found.setdefault(math.ceil(m.epoch), []).append((m.training_loss, m.n_predictions))
+        return [sum(loss * n for loss, n in of) / sum(n for _, n in of) for of in found.values()]
 
     @property
     def validation_losses(self) -> list[float]:
         """Loss after each epoch, nats per prediction; empty without validation records."""
-        return [m.validation_loss for m in self._epoch_ends() if m.validation_loss is not None]
-
-    def _epoch_ends(self) -> list[Moment]:
-        return [m for m in self.moments if m.step and float(m.epoch).is_integer()]
+        ends = (m for m in self.moments if m.step and float(m.epoch).is_integer())
+        return [m.validation_loss for m in ends if m.validation_loss is not None]
 
 
 def finetune(
@@ -112,7 +114,8 @@ def finetune(
     """
     progress = progress or Silent()
     source = _start(base, recipe, validation, offline=offline)
-    identity = made_from(source, records, recipe, validation, copies or {})
+    records, copies = distinct(records, copies or {})
+    identity = made_from(source, records, recipe, validation, copies)
     done = _read(out, identity)
     if done:
         _remove_leftovers(out)
@@ -120,9 +123,11 @@ def finetune(
     tokenizer = load_tokenizer(source.folder)
     max_length = window_length(recipe, source.config)
     labels, train_examples, held_out, n_cut = _examples(records, validation, tokenizer, recipe, max_length)
-    n_copies = exposures(train_examples, records, copies or {})
+    n_copies = exposures(train_examples, records, copies)
+    if not n_copies.sum():
+        raise DataError(f"None of the {len(records)} records is trained on: all have 0 copies. Give at least one.")
     budget = plan_budget(recipe, len({e.record for e in train_examples})) if recipe.is_private else None
-    pad_id = _pad_id(tokenizer) if recipe.task == "classification" else None
+    pad_id = _pad_id(tokenizer, train_examples, held_out, source) if recipe.task == "classification" else None
     folder = _open(out)
     devices = [device] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices), accelerator_for(device, recipe.mixed_precision) as accelerator:
@@ -152,7 +157,9 @@ def finetune(
                     seconds_between_states=seconds_between_states,
                 )
                 if private:
-                    private.self_test(Forward(run.trainee, recipe, device, autocast=accelerator.autocast))
+                    private.self_test(
+                        Forward(run.trainee, recipe, device, autocast=accelerator.autocast, pad_id=pad_id or 0)
+                    )
                 outcome = train(run)
                 facts = {
                     "recipe": recipe.model_dump(mode="json"),
@@ -221,9 +228,10 @@ def estimate_training(
     source = _start(base, recipe, validation, offline=offline)
     tokenizer = load_tokenizer(source.folder)
     max_length = window_length(recipe, source.config)
-    labels, examples, _, _ = _examples(records, validation, tokenizer, recipe, max_length)
-    n_copies = exposures(examples, records, copies or {})
-    pad_id = _pad_id(tokenizer) if recipe.task == "classification" else None
+    records, copies = distinct(records, copies or {})
+    labels, examples, held_out, _ = _examples(records, validation, tokenizer, recipe, max_length)
+    n_copies = exposures(examples, records, copies)
+    pad_id = _pad_id(tokenizer, examples, held_out, source) if recipe.task == "classification" else None
     with torch.random.fork_rng(devices=[]):
         trainable = make_trainable(source, recipe, "cpu", labels, pad_id)
     trainable.converter.close()
@@ -268,12 +276,23 @@ def trained_before(
     copies: Mapping[str, int] | None = None,
 ) -> TrainedModel | None:
     """What an earlier `finetune` left in `folder`, if it was made from the same base, records and recipe."""
-    return _read(folder, made_from(locate(base), records, recipe, validation, copies or {}))
+    records, copies = distinct(records, copies or {})
+    return _read(folder, made_from(locate(base), records, recipe, validation, copies))
 
 
 def read_trained(folder: Path) -> TrainedModel | None:
     """What `finetune` left in `folder`, whatever it was made from; None where nothing whole is there."""
     return _read(folder, None)
+
+
+def distinct(records: Sequence[Record], copies: Mapping[str, int]) -> tuple[list[Record], dict[str, int]]:
+    """Each record once, and how often it is trained on: a list that holds it twice means two copies."""
+    seen: dict[str, Record] = {}
+    counted: dict[str, int] = {}
+    for record in records:
+        seen.setdefault(record.id, record)
+        counted[record.id] = counted.get(record.id, 0) + copies.get(record.id, 1)
+    return list(seen.values()), counted
 
 
 def made_from(
@@ -285,6 +304,7 @@ def made_from(
     return {
         "recipe": recipe.model_dump(mode="json"),
         "base_fingerprint": fingerprint(source.folder),
+        "tokenizer_fingerprint": tokenizer_fingerprint(source.folder),
         "records_sha256": _digest([f"{name}:{n}" for name, n in repeated.items()]),
         "validation_sha256": _digest([record.id for record in validation]),
         "peft_config_sha256": hashlib.sha256(config).hexdigest(),
@@ -335,9 +355,17 @@ def _examples(
     return labels, trained, held_out, n_cut
 
 
-def _pad_id(tokenizer: Any) -> int | None:
-    """An id that exists already; a decoder finds the end of each text by it."""
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+def _pad_id(tokenizer: Any, trained: Sequence[Example], held_out: Sequence[Example], source: Source) -> int:
+    """An id that exists already; a decoder finds the end of each text by it.
+
+    Where the tokenizer names none, the largest that stands in no text.
+    """
+    for named in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if named is not None:
+            return int(named)
+    used = {int(i) for example in (*trained, *held_out) for i in example.ids}
+    n_known = source.config.get("vocab_size") or len(tokenizer)
+    return max(set(range(int(n_known))) - used, default=0)
 
 
 def _shown_base(source: Source, base: str) -> str:
@@ -389,6 +417,17 @@ def _save_model(where: Path, trainable: Trainable, tokenizer: Any, source: Sourc
         ) from error
 
 
+def _remove_earlier(out: Path) -> None:
+    """The files of a model that another request left here; nothing else is touched."""
+    try:
+        names = json.loads((out / RECIPE_FILE).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        names = []
+    (out / RECIPE_FILE).unlink(missing_ok=True)
+    for name in names:
+        (out / Path(str(name)).name).unlink(missing_ok=True)
+
+
 def _remove_leftovers(out: Path) -> None:
     """What a run that was killed behind its last file left: a state, and a second copy of the weights."""
     training = out / TRAINING_FOLDER
@@ -433,13 +472,14 @@ def _finish(out: Path, run: Run, outcome: Outcome, facts: dict[str, Any]) -> Tra
 
     They are copied, so that a run killed half way still has them whole.
     """
-    (out / RECIPE_FILE).unlink(missing_ok=True)
+    _remove_earlier(out)
     chosen = run.folder / CHOSEN
     if outcome.chosen.step == outcome.n_steps:
         run.save_model(chosen)
     try:
-        for file in sorted(chosen.iterdir()):
-            shutil.copyfile(file, out / file.name)
+        facts["files"] = sorted(file.name for file in chosen.iterdir())
+        for name in facts["files"]:
+            shutil.copyfile(chosen / name, out / name)
     except OSError as error:
         raise StoreError(
             f"The model cannot be copied to '{out}': {error.strerror}. Free space; the same command goes on from here."
