@@ -2,16 +2,8 @@
 
 from loraudit.report.contrast.markdown import render_contrast_markdown
 from loraudit.report.contrast.page import render_contrast_html
-from loraudit.report.contrast.tables import (
-    Sheet,
-    SheetRow,
-    cell_words,
-    differences_sheet,
-    exposure_sheet,
-    match_sheet,
-    overview_sheet,
-    short_sheet,
-)
+from loraudit.report.contrast.sheets import Sheet, SheetRow, cell_words, short_sheet
+from loraudit.report.contrast.tables import differences_sheet, exposure_sheet, match_sheet, overview_sheet
 from loraudit.report.contrast.words import NO_COMMON_LOSS, NO_GATES, match_title, runs_words, validity_words
 
 __all__ = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from loraudit.report.contrast import tables
+from loraudit.report.contrast import making, tables
+from loraudit.report.contrast.sheets import Sheet, plain_rows
 from loraudit.report.contrast.words import (
     NO_COMMON_LOSS,
     NO_GATES,
@@ -46,9 +47,9 @@ def render_contrast_markdown(result: ContrastResult) -> str:
     else:
         lines += validity_lines(result.validity)[1:]
     lines += ["## How the models were made", ""]
-    search, (recipes, shared) = tables.search_sheet(result), tables.recipe_sheet(result)
-    edge = tables.edge_words(result)
-    for sheet in (search, recipes, tables.runs_sheet(result)):
+    search, (recipes, shared) = making.search_sheet(result), making.recipe_sheet(result)
+    edge = making.edge_words(result)
+    for sheet in (search, recipes, making.runs_sheet(result)):
         if sheet is not None:
             lines += [f"### {sheet.title}", "", *_sheet_lines(sheet)]
             lines += [as_words(edge), ""] if sheet is search and edge else []
@@ -64,9 +65,9 @@ def _match_lines(result: ContrastResult, match: Match) -> list[str]:
     return lines + (_sheet_lines(tables.differences_sheet(result, match)) if match.differences else [])
 
 
-def _sheet_lines(sheet: tables.Sheet) -> list[str]:
+def _sheet_lines(sheet: Sheet) -> list[str]:
     titles = [as_words(title) for title in (sheet.first, *sheet.columns)]
-    rows = [[as_code(name), *map(as_words, cells)] for name, *cells in tables.plain_rows(sheet)]
+    rows = [[as_code(name), *map(as_words, cells)] for name, *cells in plain_rows(sheet)]
     return [*markdown_table(titles, rows), ""]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from loraudit.report.contrast import drawings, tables
+from loraudit.report.contrast import drawings, making, tables
 from loraudit.report.contrast.words import (
     NO_COMMON_LOSS,
     NO_GATES,
@@ -25,7 +25,7 @@ def render_contrast_html(result: ContrastResult) -> str:
     """One self-contained page: no script, nothing fetched, no record text."""
     main = result.match("validation_loss")
     others = [match for match in result.matches if match is not main]
-    recipes, shared = tables.recipe_sheet(result)
+    recipes, shared = making.recipe_sheet(result)
     _, highest = drawings.loss_range(result)
     return fill(
         "contrast.html",
@@ -52,11 +52,11 @@ def render_contrast_html(result: ContrastResult) -> str:
         epoch_figures=[_safe(svg) for svg in drawings.epoch_figures(result)],
         exposure_figures=[_safe(svg) for svg in drawings.exposure_figures(result)],
         exposure=tables.exposure_sheet(result),
-        search=tables.search_sheet(result),
-        edge=tables.edge_words(result),
+        search=making.search_sheet(result),
+        edge=making.edge_words(result),
         recipes=recipes,
         shared=shared,
-        runs=tables.runs_sheet(result),
+        runs=making.runs_sheet(result),
         notes=tables.notes_of(result),
         base_facts=facts(result.base.details),
         settings=_settings(result),

@@ -1,59 +1,16 @@
-"""The tables of a comparison, the same on the page, in Markdown and in the terminal."""
+"""What the attacks see of each method, as tables."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
-
 from loraudit.policy import percent
 from loraudit.report.cells import Cell, cell_of, is_rate, p_number, p_words
-from loraudit.report.contrast.curves import lowest_validation
+from loraudit.report.contrast.sheets import Sheet, SheetRow, number_cell
 from loraudit.report.contrast.words import match_title, short_title, unreached
-from loraudit.report.templating import words_of
-from loraudit.spec import ArmResult, ArmRun, ContrastResult, Match, MatchedArm, MatchedDifference, SeededFinding
+from loraudit.spec import ArmResult, ContrastResult, Match, MatchedArm, MatchedDifference, SeededFinding
 from loraudit.statistics import rate_metric
 from loraudit.types import Finding
 
 _TOO_FEW = "too few non-members"
-
-
-@dataclass(frozen=True, slots=True)
-class SheetRow:
-    """One row.
-
-    Attributes:
-        name: What it is about.
-        cells: One per column; fewer where a remark stands in their place.
-        remark: Why there are no further cells.
-        arm: Position of the method it is about, which its mark shows; None where it is about none or several.
-        is_headline: Whether it is about the headline attack.
-    """
-
-    name: str
-    cells: list[Cell]
-    remark: str | None = None
-    arm: int | None = None
-    is_headline: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """One table.
-
-    Attributes:
-        title: What it holds; no two tables of a report have the same.
-        first: Title of the column of names.
-        columns: Titles of the others.
-        rows: From top to bottom.
-        words: Positions of columns that hold words rather than numbers.
-    """
-
-    title: str
-    first: str
-    columns: list[str]
-    rows: list[SheetRow]
-    words: frozenset[int] = frozenset()
 
 
 def metrics_of(result: ContrastResult) -> dict[str, str]:
@@ -122,12 +79,12 @@ def _match_row(result: ContrastResult, match: Match, arm: MatchedArm, position: 
         return SheetRow(arm.name, [size], unreached(result, arm), position)
     n_runs = result.spec.seeds if whole is None else len(whole.runs)
     runs = Cell(f"{arm.n_reached} of {n_runs}")
-    losses = [] if match.kind == "validation_loss" else [_number(arm.validation_loss, 3)]
+    losses = [] if match.kind == "validation_loss" else [number_cell(arm.validation_loss, 3)]
     cells = [seeded_cell(metric, found.get(metric)) for metric in metrics_of(result).values()]
     area = found.get("auc")
     return SheetRow(
         arm.name,
-        [size, _number(arm.epoch, 2), *losses, *cells, runs, _n_cell(None if area is None else area.finding)],
+        [size, number_cell(arm.epoch, 2), *losses, *cells, runs, _n_cell(None if area is None else area.finding)],
         arm=position,
     )
 
@@ -214,93 +171,6 @@ def exposure_sheet(result: ContrastResult) -> Sheet:
     return Sheet("Leakage by exposure", "method", ["times seen", "copies", *metrics, "n"], rows)
 
 
-def search_sheet(result: ContrastResult) -> Sheet | None:
-    """Learning rates that were tried; None where all were given."""
-    if not any(arm.search for arm in result.arms):
-        return None
-    rates = sorted({tried.learning_rate for arm in result.arms for tried in arm.search})
-    rows: list[SheetRow] = []
-    for position, arm in enumerate(result.arms):
-        tried = {one.learning_rate: one.validation_loss for one in arm.search}
-        cells = [
-            Cell("")
-            if rate not in tried
-            else Cell("diverged")
-            if tried[rate] is None
-            else Cell(f"{tried[rate]:.3f}", remark="chosen" if rate == arm.learning_rate else "")
-            for rate in rates
-        ]
-        rows.append(SheetRow(arm.name, [Cell(_power(arm.learning_rate)), *cells], arm=position))
-    return Sheet("Search for the learning rate", "method", ["chosen rate", *map(_power, rates)], rows)
-
-
-def edge_words(result: ContrastResult) -> str | None:
-    """Which methods took a rate at an end of those tried, beyond which a better one may lie."""
-    found: list[str] = []
-    for arm in result.arms:
-        rates = sorted(tried.learning_rate for tried in arm.search)
-        if len(rates) > 1 and arm.learning_rate in {rates[0], rates[-1]}:
-            found.append(f"{arm.name} took the {'lowest' if arm.learning_rate == rates[0] else 'highest'}")
-    if not found:
-        return None
-    return f"{'; '.join(found)} of the rates tried: a better one may lie beyond, so its fit may be understated."
-
-
-def recipe_sheet(result: ContrastResult) -> tuple[Sheet | None, list[tuple[str, str]]]:
-    """Settings in which the methods differ as a table, and those that all share with their value."""
-    settings = list(dict.fromkeys(name for arm in result.arms for name in arm.recipe if name != "seed"))
-    by_arm = [{name: words_of(value) for name, value in arm.recipe.items() if value is not None} for arm in result.arms]
-    shared: list[tuple[str, str]] = []
-    differing: list[str] = []
-    for name in settings:
-        values = {of_arm.get(name) for of_arm in by_arm}
-        if len(values) > 1:
-            differing.append(name)
-        elif None not in values:
-            shared.append((name.replace("_", " "), by_arm[0][name]))
-    if not differing:
-        return None, shared
-    columns = ["kind of tuning" if name == "method" else name.replace("_", " ") for name in differing]
-    rows = [
-        SheetRow(arm.name, [Cell(values.get(name, "")) for name in differing], arm=position)
-        for position, (arm, values) in enumerate(zip(result.arms, by_arm, strict=True))
-    ]
-    return Sheet("Settings in which the methods differ", "method", columns, rows), shared
-
-
-def runs_sheet(result: ContrastResult) -> Sheet:
-    """Every training run with where it was best and where it ended."""
-    has_epsilon = any(run.epsilon is not None for arm in result.arms for run in arm.runs)
-    columns = ["seed", "steps", "lowest validation loss", "at epoch", "final validation loss", "final member loss"]
-    columns += ["final AUC", *(["ε"] if has_epsilon else []), "ended", "folder"]
-    rows = [
-        SheetRow(arm.name, _run_cells(run, has_epsilon=has_epsilon), arm=position)
-        for position, arm in enumerate(result.arms)
-        for run in arm.runs
-    ]
-    return Sheet("Training runs", "method", columns, rows, frozenset({len(columns) - 2, len(columns) - 1}))
-
-
-def _run_cells(run: ArmRun, *, has_epsilon: bool) -> list[Cell]:
-    best = lowest_validation(run)
-    last = run.points[-1] if run.points else None
-    ends = [Cell("")] * 3
-    if last is not None:
-        area = cell_of("auc", last.findings.get("auc"))
-        ends = [_number(last.validation_loss, 3), _number(last.member_loss, 3), area]
-    epsilon = [Cell("none") if run.epsilon is None else _number(run.epsilon, 2)] if has_epsilon else []
-    return [
-        Cell(str(run.seed)),
-        Cell(f"{run.n_steps:,}"),
-        _number(None if best is None else best.validation_loss, 3),
-        _number(None if best is None else best.epoch, 2),
-        *ends,
-        *epsilon,
-        Cell(run.stopped_because or "as planned"),
-        Cell(run.model),
-    ]
-
-
 def notes_of(result: ContrastResult) -> list[str]:
     """What single numbers come with, each once."""
     findings = [
@@ -315,37 +185,6 @@ def notes_of(result: ContrastResult) -> list[str]:
     return list(dict.fromkeys(found.note for found in findings if found.note))
 
 
-def plain_rows(sheet: Sheet) -> list[list[str]]:
-    """Rows as words: names first, number, interval and remark of a cell in one line."""
-    return [
-        [row.name, *map(cell_words, row.cells), *_remark(row, len(sheet.columns) - len(row.cells))]
-        for row in sheet.rows
-    ]
-
-
-def cell_words(cell: Cell) -> str:
-    """A cell in one line."""
-    if cell.value == "refused":
-        return f"refused: {cell.interval}"
-    whole = " ".join(part for part in (cell.value, cell.interval) if part)
-    return ", ".join(part for part in (whole, cell.false_alarms, cell.remark) if part)
-
-
-def short_sheet(sheet: Sheet, left_out: Container[str]) -> Sheet:
-    """Without some columns, and without what stands below the interval."""
-    kept = [position for position, title in enumerate(sheet.columns) if title not in left_out]
-    rows = [
-        replace(row, cells=[replace(row.cells[k], remark="", false_alarms="") for k in kept if k < len(row.cells)])
-        for row in sheet.rows
-    ]
-    words = frozenset(kept.index(position) for position in sheet.words if position in kept)
-    return replace(sheet, columns=[sheet.columns[k] for k in kept], rows=rows, words=words)
-
-
-def _remark(row: SheetRow, n_empty: int) -> Sequence[str]:
-    return [row.remark or "", *[""] * (n_empty - 1)] if n_empty else []
-
-
 def _size_cell(arm: ArmResult) -> Cell:
     share = arm.n_trained_parameters / max(1, arm.n_parameters)
     return Cell(f"{arm.n_trained_parameters:,}", f"({percent(share)})")
@@ -357,15 +196,3 @@ def _n_cell(finding: Finding | None) -> Cell:
     n_undefined = finding.n_undefined_members + finding.n_undefined_nonmembers
     remark = f"{n_undefined:,} undefined" if n_undefined else ""
     return Cell(f"{finding.n_members:,} + {finding.n_nonmembers:,}", remark=remark)
-
-
-def _power(value: float) -> str:
-    """0.0003 as "3e-4", so that rates of all sizes read alike."""
-    digits, exponent = f"{value:.2e}".split("e")
-    return f"{float(digits):g}e{int(exponent)}"
-
-
-def _number(value: float | None, digits: int) -> Cell:
-    if value is None:
-        return Cell("unknown")
-    return Cell(f"{value:.{digits}f}" if math.isfinite(value) else "not finite")

@@ -15,10 +15,11 @@ from loraudit.types import FloatArray
 FONT_SIZE = 12
 _WIDTH_OF_A_LETTER = 0.66 * FONT_SIZE
 _HEIGHT = FONT_SIZE + 3
-_DISTANCES = (9.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 82.0)
+_DISTANCES = (9.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 82.0, 100.0, 120.0, 142.0)
 _N_DIRECTIONS = 16
 _N_SWEEPS = 4
 _FAR = 14.0
+_COVERED_NAME = 10_000.0  # worse than anything else a name can be in the way of
 
 Point = tuple[float, float]
 
@@ -39,6 +40,15 @@ class Box(NamedTuple):
     def nearest(self, point: Point) -> Point:
         """The point of the rectangle that is nearest to this one."""
         return min(max(point[0], self.left), self.right), min(max(point[1], self.top), self.bottom)
+
+    def is_inside(self, other: Box) -> bool:
+        """Whether the other covers it whole."""
+        return (
+            other.left <= self.left
+            and self.right <= other.right
+            and other.top <= self.top
+            and self.bottom <= other.bottom
+        )
 
     def grown(self, across: float, along: float) -> Box:
         """With so much more on each side."""
@@ -136,7 +146,7 @@ def place(
 
             def price(k: int, i: int = i, spots: list[Spot] = spots, others: list[Box] = others) -> float:
                 shared = sum(spots[k].box.overlap(other) for other in others)
-                return costs[i][k] + (200 + shared if shared else 0)
+                return costs[i][k] + (_COVERED_NAME + shared if shared else 0)
 
             chosen[i] = min(range(len(spots)), key=price)
     return [spots[k] for spots, k in zip(options, chosen, strict=True)]
@@ -158,7 +168,7 @@ def _options(words: str, point: Point, frame: Box) -> list[Spot]:
     for distance in _DISTANCES:
         for k in range(_N_DIRECTIONS):
             spot = _spot(words, point, distance, 2 * math.pi * k / _N_DIRECTIONS)
-            if frame.overlap(spot.box) >= 0.999 * spot.box.overlap(spot.box):
+            if spot.box.is_inside(frame):
                 inside.append(spot)
     return inside or [_spot(words, point, _DISTANCES[0], 0.0)]
 
