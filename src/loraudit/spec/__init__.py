@@ -6,6 +6,7 @@ file exists or a name is known is checked when the audit starts, together with e
 """
 
 from loraudit.spec.comparison import ComparedAttack, ComparedNumber, ComparedRate, ComparedRun, ComparisonResult
+from loraudit.spec.epochs import EpochAudit
 from loraudit.spec.form import SCHEMA_VERSION
 from loraudit.spec.recipe import Recipe
 from loraudit.spec.requests import (
@@ -55,6 +56,7 @@ __all__ = [
     "ComparedRun",
     "ComparisonResult",
     "DatasetTest",
+    "EpochAudit",
     "ExposedRecord",
     "Gate",
     "LimitResult",
