@@ -20,7 +20,8 @@ from conftest import CONTEXT, VOCABULARY, changed_copy
 from loraudit.data import cut_windows, encode, record_id
 from loraudit.errors import ModelError
 from loraudit.models import Numerics, load_tokenizer, plan_models
-from loraudit.scoring import Scorer, ScoringOptions, Sequence, gather_evidence
+from loraudit.models.live import live_resident, undisturbed
+from loraudit.scoring import Scorer, ScoringOptions, Sequence, gather_evidence, score_resident
 from loraudit.store import EvidenceStore
 from loraudit.types import TOKEN_FIELDS, Record
 
@@ -686,3 +687,47 @@ def test_lower_precision_moves_scores_a_little_and_no_more(request, base, few, g
         gap = np.abs(rounded[view].columns["log_prob"] - table.columns["log_prob"])
         assert 0 < gap.mean() < 0.1
         assert rounded[view].columns["log_prob"].dtype == np.float32
+
+
+# --- a model in memory ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["adapter", "full"])
+def test_a_model_in_memory_is_scored_as_one_from_files(request, base, records, gather, kind, tokenizer):
+    folder = request.getfixturevalue(kind)
+    stored = gather(plan_models(str(folder), base=str(base)), records).tables
+    module = (adapted(folder, base) if kind == "adapter" else bare(folder)).train()
+    encoded = encode(records, tokenizer)
+    with undisturbed(module):
+        resident = live_resident(module)
+        for view in resident.views:
+            table = score_resident(resident, encoded, options(), view)
+            assert list(table.status) == list(stored[view].status)
+            for name in TOKEN_FIELDS:
+                np.testing.assert_allclose(table.columns[name], stored[view].columns[name], **CLOSE)
+            np.testing.assert_array_equal(table.offsets, stored[view].offsets)
+            np.testing.assert_array_equal(table.n_windows, stored[view].n_windows)
+    assert list(resident.views) == (["target", "reference"] if kind == "adapter" else ["target"])
+    assert not any(table.is_inference() for table in module.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+        peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+        peft.IA3Config(
+            task_type="CAUSAL_LM", target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]
+        ),
+    ],
+    ids=["prefix", "prompt", "ia3"],
+)
+def test_other_adapters_in_memory_are_switched_off_and_on_again(base, few, gather, tmp_path, tokenizer, config):
+    folder = saved(base, tmp_path / "adapter", config)
+    stored = gather(plan_models(str(folder), base=str(base)), few, options(max_length=32, stride=16)).tables
+    module = adapted(folder, base)
+    encoded = encode(few, tokenizer)
+    for view in ("reference", "target"):
+        with undisturbed(module):
+            table = score_resident(live_resident(module), encoded, options(max_length=32, stride=16), view)
+        np.testing.assert_allclose(table.columns["log_prob"], stored[view].columns["log_prob"], **CLOSE)

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loraudit.data import load_records, read_rows, record_id
+from loraudit.data import load_records, names_file, read_rows, record_id
 from loraudit.data.reading import MAX_ROW_BYTES
 from loraudit.errors import DataError, LorauditError
 from loraudit.spec import RecordFormat
@@ -432,3 +432,13 @@ def test_no_flipped_bit_of_a_parquet_file_is_anything_but_a_data_error(tmp_path)
         except Exception as error:  # the law is about every kind
             strangers.add(f"{type(error).__name__}: {error}"[:80])
     assert strangers == set()
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "b/c.CSV", "d.json.gz", "e.txt.xz", "f.parquet", "g.md"])
+def test_names_of_files_of_records_are_told(name):
+    assert names_file(name)
+
+
+@pytest.mark.parametrize("text", ["We met at noon.", "a.gz", "", "one\ntwo", "v1.2", "x" * 5000])
+def test_texts_are_no_names_of_files(text):
+    assert not names_file(text)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loraudit.data import load_records, load_sides, record_id
+from loraudit.data import InMemory, load_records, load_sides, record_id
 from loraudit.errors import DataError
 from loraudit.spec import RecordFormat
-from loraudit.types import Message
+from loraudit.types import Message, Record
 
 LAYOUT = RecordFormat()
 SKIP = RecordFormat(on_bad_record="skip")
@@ -386,3 +386,52 @@ def test_a_limit_counts_records_that_are_left_after_duplicates_and_overlap(overl
     first, second = load_sides([overlapping[0]] * 2, [overlapping[1]], LAYOUT, on_overlap="drop", max_records=4)
     assert (first.n_duplicates, first.n_overlap, first.n_left_out, len(first.records)) == (6, 2, 0, 4)
     assert (second.n_overlap, second.n_left_out, len(second.records)) == (2, 0, 4)
+
+
+# --- rows at hand ---------------------------------------------------------------------------------------
+
+
+def test_rows_at_hand_are_read_as_those_of_a_file(tmp_path):
+    rows = [{"text": "one"}, {"prompt": "two", "completion": "three"}, {"text": "one"}, {"txt": "four"}]
+    from_file = load_records([save(tmp_path / "a.jsonl", rows)], SKIP)
+    at_hand = load_records([InMemory("notebook", rows)], SKIP)
+    assert [r.id for r in at_hand.records] == [r.id for r in from_file.records]
+    counts = [(side.n_read, side.n_bad, side.n_duplicates, side.copies) for side in (from_file, at_hand)]
+    assert counts[0] == counts[1] == (4, 1, 1, from_file.copies)
+    assert [(r.source, r.line) for r in at_hand.records] == [("notebook", 1), ("notebook", 2)]
+    assert at_hand.files == ()
+
+
+def test_texts_and_records_at_hand_are_records():
+    (record,) = load_records([InMemory("a", iter(["some text"]))], LAYOUT).records
+    assert record == Record(record_id(text="some text"), "a", 1, text="some text")
+    assert load_records([InMemory("b", [record])], LAYOUT).records == (record,)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (3, "is a int, not a text, a row of columns or a record"),
+        ("a\x00b", "the text holds a NUL character"),
+        (Record("1", "s", 1, text="a"), "has the id '1', not the sha256 of its content"),
+        (Record("0" * 64, "s", 1, text="a\x00"), "the text holds a NUL character"),
+        (Record("0" * 64, "s", 1, prompt="a", completion="\ud800"), "the completion holds a character that is not"),
+        (Record("0" * 64, "s", 1, messages=(Message("user", "a\x00"),)), "turn 1 holds a NUL character"),
+    ],
+)
+def test_a_row_at_hand_that_cannot_be_used_is_named(row, reason):
+    with pytest.raises(DataError, match=r"^1 of 1 rows cannot be used\.") as caught:
+        load_records([InMemory("members", [row])], LAYOUT)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"members:1: {reason}")
+
+
+def test_no_rows_at_hand_are_refused():
+    with pytest.raises(DataError, match="No record found in members"):
+        load_records([InMemory("members", [])], LAYOUT)
+
+
+def test_a_record_at_hand_and_in_a_file_of_the_other_side_is_refused(tmp_path):
+    file = save(tmp_path / "a.jsonl", numbered(3))
+    with pytest.raises(DataError, match="1 of 1 non-members are members too"):
+        load_sides([file], [InMemory("others", ["row 1"])], LAYOUT)

@@ -17,6 +17,7 @@ class Document(StrEnum):
     tune_spec = "tune-spec"
     contrast_spec = "contrast-spec"
     contrast_result = "contrast-result"
+    epoch_audit = "epoch-audit"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="Which document.")]) -> None:

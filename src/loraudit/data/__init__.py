@@ -5,15 +5,17 @@ Tokenizers are passed in; nothing here loads a model.
 
 from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_record, token_texts
 from loraudit.data.masking import masked_snippet
-from loraudit.data.reading import FileRows, read_rows
-from loraudit.data.records import RecordSet, load_records, load_sides, record_id
+from loraudit.data.reading import FileRows, Row, names_file, read_rows
+from loraudit.data.records import InMemory, RecordSet, load_records, load_sides, record_id
 from loraudit.data.splitting import planted_copies, split_records
 from loraudit.data.windows import Window, cut_windows
 
 __all__ = [
     "Encoded",
     "FileRows",
+    "InMemory",
     "RecordSet",
+    "Row",
     "Window",
     "audited_text",
     "cut_windows",
@@ -21,6 +23,7 @@ __all__ = [
     "load_records",
     "load_sides",
     "masked_snippet",
+    "names_file",
     "planted_copies",
     "read_rows",
     "record_facts",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from loraudit.errors import DataError
+from loraudit.types import Record
 
 MAX_ROW_BYTES = 16 * 2**20
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -38,14 +39,15 @@ class FileRows:
     Attributes:
         path: As the user named it.
         sha256: Of the file's bytes.
-        rows: (line, row) pairs; a row is a mapping of columns, or the text itself for plain text.
+        rows: (line, row) pairs; a row is a mapping of columns, the text itself for plain text, or a record that
+            was at hand.
         problems: (line, reason) of each row that could not be read.
         is_cut_short: Whether a problem made it impossible to tell the rows behind it apart.
     """
 
     path: str
     sha256: str
-    rows: list[tuple[int, Row]] = field(default_factory=list[tuple[int, Row]])
+    rows: list[tuple[int, Row | Record]] = field(default_factory=list[tuple[int, Row | Record]])
     problems: list[Problem] = field(default_factory=list[Problem])
     is_cut_short: bool = False
 
@@ -61,9 +63,7 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
         DataError: The file as a whole cannot be read.
     """
     file = Path(path)
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    unpack = _UNPACK.get(suffixes[-1]) if suffixes else None
-    kind = (suffixes[:-1] if unpack else suffixes)[-1:] or [""]
+    kind, unpack = _kind(path)
     readers: dict[str, Callable[[BinaryIO, FileRows], None]] = {
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
@@ -74,10 +74,10 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
         ".md": lambda stream, into: _read_text(stream, into, text_unit),
         ".parquet": _read_parquet,
     }
-    reader = readers.get(kind[0])
+    reader = readers.get(kind)
     if reader is None:
         raise DataError(
-            f"File '{path}' is of an unknown kind '{kind[0] or 'none'}'. "
+            f"File '{path}' is of an unknown kind '{kind or 'none'}'. "
             "Expected .jsonl, .csv, .tsv, .parquet or .txt, all but Parquet also as .gz, .bz2 or .xz."
         )
     try:
@@ -87,7 +87,7 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
             content = FileRows(path, sha256)
             stream = unpack(raw) if unpack else raw
             head = stream.read(4)
-            is_text = kind[0] != ".parquet"
+            is_text = kind != ".parquet"
             if is_text and (head.startswith(_UTF16_MARKS) or b"\0" in (head[:1], head[1:2])):
                 raise DataError(
                     f"File '{path}' is UTF-16. Expected UTF-8. "
@@ -100,6 +100,25 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"File '{path}' cannot be read: {reason}. Check the path and its permissions.") from None
     return content
+
+
+def names_file(text: str) -> bool:
+    """Whether a text has the ending of a file of records.
+
+    >>> names_file("train.jsonl.gz"), names_file("We met at noon.")
+    (True, False)
+    """
+    return _kind(text)[0] in _KINDS
+
+
+_KINDS = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".md", ".parquet"})
+
+
+def _kind(path: str) -> tuple[str, Callable[[BinaryIO], Any] | None]:
+    """The ending that says what a file holds, and what unpacks it."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    unpack = _UNPACK.get(suffixes[-1]) if suffixes else None
+    return ((suffixes[:-1] if unpack else suffixes)[-1:] or [""])[0], unpack
 
 
 def _decoded_lines(stream: BinaryIO, into: FileRows) -> Iterator[tuple[int, str]]:

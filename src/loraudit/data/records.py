@@ -6,13 +6,13 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from loraudit.data.reading import Row, read_rows
+from loraudit.data.reading import FileRows, Row, read_rows
 from loraudit.errors import DataError
 from loraudit.spec import RecordFormat
 from loraudit.types import Message, Record, Tokens
@@ -69,14 +69,29 @@ def record_id(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def load_records(paths: Sequence[str], layout: RecordFormat, *, label_field: str | None = None) -> RecordSet:
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """Rows that are at hand instead of in a file.
+
+    Attributes:
+        name: What messages call them; stands where a file's name would.
+        rows: Texts, rows of columns as a file would hold them, or records.
+    """
+
+    name: str
+    rows: Iterable[Row | Record]
+
+
+def load_records(
+    sources: Sequence[str | InMemory], layout: RecordFormat, *, label_field: str | None = None
+) -> RecordSet:
     """Read one side.
 
     A row is a text if it has the text column, a chat if it has the messages column, otherwise
     prompt and completion.
 
     Args:
-        paths: Files.
+        sources: Files, and rows at hand.
         layout: Where the content stands.
         label_field: Column of the label, for classification; part of the content.
 
@@ -93,16 +108,16 @@ def load_records(paths: Sequence[str], layout: RecordFormat, *, label_field: str
     conflicts: list[str] = []
     n_read = n_duplicates = 0
     is_cut_short = False
-    for path in paths:
+    for source in sources:
         try:
-            content = read_rows(path, text_unit=layout.text_unit)
+            content = _read(source, layout)
         except DataError as error:
             unreadable.append(str(error))
             continue
         is_cut_short |= content.is_cut_short
         bad = list(content.problems)
         for line, row in content.rows:
-            record = _parse(row, path, line, layout, label_field)
+            record = _parse(row, content.path, line, layout, label_field)
             if isinstance(record, str):
                 bad.append((line, record))
                 continue
@@ -116,8 +131,9 @@ def load_records(paths: Sequence[str], layout: RecordFormat, *, label_field: str
                 records[record.id] = record
         n_rows = len(content.rows) + len(content.problems)
         n_read += n_rows
-        files.append({"path": path, "sha256": content.sha256, "rows": n_rows})
-        problems.extend(f"{path}:{line}: {reason}" for line, reason in sorted(bad))
+        if not isinstance(source, InMemory):
+            files.append({"path": source, "sha256": content.sha256, "rows": n_rows})
+        problems.extend(f"{content.path}:{line}: {reason}" for line, reason in sorted(bad))
     if problems and (layout.on_bad_record == "error" or is_cut_short):
         unreadable.append(
             f"{len(problems)} of {n_read} rows cannot be used. "
@@ -128,10 +144,17 @@ def load_records(paths: Sequence[str], layout: RecordFormat, *, label_field: str
     if unreadable:
         raise DataError("\n".join(unreadable), [*problems, *conflicts])
     if not records:
-        raise DataError(f"No record found in {', '.join(paths)}. Expected at least one.", problems)
+        names = [source.name if isinstance(source, InMemory) else source for source in sources]
+        raise DataError(f"No record found in {', '.join(names)}. Expected at least one.", problems)
     return RecordSet(
         tuple(records.values()), tuple(files), n_read, len(problems), n_duplicates, copies=copies, named=named
     )
+
+
+def _read(source: str | InMemory, layout: RecordFormat) -> FileRows:
+    if isinstance(source, InMemory):
+        return FileRows(source.name, sha256="", rows=list(enumerate(source.rows, start=1)))
+    return read_rows(source, text_unit=layout.text_unit)
 
 
 _CONFLICTING = (
@@ -151,8 +174,8 @@ def _id_conflict(record: Record, named: dict[str, Record]) -> str | None:
 
 
 def load_sides(
-    members: Sequence[str],
-    nonmembers: Sequence[str],
+    members: Sequence[str | InMemory],
+    nonmembers: Sequence[str | InMemory],
     layout: RecordFormat,
     *,
     on_overlap: str = "error",
@@ -162,8 +185,8 @@ def load_sides(
     """Read both sides and keep them apart.
 
     Args:
-        members: Files of records the model was tuned on.
-        nonmembers: Files of records it was not.
+        members: Files of records the model was tuned on, or rows at hand.
+        nonmembers: The same of records it was not.
         layout: Where the text stands.
         on_overlap: "error", or "drop" to leave records of both sides out of both.
         max_records: Per side, drawn at random when there are more.
@@ -175,9 +198,9 @@ def load_sides(
     loaded: list[RecordSet] = []
     summaries: list[str] = []
     problems: list[str] = []
-    for paths in (members, nonmembers):
+    for sources in (members, nonmembers):
         try:
-            loaded.append(load_records(paths, layout))
+            loaded.append(load_records(sources, layout))
         except DataError as error:
             summaries.append(str(error).split("\n", 1)[0])
             problems.extend(error.problems)
@@ -217,8 +240,12 @@ def _limited(side: RecordSet, max_records: int | None, rng: np.random.Generator)
     return replace(side, records=kept, n_left_out=len(side.records) - max_records)
 
 
-def _parse(row: Row, path: str, line: int, layout: RecordFormat, label_field: str | None) -> Record | str:
+def _parse(row: Row | Record, path: str, line: int, layout: RecordFormat, label_field: str | None) -> Record | str:
     """The record in `row`, or why there is none."""
+    if isinstance(row, Record):
+        return _record_problem(row) or row
+    if not isinstance(row, str | Mapping):
+        return f"is a {type(row).__name__}, not a text, a row of columns or a record"
     if isinstance(row, str):
         if label_field is not None:
             return f"is plain text without the label column '{label_field}'; give .jsonl, .csv, .tsv or .parquet"
@@ -243,6 +270,16 @@ def _parse(row: Row, path: str, line: int, layout: RecordFormat, label_field: st
     return Record(record_id(**content, label=labels.get("label")), path, line, **content, **labels)  # type: ignore[arg-type]
 
 
+def _record_problem(record: Record) -> str | None:
+    if not _CONTENT_HASH.fullmatch(record.id):
+        return f"has the id '{record.id}', not the sha256 of its content"
+    texts = {"the text": record.text, "the prompt": record.prompt, "the completion": record.completion}
+    texts |= {f"turn {number}": turn.content for number, turn in enumerate(record.messages or (), start=1)}
+    problems = (_check_text(text, name) for name, text in texts.items() if text is not None)
+    return next((problem for problem in problems if problem), None)
+
+
+_CONTENT_HASH = re.compile("[0-9a-f]{64}")
 _COLUMN_NAME = re.compile(r"[^\W\d][\w.-]{0,39}")
 _COLUMN_NAMES = {"group": "group", "own_id": "id", "subgroup": "subgroup", "label": "label"}
 

@@ -22,6 +22,7 @@ class Resident:
             their tensors, nor any before them, differ. All of them with `shares_trunk`.
         shares_trunk: Whether the views differ in the output head alone.
         layers: The decoder layers, first to last; empty where they could not be identified.
+        is_mixed: Whether its views compute in half precision what its weights hold in full.
     """
 
     module: Any
@@ -30,6 +31,7 @@ class Resident:
     n_shared_layers: int = 0
     shares_trunk: bool = False
     layers: list[Any] = field(default_factory=list[Any])
+    is_mixed: bool = False
 
     @property
     def head(self) -> Any:

@@ -3,13 +3,14 @@
 Every format of the report and the exit code repeat this one object.
 """
 
-from loraudit.policy.limits import Limit, parse_limit, read_policy
+from loraudit.policy.limits import Limit, Measured, parse_limit, read_policy
 from loraudit.policy.verdict import PREFERRED_FPR, judge, verdict_of
 from loraudit.policy.words import ends, percent, percent_interval
 
 __all__ = [
     "PREFERRED_FPR",
     "Limit",
+    "Measured",
     "ends",
     "judge",
     "parse_limit",

@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from loraudit.errors import ConfigError
 from loraudit.policy.words import plain
-from loraudit.spec import AuditResult, LimitResult, read_spec_file
+from loraudit.spec import LimitResult, MembershipResult, ValidityResult, read_spec_file
 from loraudit.types import Finding
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -25,6 +25,20 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 _LIMIT = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
 _BOUND = re.compile(r"(lower|upper)(\d+(?:_\d+)?)")
 EXAMPLE = "membership.tpr_at_fpr_1pct.upper95 > 0.05"
+
+
+class Measured(Protocol):
+    """What limits speak of: an `AuditResult`, or what stands for one before there is any."""
+
+    @property
+    def membership(self) -> MembershipResult:
+        """What the attacks found."""
+        ...
+
+    @property
+    def validity(self) -> ValidityResult | None:
+        """What the gates found."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,7 @@ class Limit:
     sign: str
     bound: float
 
-    def check(self, result: AuditResult) -> LimitResult:
+    def check(self, result: Measured) -> LimitResult:
         """Whether the condition is met; what was not measured never passes."""
         found = _look_up(self.path, result)
         if isinstance(found, float) and math.isnan(found):
@@ -143,13 +157,13 @@ def _problem(path: tuple[str, ...]) -> str | None:
     return None if field == "value" or _BOUND.fullmatch(field) else f"asks for '{field}', not value, upper95 or lower95"
 
 
-def _look_up(path: tuple[str, ...], result: AuditResult) -> float | str:
+def _look_up(path: tuple[str, ...], result: Measured) -> float | str:
     """The number a path leads to, or why there is none."""
     area, *rest = path
     return _validity(rest, result) if area == "validity" else _membership(rest, result)
 
 
-def _validity(rest: list[str], result: AuditResult) -> float | str:
+def _validity(rest: list[str], result: Measured) -> float | str:
     if result.validity is None:
         return "this run has no validity gates"
     if rest == ["n_failed"]:
@@ -165,7 +179,7 @@ def _validity(rest: list[str], result: AuditResult) -> float | str:
     return gate.reason if gate.status == "not_measured" else float(gate.status == "failed")
 
 
-def _membership(rest: list[str], result: AuditResult) -> float | str:
+def _membership(rest: list[str], result: Measured) -> float | str:
     membership = result.membership
     if rest[0] in {"records", "dataset_test"}:
         holder = getattr(membership, rest[0])

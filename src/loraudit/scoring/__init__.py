@@ -6,7 +6,7 @@ cannot see it.
 """
 
 from loraudit.scoring.batches import Batch, Sequence, plan_batches, plan_units
-from loraudit.scoring.engine import Evidence, ScoringOptions, gather_evidence
+from loraudit.scoring.engine import Evidence, ScoringOptions, gather_evidence, score_resident
 from loraudit.scoring.estimate import Cost, estimate_cost
 from loraudit.scoring.head import token_statistics
 from loraudit.scoring.precision import PrecisionChoice, choose_precision
@@ -25,5 +25,6 @@ __all__ = [
     "gather_evidence",
     "plan_batches",
     "plan_units",
+    "score_resident",
     "token_statistics",
 ]

@@ -167,8 +167,7 @@ def _run_stage(
     progress: Progress,
     stop: StopRequest | None,
 ) -> None:
-    windows = [cut_windows(len(item.ids), max_length=options.max_length, stride=options.stride) for item in encoded]
-    lengths = [sum(w.end - w.start for w in cuts) for cuts in windows]
+    windows, lengths = _cut(encoded, options)
     units = [
         unit
         for positions in plan_units(lengths, batch_tokens=options.tokens_at_once)
@@ -177,17 +176,7 @@ def _run_stage(
     scorers: queue.Queue[Scorer] = queue.Queue()
     progress.say("Loading " + " and ".join(folders))
     for device in options.devices:
-        resident = load(options.numerics, device)
-        _refuse_unknown_ids(encoded, resident)
-        try:
-            scorers.put(Scorer(resident, batch_tokens=options.tokens_at_once, decodings=options.decodings))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise EnvironmentFault(
-                f"The model leaves no memory on {device} to run even two short texts. Use a lower --precision, "
-                "another --device, or --device balanced."
-            ) from None
+        scorers.put(_scorer(load(options.numerics, device), device, encoded, options))
     n_tokens = {id(unit): sum(lengths[i] for i in unit.positions) * len(unit.views) for unit in units}
     progress.stage("Scoring " + " and ".join(folders), sum(n_tokens.values()), "tokens")
 
@@ -211,6 +200,59 @@ def _run_stage(
         evidence.modes.append(_describe(scorer, list(folders)))
 
 
+def _scorer(resident: Resident, device: str, encoded: Seq[Encoded], options: ScoringOptions) -> Scorer:
+    _refuse_unknown_ids(encoded, resident)
+    try:
+        return Scorer(resident, batch_tokens=options.tokens_at_once, decodings=options.decodings)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EnvironmentFault(
+            f"The model leaves no memory on {device} to run even two short texts. Use a lower --precision, "
+            "another --device, or --device balanced."
+        ) from None
+
+
+def score_resident(
+    resident: Resident, encoded: Seq[Encoded], options: ScoringOptions, view: str, stop: StopRequest | None = None
+) -> TokenTable:
+    """Evidence of a model that is in memory already, in the batches `gather_evidence` would make; nothing is stored.
+
+    Args:
+        resident: The model.
+        encoded: Records as token ids.
+        options: How; the devices are not looked at.
+        view: Which of the model's views.
+        stop: Asked between batches.
+
+    Raises:
+        ModelError: Tokens and model do not fit together.
+        EnvironmentFault: There is no memory to run anything.
+        Interrupted: A stop was asked for.
+    """
+    scorer = _scorer(resident, resident.device, encoded, options)
+    windows, lengths = _cut(encoded, options)
+    parts: list[list[Arrays | None]] = [[] for _ in encoded]
+    for positions in plan_units(lengths, batch_tokens=options.tokens_at_once):
+        owners = [i for i in positions for _ in windows[i]]
+        scored = scorer.score(_sequences(positions, encoded, windows), [view], stop)[view]
+        for owner, part in zip(owners, scored, strict=True):
+            parts[owner].append(part)
+    masks = [item.is_audited[1:] for item in encoded]
+    in_order = [part for own in parts for part in own]
+    return _table(in_order, masks, [len(cuts) for cuts in windows], scorer.decodings)
+
+
+def _cut(encoded: Seq[Encoded], options: ScoringOptions) -> tuple[list[list[Window]], list[int]]:
+    """Windows of each record, and the tokens that all of them take in the model."""
+    windows = [cut_windows(len(item.ids), max_length=options.max_length, stride=options.stride) for item in encoded]
+    return windows, [sum(w.end - w.start for w in cuts) for cuts in windows]
+
+
+def _sequences(positions: Seq[int], encoded: Seq[Encoded], windows: Seq[Seq[Window]]) -> list[Sequence]:
+    return [Sequence(encoded[i].ids[w.start : w.end], w.first_new - w.start) for i in positions for w in windows[i]]
+
+
 def _missing_parts(positions: Seq[int], folders: Mapping[str, EvidenceFolder], records: Seq[Record]) -> list[_Unit]:
     """The part of a unit that each set of views still lacks."""
     lacking: dict[tuple[str, ...], list[int]] = {}
@@ -224,10 +266,7 @@ def _missing_parts(positions: Seq[int], folders: Mapping[str, EvidenceFolder], r
 def _score_unit(
     scorer: Scorer, unit: _Unit, encoded: Seq[Encoded], windows: Seq[Seq[Window]], stop: StopRequest | None
 ) -> dict[str, TokenTable]:
-    sequences = [
-        Sequence(encoded[i].ids[w.start : w.end], w.first_new - w.start) for i in unit.positions for w in windows[i]
-    ]
-    scored = scorer.score(sequences, unit.views, stop)
+    scored = scorer.score(_sequences(unit.positions, encoded, windows), unit.views, stop)
     masks = [encoded[i].is_audited[1:] for i in unit.positions]
     n_windows = [len(windows[i]) for i in unit.positions]
     return {view: _table(parts, masks, n_windows, scorer.decodings) for view, parts in scored.items()}

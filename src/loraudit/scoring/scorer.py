@@ -176,7 +176,7 @@ class Scorer:
         view = next(iter(self.resident.views))
         probe = self._probe()
         batch = make_batch(probe, [0, 1])
-        dtype = next(self.resident.module.parameters()).dtype
+        dtype = self._coarsest_dtype()
         tolerance = _TOLERANCE.get(dtype, _TOLERANCE_HALF)
         with torch.inference_mode(), self.resident.views[view]():
             own = np.concatenate([self._own_log_probs(sequence.ids) for sequence in probe])
@@ -207,6 +207,11 @@ class Scorer:
             f"Model '{self.resident.module.config.name_or_path}' gives other scores in a padded batch than for "
             f"the same text alone (log-probabilities differ by up to {gap:.2g}). Expected a causal language model."
         )
+
+    def _coarsest_dtype(self) -> torch.dtype:
+        """float32 where every weight is and is used so; bfloat16 stands for all that is coarser in any part."""
+        dtypes = {parameter.dtype for parameter in self.resident.module.parameters()}
+        return torch.float32 if dtypes == {torch.float32} and not self.resident.is_mixed else torch.bfloat16
 
     def _own_log_probs(self, token_ids: IntArray) -> NDArray[Any]:
         """The plain way: one text, no padding, the model's own logits."""

@@ -19,6 +19,7 @@ from loraudit.spec.contrasts import (
     SeededFinding,
     TriedRate,
 )
+from loraudit.spec.epochs import EpochAudit
 from loraudit.spec.form import SCHEMA_VERSION
 from loraudit.spec.making import (
     Request,
@@ -71,6 +72,7 @@ __all__ = [
     "ContrastResult",
     "ContrastSpec",
     "DatasetTest",
+    "EpochAudit",
     "ExposedRecord",
     "ExposureRow",
     "Gate",

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from loraudit.spec.comparison import ComparisonResult
 from loraudit.spec.contrasts import ContrastResult, ContrastSpec
+from loraudit.spec.epochs import EpochAudit
 from loraudit.spec.form import SCHEMA_VERSION
 from loraudit.spec.making import Request
 from loraudit.spec.requests import AuditSpec
@@ -22,6 +23,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "tune-spec": TuneSpec,
     "contrast-spec": ContrastSpec,
     "contrast-result": ContrastResult,
+    "epoch-audit": EpochAudit,
 }
 
 
