@@ -286,7 +286,6 @@ class Contrast:
             methods=tuple(way.name for way in self.ways),
             seeds=self.n_seeds,
             epochs=self.n_epochs,
-            checkpoints=self.per_epoch,
             repeats=self.repeats,
             fpr=FPRS,
         )

@@ -16,16 +16,17 @@ from loraudit.spec import ContrastSpec
 from loraudit.store import open_private_folder, write_atomically
 from loraudit.synthetic import private_records
 
-N_PER_SIDE = 400
+N_PER_SIDE = 240
 N_VALIDATION = 100
 EPOCHS = 3
+MEASURED_AT = (0.5, 1.0)
 METHODS = (
-    "full:learning_rate=1e-3",
-    "head:learning_rate=3e-3",
-    "lora:rank=4,learning_rate=5e-3",
-    "lora:rank=64,learning_rate=2e-3",
+    "full:learning_rate=3e-3",
+    "head:learning_rate=1e-2",
+    "lora:rank=4,learning_rate=1e-2",
+    "lora:rank=64,learning_rate=3e-3",
 )
-"""Learning rates as `loraudit contrast` finds them on these records."""
+"""Learning rates as `loraudit contrast` finds them on such records, rounded."""
 
 
 def packaged_base() -> Path:
@@ -43,6 +44,7 @@ def demo_request(out: Path, seed: int) -> ContrastSpec:
         methods=METHODS,
         seeds=1,
         epochs=EPOCHS,
+        measure_at=tuple(epoch for epoch in MEASURED_AT if epoch <= EPOCHS),
         seed=seed,
         device="cpu",
         out=str(out / f"contrast-seed{seed}"),
