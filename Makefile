@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps ./tests/plugin
 	@touch $@
 
-demo: $(READY) ## Tune a small packaged model in full and by LoRA, audit both (about two minutes, offline)
+demo: $(READY) ## Compare full, head-only and LoRA tuning of a small packaged model (two to three minutes, offline)
 	$(BIN)/loraudit demo --out demo
 
 test: $(READY) ## Run the default tests

@@ -16,8 +16,8 @@ from loraudit.spec import ContrastSpec
 from loraudit.store import open_private_folder, write_atomically
 from loraudit.synthetic import private_records
 
-N_PER_SIDE = 240
-N_VALIDATION = 100
+N_PER_SIDE = 200
+N_VALIDATION = 80
 EPOCHS = 3
 MEASURED_AT = (0.5, 1.0)
 METHODS = (
