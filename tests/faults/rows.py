@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROWS: dict[int, tuple[str, str]] = {
     1: (
-        "killed at any moment while scoring",
-        "the same command resumes; scores and figures are those of an undisturbed run; at most one unit is redone",
+        "killed at any moment while scoring or training",
+        "the same command resumes; scores, figures, weights as those of an undisturbed run; at most one unit is redone",
     ),
     2: (
         "SIGTERM; Ctrl-C once, twice",
@@ -22,7 +22,10 @@ ROWS: dict[int, tuple[str, str]] = {
         "disk full; folder read-only or gone",
         "exit 5 with path and bytes; nothing marked complete; a read-only folder is found before the model loads",
     ),
-    4: ("truncated or bit-flipped evidence", "found by checksum; that unit alone is redone, counted and warned of"),
+    4: (
+        "truncated or bit-flipped evidence or training state",
+        "found by checksum; that unit alone is redone, counted and warned of; training begins again",
+    ),
     5: ("two runs on one folder", "the second stops, naming process and host; a stale lock is taken over"),
     6: ("adapter truncated, empty, incomplete, renamed, badly configured", "exit 4, file and tensors named"),
     7: (
@@ -73,6 +76,10 @@ ROWS: dict[int, tuple[str, str]] = {
     26: ("credentials in logs", "scrubbed from every output, tracebacks included"),
     27: ("locale without Unicode, strange paths, a clock that jumps", "works, or says what to set; times in UTC"),
     28: ("folders of older and newer versions", "one version back is read; newer ones are refused politely"),
+    29: (
+        "differential privacy: a loss averaged over the batch, an empty batch, a layer that mixes records",
+        "a self-test refuses before the first step; empty batches are noise and are counted; the layer is named",
+    ),
     31: ("a plug-in raises, hangs or takes a taken name", "that attack is an error, the others finish, exit 7"),
 }
 

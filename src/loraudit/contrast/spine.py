@@ -305,6 +305,13 @@ def _result(
         for run in arm.runs
         if run.stopped_because
     ]
+    warnings += [
+        f"{arm.name} gets to the same validation loss after {arm.epoch:.2f} epochs, before it has seen every member: those "
+        "still unseen count as members, which lowers its leakage there. A lower learning rate or more epochs for all "
+        "methods moves the level."
+        for arm in (matches[0].arms if matches[0].kind == "validation_loss" else ())
+        if arm.epoch is not None and arm.epoch < 1
+    ]
     if spec.seeds == 1:
         warnings.append("One training run per method: how training falls out by chance is in no interval (--seeds).")
     result = ContrastResult(

@@ -29,10 +29,11 @@ def verdict_words(spec: ContrastSpec, matches: Sequence[Match]) -> tuple[str, st
         return "No difference could be measured", where
     found = difference.metrics[AUC]
     is_clear = difference.p_holm is not None and difference.p_holm < 1 - spec.confidence
+    where_from = "At equal fit" if spec.seeds > 1 else "At equal fit, in one run of each,"
     heading = (
-        f"At equal fit {most.name} leaks most and {least.name} least"
+        f"{where_from} {most.name} leaks most and {least.name} least"
         if is_clear
-        else "At equal fit no method is seen to leak more than another"
+        else f"{where_from} no method is seen to leak more than another"
     )
     return heading, f"{where} {_words(difference, found)}"
 

@@ -57,7 +57,8 @@ def first_gradient(before, after, rate):
     return torch.cat([(u / (1 - u.abs())).flatten() for _, u in sorted(step.items())])
 
 
-# --- what a record may contribute ---------------------------------------------------------------------
+# --- row 29: differential privacy ---------------------------------------------------------------------
+# What a record may contribute.
 
 
 def windows_of(n_tokens, longest):
@@ -244,7 +245,7 @@ def test_classifiers_are_trained_in_private(kind, method, request, texts, tokeni
     assert trained.validation_losses[-1] != trained.moments[0].validation_loss
 
 
-# --- noise --------------------------------------------------------------------------------------------
+# Noise.
 
 
 def first_empty_seed(base, records, recipe, folder):
@@ -306,7 +307,7 @@ def test_other_random_numbers_do_not_disturb_the_noise(base, records, tmp_path):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-# --- what it costs ------------------------------------------------------------------------------------
+# What it costs.
 
 
 def accounted(noise, rate, n_steps, delta):
@@ -376,7 +377,7 @@ def test_each_record_is_drawn_with_the_stated_probability(base, texts, tmp_path)
     assert np.abs(np.corrcoef(drawn.T) - np.eye(len(some))).max() < 0.45
 
 
-# --- what is refused ----------------------------------------------------------------------------------
+# What is refused.
 
 
 # The row of the fault matrix: batch-mean loss, empty Poisson batch (above), unsupported layer.
