@@ -38,7 +38,8 @@ from loraudit.spec import (
     TriedRate,
     spec_hash,
 )
-from loraudit.store import EvidenceStore, RunFolder, open_private_folder, user_secret
+from loraudit.store import EvidenceStore, RunFolder, open_private_folder, shown_ids, user_secret
+from loraudit.store.identity import run_key
 from loraudit.store.run_folder import Run
 
 
@@ -252,9 +253,6 @@ def _whole_audits(
 
 def _write_scores(folder: RunFolder, sides: Sides, trained: list[_Trained], copies: np.ndarray) -> str:
     """`scores.parquet`: one row per record, method, seed and checkpoint; its sha256."""
-    from loraudit.store import shown_ids
-    from loraudit.store.identity import run_key
-
     ids = pa.array(shown_ids(sides.records, run_key(folder.hash))).dictionary_encode()
     parts: list[pa.Table] = []
     for position, run in enumerate(trained):
@@ -306,9 +304,9 @@ def _result(
         if run.stopped_because
     ]
     warnings += [
-        f"{arm.name} gets to the same validation loss after {arm.epoch:.2f} epochs, before it has seen every member: those "
-        "still unseen count as members, which lowers its leakage there. A lower learning rate or more epochs for all "
-        "methods moves the level."
+        f"{arm.name} gets to the same validation loss after {arm.epoch:.2f} epochs, before it has seen every member: "
+        "those still unseen count as members, which lowers its leakage there. A lower learning rate or more epochs "
+        "for all methods moves the level."
         for arm in (matches[0].arms if matches[0].kind == "validation_loss" else ())
         if arm.epoch is not None and arm.epoch < 1
     ]

@@ -18,6 +18,7 @@ from loraudit.execution import Interrupted, Progress, StopRequest
 from loraudit.finetuning.examples import Example, Pack, epoch_order, packed
 from loraudit.finetuning.forward import Forward, enough_memory
 from loraudit.finetuning.history import ExposureLog, History, Moment
+from loraudit.finetuning.parts import Row, per_example, seed_part
 from loraudit.finetuning.private import PrivateTraining
 from loraudit.finetuning.state import read_state, restore_state, save_state
 from loraudit.spec import Recipe
@@ -230,7 +231,7 @@ class _Loop:
         n_predictions = sum(self._n_predictions(position) for pack in packs for position in pack)
         rows: list[Row] = []
         for number, part in enumerate(parts):
-            seed_step(self.recipe.seed, self.step, number)
+            seed_part(self.recipe.seed, self.step, number)
             found = self.forward(self.run.examples, part)
             self.run.accelerator.backward(found.objective.sum() / n_predictions)
             rows.append(per_example(found.losses, found.owner, part))
@@ -362,10 +363,6 @@ class _Loop:
             return None
 
 
-Row = tuple[IntArray, Any, IntArray]
-"""Positions of examples, the summed loss of each, and its number of predictions."""
-
-
 def schedule(recipe: Recipe, step: int, n_steps: int) -> float:
     """Factor of the learning rate in the step counted from 0."""
     n_warm = math.ceil(recipe.warmup * n_steps)
@@ -375,15 +372,3 @@ def schedule(recipe: Recipe, step: int, n_steps: int) -> float:
     if recipe.schedule == "linear":
         return 1 - done
     return 0.5 * (1 + math.cos(math.pi * done)) if recipe.schedule == "cosine" else 1.0
-
-
-def seed_step(seed: int, step: int, part: int) -> None:
-    """Seed torch for one part of one step, so that dropout needs no earlier step to be repeated."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, part]).generate_state(1, np.uint64)[0]))
-
-
-def per_example(losses: torch.Tensor, owner: IntArray, packs: Sequence[Pack]) -> Row:
-    """The losses of a batch summed by example."""
-    positions = np.array([position for pack in packs for position in pack])
-    total = np.bincount(owner, weights=losses.double().cpu().numpy(), minlength=len(positions))
-    return positions, total, np.bincount(owner, minlength=len(positions))

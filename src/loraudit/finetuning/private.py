@@ -21,6 +21,7 @@ import torch
 
 from loraudit.errors import ConfigError, DataError, MissingExtra, ModelError
 from loraudit.finetuning.examples import Example, Pack
+from loraudit.finetuning.parts import Row, per_example, seed_part
 from loraudit.spec import Recipe
 from loraudit.types import IntArray
 
@@ -184,21 +185,17 @@ class PrivateTraining:
         drawn = rng.random((self.steps_per_epoch, len(records))) < self.budget.sample_rate
         return [[[position] for record in records[row] for position in self.of_record[int(record)]] for row in drawn]
 
-    def step(
-        self, forward: Forward, optimizer: Any, packs: Sequence[Pack], step: int
-    ) -> list[tuple[IntArray, Any, IntArray]]:
+    def step(self, forward: Forward, optimizer: Any, packs: Sequence[Pack], step: int) -> list[Row]:
         """One private step; an empty batch is a step of noise alone."""
-        from loraudit.finetuning.loop import per_example, seed_step
-
-        rows: list[tuple[IntArray, Any, IntArray]] = []
+        rows: list[Row] = []
         parts = self._parts([pack[0] for pack in packs])
         optimizer.generator.manual_seed(
             int(np.random.SeedSequence([self.recipe.seed, step, _NOISE]).generate_state(1, np.uint64)[0] >> 1)
         )
         optimizer.zero_grad(set_to_none=True)
         for number, part in enumerate(parts):
-            seed_step(self.recipe.seed, step, number)
-            rows.append(self._gradients(forward, self.examples, part, per_example))
+            seed_part(self.recipe.seed, step, number)
+            rows.append(self._gradients(forward, self.examples, part))
             if number + 1 < len(parts):
                 optimizer.signal_skip_step(True)
                 optimizer.step()
@@ -222,9 +219,7 @@ class PrivateTraining:
             parts[-1].append(position)
         return parts
 
-    def _gradients(
-        self, forward: Forward, examples: Sequence[Example], part: list[int], per_example: Any
-    ) -> tuple[IntArray, Any, IntArray]:
+    def _gradients(self, forward: Forward, examples: Sequence[Example], part: list[int]) -> Row:
         """Leave on each parameter one gradient per record of the part: [records, *shape]."""
         found = forward(examples, [[position] for position in part])
         records = np.array([examples[position].record for position in part])
@@ -259,8 +254,6 @@ class PrivateTraining:
             DataError: There are not two records to test with.
             ModelError: It changes.
         """
-        from loraudit.finetuning.loop import per_example
-
         first, mate = self._two_records()
         gradients: list[list[torch.Tensor]] = []
         # Without dropout; but layers with weights of their own are watched in training mode only.
@@ -270,7 +263,7 @@ class PrivateTraining:
         trained = [parameter for parameter in self.trainee.parameters() if parameter.requires_grad]
         try:
             for beside in (_first_half(mate), mate):
-                self._gradients(forward, [first, beside], [0, 1], per_example)
+                self._gradients(forward, [first, beside], [0, 1])
                 place = 0 if first.record < mate.record else 1
                 gradients.append([parameter.grad_sample[place].clone() for parameter in trained])
                 for parameter in trained:
