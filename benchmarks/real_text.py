@@ -60,7 +60,7 @@ def main() -> None:
         "epochs": arguments.epochs,
         "seeds": arguments.seeds,
         "measure_at": arguments.measure_at,
-        "at_epochs": [1, 3, arguments.epochs],
+        "at_epochs": sorted({epoch for epoch in (1, 3, arguments.epochs) if epoch <= arguments.epochs}),
         "validation_records": N_VALIDATION,
         "out": str(arguments.out / "contrast"),
     }
