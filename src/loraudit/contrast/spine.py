@@ -10,7 +10,7 @@ import shlex
 import shutil
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +41,12 @@ from loraudit.spec import (
 from loraudit.store import EvidenceStore, RunFolder, open_private_folder, shown_ids, user_secret
 from loraudit.store.identity import run_key
 from loraudit.store.run_folder import Run
+
+_AS_IN_AN_AUDIT = {
+    "base", "span", "append_eos", "max_length", "attacks", "headline", "resamples", "confidence", "attack_timeout",
+    "seed", "device", "precision", "batch_tokens", "offline",
+}  # fmt: skip
+"""Fields that mean the same in a contrast and in the audit of one of its checkpoints."""
 
 
 class ContrastRun(NamedTuple):
@@ -172,31 +178,16 @@ def check_request(spec: ContrastSpec) -> list[Arm]:
 
 def audit_request(spec: ContrastSpec, split: Split, folder: Path, store: EvidenceStore) -> AuditSpec:
     """The audit that every checkpoint gets, but for the model."""
-    asked: dict[str, Any] = (
-        {"fpr": spec.fpr} if "fpr" in spec.model_fields_set else {}
-    )  # a default rate is refused in words only
+    # A rate asked for that the records cannot resolve is refused; a default one only in words.
+    asked = {*_AS_IN_AN_AUDIT, "fpr"} if "fpr" in spec.model_fields_set else _AS_IN_AN_AUDIT
     return AuditSpec(
         model="",
-        base=spec.base,
         members=(split.paths["members"],),
         nonmembers=(split.paths["nonmembers"],),
-        span=spec.span,
-        append_eos=spec.append_eos,
-        max_length=spec.max_length,
-        attacks=spec.attacks,
-        headline=spec.headline,
-        resamples=spec.resamples,
-        confidence=spec.confidence,
-        attack_timeout=spec.attack_timeout,
-        seed=spec.seed,
-        device=spec.device,
-        precision=spec.precision,
-        batch_tokens=spec.batch_tokens,
-        offline=spec.offline,
         out=str(folder),
         store=str(store.root),
+        **{name: getattr(spec, name) for name in asked},
         **split.layout.model_dump(include={"group_field", "subgroup_field", "id_field"}),
-        **asked,
     )
 
 
