@@ -16,7 +16,7 @@ from loraudit.finetuning import (
     finetune,
     training_device,
 )
-from loraudit.finetuning.tune import TRAINING_FOLDER
+from loraudit.finetuning.folder import TRAINING_FOLDER
 from loraudit.spec import TuneSpec, spec_hash
 from loraudit.store import RunFolder, open_private_folder
 from loraudit.types import Record

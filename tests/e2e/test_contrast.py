@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from loraudit.contrast import estimate_contrast, run_contrast
+from loraudit.contrast.records import split_data
 from loraudit.contrast.training import climb
 from loraudit.errors import ConfigError, DataError, ModelError
 from loraudit.execution import Interrupted, StopRequest
@@ -196,6 +197,68 @@ def test_a_stopped_contrast_goes_on_to_the_same_numbers(done, base, data, tmp_pa
     assert run.result.matches == done.result.matches
 
 
+def test_scores_of_other_records_are_never_read_back(base, texts, tmp_path, monkeypatch):
+    from loraudit.contrast import measuring
+
+    def write(numbers) -> None:
+        short = [f"{i} " + " ".join(text.split()[:12]) for i, text in zip(numbers, texts, strict=False)]
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in short), encoding="utf-8")
+
+    path = tmp_path / "records.jsonl"
+    wanted = request(base, path, tmp_path / "c", methods=["full", "head"], learning_rates=[0.01], epochs=1, seeds=1)
+    wanted = wanted.model_copy(update={"measure_at": (0.5, 1.0)})
+    write(range(40))
+    first = run_contrast(wanted).result
+    write(range(100, 140))
+    second = run_contrast(wanted).result
+    assert second.data != first.data
+    assert second.base_validation_loss != first.base_validation_loss
+    assert [arm.search for arm in second.arms] != [arm.search for arm in first.arms]
+    for one, two in zip(first.arms, second.arms, strict=True):
+        for before, after in zip(one.runs[0].points, two.runs[0].points, strict=True):
+            assert before.member_loss != after.member_loss
+
+    with monkeypatch.context() as patch:  # a score is lost, and its weights were let go
+        scored = []
+        gather = measuring.gather_evidence
+        patch.setattr(measuring, "gather_evidence", lambda plan, *a, **k: scored.append(plan) or gather(plan, *a, **k))
+        min((tmp_path / "c" / "scores").glob("full-seed0-step*.parquet")).unlink()
+        third = run_contrast(wanted).result
+    assert len(scored) == 1
+    assert third.matches == second.matches
+
+
+def test_duplicates_in_the_files_count_unless_told_otherwise_and_planted_ones_always(base, texts, tmp_path):
+    path = tmp_path / "records.jsonl"
+    short = [f"{i} " + " ".join(text.split()[:12]) for i, text in enumerate(texts[:40])]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in [*short, *short]), encoding="utf-8")
+    for keep, repeats, expected in ((True, [], {2}), (False, [], {1}), (False, [1, 4], {1, 4})):
+        wanted = request(base, path, tmp_path / "c", keep_duplicates=keep, repeats=repeats)
+        split = split_data(wanted, tmp_path / "split")
+        assert {split.copies.get(record.id, 1) for record in split.members} == expected
+
+
+def test_a_method_may_have_fewer_runs_than_the_others(base, data, tmp_path, command):
+    methods = [METHODS[0], METHODS[1] + ",seeds=1", "head:learning_rate=0.02"]
+    wanted = request(base, data, tmp_path / "c", methods=methods, epochs=1, measure_at=[1])
+    assert estimate_contrast(wanted).n_runs == 5
+    result = run_contrast(wanted).result
+    assert [(arm.name, len(arm.runs)) for arm in result.arms] == [
+        ("full", 2),
+        ("lora:4,targets=q_proj+v_proj", 1),
+        ("head", 2),
+    ]
+    assert result.run_counts == (1, 2)
+    assert any("One training run of lora:4,targets=q_proj+v_proj:" in warning for warning in result.warnings)
+    match = result.match("epochs")
+    for arm in match.arms:
+        found = arm.attacks["error_zone"]["auc"]
+        assert ("2 training runs" in found.finding.method) == (len(found.per_seed) == 2)
+    for pair in match.differences:
+        assert ("one training run" in pair.metrics["auc"].method) == ("lora" in pair.first + pair.second)
+    assert "Not so with lora:4,targets=q_proj+v_proj" in command("report", tmp_path / "c", "--format", "markdown")[1]
+
+
 def test_learning_rates_are_searched_on_validation_loss_and_recorded(base, data, tmp_path):
     spec = request(
         base,
@@ -262,6 +325,9 @@ def test_a_dry_run_counts_and_trains_nothing(base, data, tmp_path, command):
         ({"methods": ["full:16"]}, r"'16' in method 'full:16' is no setting\. Expected KEY=VALUE"),
         ({"methods": ["dp"]}, r"'dp' is a setting of any method, not a method"),
         ({"methods": ["lora:seed=3"]}, r"'seed' in method 'lora:seed=3' is the same for all methods.*--seeds"),
+        ({"methods": ["full:seeds=0"]}, r"'seeds=0' in method 'full:seeds=0' is no number of training runs"),
+        ({"settings": ["seeds=2"]}, r"'seeds' in --set seeds=2 belongs to one method.*--seeds"),
+        ({"settings": ["keep_duplicates=false"]}, r"'keep_duplicates' in --set .* is the same for all methods"),
         ({"methods": []}, r"No method was named"),
         ({"settings": ["wieght_decay=1"]}, r"Unknown setting 'wieght_decay'\. Did you mean 'weight_decay'"),
         ({"measure_at": [5]}, r"--measure-at 5 lies beyond the 2 epochs trained"),

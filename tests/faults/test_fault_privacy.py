@@ -11,11 +11,25 @@ import pytest
 import torch
 
 from loraudit.errors import ConfigError, DataError, MissingExtra, ModelError
+from loraudit.execution import Interrupted
 from loraudit.finetuning import finetune, tune
+from loraudit.finetuning import private as private_module
 from loraudit.finetuning.forward import Forward
 from loraudit.finetuning.private import PrivateTraining, plan_budget
 from loraudit.spec import Recipe
-from small_tuning import bare, contents, exposure, labelled, rows, save_bert, save_gpt2, step_losses, token_ids, weights
+from small_tuning import (
+    StopAt,
+    bare,
+    contents,
+    exposure,
+    labelled,
+    rows,
+    save_bert,
+    save_gpt2,
+    step_losses,
+    token_ids,
+    weights,
+)
 
 pytest.importorskip("opacus")
 
@@ -29,6 +43,7 @@ PRIVATE = Recipe(
     max_gradient_norm=1.0,
     dp_noise=NEARLY_NONE,
     dp_delta=1e-3,
+    dp_repeatable=True,
 )
 LORA = {"method": "lora", "rank": 4, "dropout": 0.0, "init": "orthogonal"}
 """An adapter whose A and B both have gradients in the first step."""
@@ -305,6 +320,36 @@ def test_other_random_numbers_do_not_disturb_the_noise(base, records, tmp_path):
     torch.rand(5)
     finetune(str(base), records, recipe, tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+SECRET = {**SMALL, "dp_noise": 1.0, "epochs": 2, "dp_repeatable": False}
+
+
+def test_the_noise_is_drawn_from_a_secret_that_is_left_nowhere(base, records, tmp_path, monkeypatch):
+    recipe = PRIVATE.model_copy(update=SECRET)
+    drawn = []
+    randbits = private_module.secrets.randbits
+    monkeypatch.setattr(private_module.secrets, "randbits", lambda n: drawn.append(randbits(n)) or drawn[-1])
+    found = [finetune(str(base), records, recipe, tmp_path / name) for name in "ab"]
+    assert len(set(drawn)) == 2
+    assert min(drawn) > 2**64
+    one, two = (weights(tmp_path / name) for name in "ab")
+    assert not all(torch.equal(one[name], two[name]) for name in one)
+    assert not found[0].facts["privacy"]["is_repeatable"]
+    for file in (tmp_path / "a").rglob("*"):
+        assert file.is_dir() or str(drawn[0]).encode() not in file.read_bytes()
+
+
+def test_a_stopped_private_run_goes_on_with_the_same_secret(base, records, tmp_path, monkeypatch):
+    recipe = PRIVATE.model_copy(update=SECRET)
+    fresh = iter([2**100, 2**100, 7])
+    monkeypatch.setattr(private_module.secrets, "randbits", lambda _: next(fresh))
+    finetune(str(base), records, recipe, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        finetune(str(base), records, recipe, tmp_path / "stopped", stop=StopAt(2))
+    finetune(str(base), records, recipe, tmp_path / "stopped")
+    assert next(fresh, None) is None
+    assert contents(tmp_path / "whole") == contents(tmp_path / "stopped")
 
 
 # What it costs.

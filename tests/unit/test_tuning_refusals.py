@@ -60,6 +60,7 @@ def refused(recipe, words):
         ({"dp_epsilon": 1.0, "mixed_precision": "fp16"}, r"fp16 scales gradients.*Use bf16 or fp32"),
         ({"dp_epsilon": 1.0, "dp_noise": 1.0}, r"'dp_epsilon' and 'dp_noise' were both given.*give one"),
         ({"dp_delta": 1e-5}, r"'dp_delta' has no effect without 'dp_epsilon' or 'dp_noise'"),
+        ({"dp_repeatable": True}, r"'dp_repeatable' has no effect without 'dp_epsilon' or 'dp_noise'"),
         ({"task": "classification", "packing": True}, r"'packing' belongs to causal language models.*classification"),
         ({"task": "classification", "token_drop": 0.1}, r"'token_drop' belongs to causal"),
         ({"task": "classification", "ngram_limit": 0.1}, r"'ngram_limit' belongs to causal"),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from loraudit.cli.options import with_spec_options
+from loraudit.cli.options import DryRun, Quiet, ResultAsJson, SpecFile, with_spec_options
 from loraudit.errors import visible
 from loraudit.spec import AuditSpec, make_audit_spec, read_spec_file
 
@@ -18,14 +17,10 @@ from loraudit.spec import AuditSpec, make_audit_spec, read_spec_file
 def audit(
     values: dict[str, Any],
     *,
-    spec: Annotated[
-        Path | None, typer.Option("--spec", help="TOML, YAML or JSON file of the same keys; flags win over it.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and say what it would take; score nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    spec: SpecFile = None,
+    dry_run: DryRun = False,
+    as_json: ResultAsJson = False,
+    quiet: Quiet = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
 ) -> None:
     """State how much membership a fine-tuned model leaks.

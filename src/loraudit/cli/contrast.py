@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from loraudit.cli.options import with_spec_options
+from loraudit.cli.options import DryRun, Quiet, ResultAsJson, SpecFile, with_spec_options
 from loraudit.errors import visible
 from loraudit.spec import ContrastSpec, make_request, read_spec_file
 
@@ -21,14 +20,10 @@ if TYPE_CHECKING:
 def contrast(
     values: dict[str, Any],
     *,
-    spec: Annotated[
-        Path | None, typer.Option("--spec", help="TOML, YAML or JSON file of the same keys; flags win over it.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and say what it would take; train nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    spec: SpecFile = None,
+    dry_run: DryRun = False,
+    as_json: ResultAsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare what tuning methods leak on your records, at the same fit.
 

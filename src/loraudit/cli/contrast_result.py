@@ -63,9 +63,9 @@ def _show_finding(console: Console, result: ContrastResult) -> None:
     from rich.text import Text
 
     from loraudit.report import NOT_VALID
-    from loraudit.report.contrast import runs_words, validity_words
+    from loraudit.report.contrast import runs_words, validity_statement
 
-    invalid = validity_words(result.validity)
+    invalid = validity_statement(result)
     if invalid:
         console.print(Text(NOT_VALID, style="bold red"))
         console.print(Text(visible(invalid)))

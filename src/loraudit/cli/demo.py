@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from loraudit.cli.options import Quiet
+
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for records, models and results.")] = Path("demo"),
     seed: Annotated[int, typer.Option("--seed", help="Of the records, the split and tuning.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare what full, head-only and LoRA tuning leak, on a small packaged model and fictional records.
 

@@ -10,11 +10,19 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+SpecFile = Annotated[
+    Path | None, typer.Option("--spec", help="TOML, YAML or JSON file of the same keys; flags win over it.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what it would take; begin nothing.")]
+ResultAsJson = Annotated[bool, typer.Option("--json", help="Print result.json on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 PANELS = {
     "Models and records": (
@@ -85,6 +93,7 @@ PANELS = {
         "dp_epsilon",
         "dp_delta",
         "dp_noise",
+        "dp_repeatable",
         "ngram_limit",
         "ngram_length",
         "model_dropout",

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from loraudit.cli.options import ResultAsJson
+
 
 class Format(StrEnum):
     """What `--format` takes; the same names as `loraudit.report.FORMATS`."""
@@ -27,7 +29,7 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write --format there instead of printing it.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json on standard output.")] = False,
+    as_json: ResultAsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
 ) -> None:
     """Render report.html of a finished run again and show its table, or print it in another format."""

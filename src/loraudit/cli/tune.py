@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loraudit.cli.options import with_spec_options
+from loraudit.cli.options import DryRun, Quiet, SpecFile, with_spec_options
 from loraudit.errors import visible
 from loraudit.spec import TuneSpec, make_request, read_spec_file
 
@@ -19,14 +18,10 @@ if TYPE_CHECKING:
 def tune(
     values: dict[str, Any],
     *,
-    spec: Annotated[
-        Path | None, typer.Option("--spec", help="TOML, YAML or JSON file of the same keys; flags win over it.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and say what it would take; train nothing.")
-    ] = False,
+    spec: SpecFile = None,
+    dry_run: DryRun = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was recorded, on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fine-tune a model by a recorded recipe, as a target to audit.
 
@@ -82,6 +77,8 @@ def _show(trained: TrainedModel) -> None:
             f"Differentially private per record: ε = {facts['privacy']['epsilon']:.3g} at δ = "
             f"{facts['privacy']['delta']:.2g}, for this run alone."
         )
+        if facts["privacy"]["is_repeatable"]:
+            typer.echo("Its noise follows from the seed in the recipe: ε promises nothing to anyone who can read that.")
     typer.echo(f"Model: {visible(trained.path)}")
 
 

@@ -22,7 +22,9 @@ _OF_THE_CONTRAST = (
     "span",
     "append_eos",
     "max_length",
+    "keep_duplicates",
 )
+_NOT_IN_A_NAME = ("learning_rate", "seeds")
 _LIST_SETTINGS = ("targets",)
 
 
@@ -35,12 +37,14 @@ class Arm:
         slug: The same as part of a file name.
         recipe: Of the first training run.
         has_rate: Whether its learning rate was given, so that none is searched.
+        seeds: How many training runs it gets.
     """
 
     name: str
     slug: str
     recipe: Recipe
     has_rate: bool
+    seeds: int
 
 
 def parse_arms(spec: ContrastSpec) -> list[Arm]:
@@ -53,10 +57,7 @@ def parse_arms(spec: ContrastSpec) -> list[Arm]:
     shared: dict[str, object] = {}
     for words in spec.settings:
         try:
-            given = _settings(words, f"--set {words}", None)
-            for key in given.keys() - Recipe.model_fields.keys():
-                raise unknown_name("setting", key, Recipe.model_fields.keys() - set(_OF_THE_CONTRAST))
-            shared |= given
+            shared |= _shared_settings(words)
         except ConfigError as error:
             problems.append(str(error))
     arms: dict[str, Arm] = {}
@@ -79,6 +80,17 @@ def parse_arms(spec: ContrastSpec) -> list[Arm]:
     return list(arms.values())
 
 
+def _shared_settings(words: str) -> dict[str, object]:
+    given = _settings(words, f"--set {words}", None)
+    if "seeds" in given:
+        raise ConfigError(
+            f"'seeds' in --set {words} belongs to one method. Give --seeds for all of them, or seeds= behind one."
+        )
+    for key in given.keys() - Recipe.model_fields.keys():
+        raise unknown_name("setting", key, Recipe.model_fields.keys() - set(_OF_THE_CONTRAST))
+    return given
+
+
 def _parse(words: str, shared: dict[str, object], spec: ContrastSpec) -> Arm:
     name, _, rest = words.partition(":")
     if name == "dp":
@@ -87,6 +99,8 @@ def _parse(words: str, shared: dict[str, object], spec: ContrastSpec) -> Arm:
         )
     method = METHODS[name]
     own = _settings(rest, f"method '{words}'", _MAIN_SETTING.get(name)) if rest else {}
+    shown = _short_name(name, own)
+    seeds = _whole_number(own.pop("seeds"), words) if "seeds" in own else spec.seeds
     # A setting for all methods goes to those that have it.
     special = {setting for other in METHODS.values() for setting in other.settings}
     common = {key: value for key, value in shared.items() if key not in special or key in method.settings}
@@ -100,6 +114,7 @@ def _parse(words: str, shared: dict[str, object], spec: ContrastSpec) -> Arm:
         "span": spec.span,
         "append_eos": spec.append_eos,
         "max_length": spec.max_length,
+        "keep_duplicates": spec.keep_duplicates,
         "seed": spec.seed,
     }
     try:
@@ -110,18 +125,24 @@ def _parse(words: str, shared: dict[str, object], spec: ContrastSpec) -> Arm:
         check_settings(recipe)
     except ConfigError as error:
         raise ConfigError("\n".join(f"Method '{words}': {line}" for line in str(error).splitlines())) from None
-    shown = _short_name(name, own)
-    return Arm(shown, re.sub(r"[^\w.-]+", "-", shown).strip("-."), recipe, "learning_rate" in values)
+    return Arm(shown, re.sub(r"[^\w.-]+", "-", shown).strip("-."), recipe, "learning_rate" in values, seeds)
+
+
+def _whole_number(given: object, words: str) -> int:
+    found = int(str(given)) if str(given).isdecimal() else 0
+    if found < 1:
+        raise ConfigError(f"'seeds={given}' in method '{words}' is no number of training runs. Expected 1 or more.")
+    return found
 
 
 def _short_name(method: str, own: dict[str, object]) -> str:
-    """`lora:16` or `lora:16,dora=true`: the main setting by its value; a learning rate tells no methods apart."""
+    """`lora:16` or `lora:16,dora=true`: the main setting by its value; a learning rate or seeds tell none apart."""
     main = _MAIN_SETTING.get(method, "")
     parts = [str(own[main])] if main in own else []
     parts += [
         f"{key}={'+'.join(value) if isinstance(value, list) else value}"
         for key, value in own.items()
-        if key not in {main, "learning_rate"}
+        if key not in {main, *_NOT_IN_A_NAME}
     ]
     return ":".join([method, ",".join(parts)]) if parts else method
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,11 +17,13 @@ from loraudit.spec import (
     Match,
     MatchedArm,
     MatchedDifference,
+    MatchKind,
     MeasuredPoint,
     SeededFinding,
 )
 from loraudit.statistics import (
     AucRows,
+    Interval,
     Mixed,
     RateRows,
     at_epoch,
@@ -66,6 +69,22 @@ class MeasuredRun:
 
 Place = Callable[[MeasuredRun], "FloatArray | None"]
 """Where along a run it is compared: weights over its points, or None where it has no such place."""
+
+
+class _Stated(NamedTuple):
+    """One metric of a mean over runs, or of a difference between two such means.
+
+    Attributes:
+        finding: With its interval.
+        values: Of each method, the value of every run.
+        p_value: Two-sided, of no difference; NaN for a mean.
+        deviations: Of each method, the standard deviation of its runs.
+    """
+
+    finding: Finding
+    values: Sequence[FloatArray]
+    p_value: float
+    deviations: Sequence[float]
 
 
 class Comparison:
@@ -204,7 +223,7 @@ class Comparison:
         return self._match("best", None, words, best)
 
     def _match(
-        self, kind: str, level: float | None, words: str, place: Place, *, with_all_attacks: bool = False
+        self, kind: MatchKind, level: float | None, words: str, place: Place, *, with_all_attacks: bool = False
     ) -> Match:
         places = [place(run) for run in self.runs]
         arms: list[MatchedArm] = []
@@ -248,7 +267,7 @@ class Comparison:
                 )
             )
         return Match(
-            kind=kind,  # type: ignore[arg-type]
+            kind=kind,
             level=level,
             description=words,
             arms=arms,
@@ -266,73 +285,91 @@ class Comparison:
     def _over_seeds(
         self, aucs: AucRows, rates: RateRows, weights: FloatArray, single: Sequence[FloatArray]
     ) -> dict[str, SeededFinding]:
-        found: dict[str, SeededFinding] = {}
-        for name, mixed in self._mixed(aucs, rates, weights).items():
-            fpr = next((f for f in self.spec.fpr if rate_metric(f) == name), None)
-            values = np.array([aucs.value(w) if fpr is None else rates.value(w, fpr) for w in single])
-            if np.isnan(values).any() or math.isnan(mixed.value):
-                found[name] = SeededFinding(
-                    finding=self._finding(mixed, mixed.interval, "refused"),
-                    per_seed=[finite(value) for value in values],
-                    seed_deviation=None,
-                )
-                continue
-            spread = over_seeds(mixed, values)
-            is_combined = len(values) > 1
-            found[name] = SeededFinding(
-                finding=self._finding(
-                    mixed,
-                    spread.combined if is_combined else spread.records,
-                    f"records and {len(values)} training runs" if is_combined else "records; one training run",
-                    note=spread.note,
-                ),
-                per_seed=[finite(value) for value in values],
-                seed_deviation=finite(spread.deviations[0]),
+        return {
+            name: SeededFinding(
+                finding=stated.finding,
+                per_seed=[finite(value) for value in stated.values[0]],
+                seed_deviation=finite(stated.deviations[0]),
             )
-        return found
+            for name, stated in self._stated(
+                aucs,
+                rates,
+                weights,
+                [single],
+                one_run="records; one training run",
+                several=f"records and {len(single)} training runs",
+            ).items()
+        }
 
     def _differences(
         self, reached: Mapping[str, FloatArray], places: Sequence[FloatArray | None]
     ) -> list[MatchedDifference]:
-        found: list[tuple[str, str, dict[str, Finding], dict[str, float]]] = []
+        found: list[tuple[str, str, dict[str, _Stated]]] = []
         for first, second in itertools.combinations(reached, 2):
-            metrics: dict[str, Finding] = {}
-            p_values: dict[str, float] = {}
             runs = [[i for i, run in enumerate(self.runs) if run.arm == arm] for arm in (first, second)]
-            single = [self._single(of, places) for of in runs]
-            mixtures = self._mixed(self.auc_rows, self.rate_rows, reached[first] - reached[second])
-            for name, mixed in mixtures.items():
-                fpr = next((f for f in self.spec.fpr if rate_metric(f) == name), None)
-                values = [
-                    np.array([self.auc_rows.value(w) if fpr is None else self.rate_rows.value(w, fpr) for w in of])
-                    for of in single
-                ]
-                if math.isnan(mixed.value):
-                    metrics[name], p_values[name] = self._finding(mixed, mixed.interval, "refused"), math.nan
-                    continue
-                spread = over_seeds(mixed, *values)
-                is_combined = min(spread.n_seeds) > 1
-                metrics[name] = self._finding(
-                    mixed,
-                    spread.combined if is_combined else spread.records,
-                    "paired over records, with the spread of training runs"
-                    if is_combined
-                    else "paired over records; one training run of a method",
-                    note=spread.note,
-                )
-                p_values[name] = spread.p_value if is_combined else spread.p_value_records
-            found.append((first, second, metrics, p_values))
-        adjusted = holm(np.array([p_values[AUC] for _, _, _, p_values in found])) if found else []
+            stated = self._stated(
+                self.auc_rows,
+                self.rate_rows,
+                reached[first] - reached[second],
+                [self._single(of, places) for of in runs],
+                one_run="paired over records; one training run of a method",
+                several="paired over records, with the spread of training runs",
+            )
+            found.append((first, second, stated))
+        adjusted = holm(np.array([stated[AUC].p_value for _, _, stated in found])) if found else []
         return [
             MatchedDifference(
                 first=first,
                 second=second,
-                metrics=metrics,
-                p_values={name: finite(p) for name, p in p_values.items()},
+                metrics={name: each.finding for name, each in stated.items()},
+                p_values={name: finite(each.p_value) for name, each in stated.items()},
                 p_holm=finite(float(corrected)),
             )
-            for (first, second, metrics, p_values), corrected in zip(found, adjusted, strict=True)
+            for (first, second, stated), corrected in zip(found, adjusted, strict=True)
         ]
+
+    def _stated(
+        self,
+        aucs: AucRows,
+        rates: RateRows,
+        weights: FloatArray,
+        single: Sequence[Sequence[FloatArray]],
+        *,
+        one_run: str,
+        several: str,
+    ) -> dict[str, _Stated]:
+        """A mean, or the difference between two: by metric, with what training runs add to its interval.
+
+        Args:
+            aucs: AUCs of all rows.
+            rates: Rates of all rows.
+            weights: [n_rows] of the mean or difference.
+            single: Of each method in it, the weights of every run alone.
+            one_run: What the interval holds where a method has one run.
+            several: What it holds otherwise.
+        """
+        found: dict[str, _Stated] = {}
+        for name, mixed in self._mixed(aucs, rates, weights).items():
+            fpr = next((f for f in self.spec.fpr if rate_metric(f) == name), None)
+            values = [np.array([aucs.value(w) if fpr is None else rates.value(w, fpr) for w in of]) for of in single]
+            if math.isnan(mixed.value) or any(np.isnan(of).any() for of in values):
+                refused = self._finding(mixed, mixed.interval, "refused")
+                found[name] = _Stated(refused, values, math.nan, [math.nan] * len(values))
+                continue
+            spread = over_seeds(mixed, *values)
+            is_combined = min(spread.n_seeds) > 1
+            found[name] = _Stated(
+                self._finding(
+                    mixed,
+                    spread.combined if is_combined else spread.records,
+                    several if is_combined else one_run,
+                    note=spread.note,
+                ),
+                values,
+                spread.p_value if is_combined else spread.p_value_records,
+                spread.deviations,
+            )
+        return found
 
     # --- exposure ---------------------------------------------------------------------------------------
 
@@ -385,12 +422,12 @@ class Comparison:
 
     # --- words ------------------------------------------------------------------------------------------
 
-    def _finding(self, mixed: Mixed, interval: object, method: str, note: str | None = None) -> Finding:
+    def _finding(self, mixed: Mixed, interval: Interval, method: str, note: str | None = None) -> Finding:
         n_members = int(self.is_member.sum())
         n_nonmembers = len(self.is_member) - n_members
         return finding(
             mixed.value,
-            interval,  # type: ignore[arg-type]
+            interval,
             "refused" if math.isnan(mixed.value) else method,
             n_members=n_members - mixed.n_undefined_members,
             n_nonmembers=n_nonmembers - mixed.n_undefined_nonmembers,

@@ -86,6 +86,7 @@ def estimate_contrast(spec: ContrastSpec) -> ContrastCost:
             )
             for arm in arms
         ]
+    n_runs = sum(arm.seeds for arm in arms)
     return ContrastCost(
         path=str(contrast_path(spec)),
         n_members=len(split.members),
@@ -95,9 +96,9 @@ def estimate_contrast(spec: ContrastSpec) -> ContrastCost:
             ArmCost(arm.name, cost.n_steps, cost.n_trained_parameters, cost.memory_bytes, not arm.has_rate)
             for arm, cost in zip(arms, costs, strict=True)
         ],
-        n_runs=len(arms) * spec.seeds,
-        n_steps=spec.seeds * sum(cost.n_steps for cost in costs),
-        n_measured=len(arms) * spec.seeds * len(measured_epochs(spec)),
+        n_runs=n_runs,
+        n_steps=sum(arm.seeds * cost.n_steps for arm, cost in zip(arms, costs, strict=True)),
+        n_measured=n_runs * len(measured_epochs(spec)),
         tokens_per_epoch=max(cost.n_tokens for cost in costs),
         power=power_statement(sides, request),
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +28,8 @@ from loraudit.types import BoolArray, FloatArray, RecordFacts, TokenTable
 
 _LOSS = "loss_of_record"
 _TOKENS = "n_tokens"
+_KEY = b"measured"
+_BASE = "base"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,16 +79,31 @@ class Meter:
         self.facts: RecordFacts = record_facts(sides.records, request.span)
         self.attacks: list[Attack] = chosen_attacks(request)
 
-    def measure(self, model: Path, name: str, *, is_final: bool) -> Scores:
+    def key(self, *made_from: object) -> str:
+        """What scores of something made from this rest on; scores under another key are not read back."""
+        content = json.dumps([made_from, [record.id for record in self.sides.records]], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def knows(self, name: str, made_from: Mapping[str, Any]) -> bool:
+        """Whether this checkpoint was measured before, and the base with it."""
+        return (
+            self._read(name, self.key(made_from)) is not None
+            and self._read(_BASE, self._base_key(made_from)) is not None
+        )
+
+    def measure(self, model: Path, name: str, made_from: Mapping[str, Any], *, is_final: bool) -> Scores:
         """The scores of one checkpoint.
 
         Args:
             model: Its folder.
             name: Of its file of scores.
+            made_from: Hashes of what it was trained from.
             is_final: Whether its evidence is worth keeping, for a whole audit.
         """
-        kept = self._read(name)
-        if kept is not None and self._read("base") is not None:
+        kept = self._read(name, self.key(made_from))
+        base_key = self._base_key(made_from)
+        is_base_known = self._read(_BASE, base_key) is not None
+        if kept is not None and is_base_known:
             return kept
         request = self.request.model_copy(update={"model": str(model)})
         plan = requested_models(request, self.store)
@@ -101,17 +121,21 @@ class Meter:
         )
         refuse_unscored_sides(self.sides, record_statuses(evidence))
         reference = evidence.tables["reference"]
-        if self._read("base") is None:
-            self._write("base", self._scored(measured, {"target": reference, "reference": reference}))
+        if not is_base_known:
+            untouched = self._scored(measured, {"target": reference, "reference": reference})
+            self._write(_BASE, base_key, untouched)
         scores = self._scored(measured, evidence.tables)
-        self._write(name, scores)
+        self._write(name, self.key(made_from), scores)
         if not is_final:
             shutil.rmtree(self.store.folder(options.conditions(plan, plan.target.fingerprint)).path, ignore_errors=True)
         return scores
 
-    def untouched(self) -> Scores:
+    def _base_key(self, made_from: Mapping[str, Any]) -> str:
+        return self.key(made_from["base_fingerprint"], made_from["tokenizer_fingerprint"])
+
+    def untouched(self, made_from: Mapping[str, Any]) -> Scores:
         """The base in the target's role; known once any checkpoint was measured."""
-        scores = self._read("base")
+        scores = self._read(_BASE, self._base_key(made_from))
         if scores is None:
             raise RuntimeError("the base is measured with the first checkpoint")
         return scores
@@ -132,21 +156,25 @@ class Meter:
 
     # --- files ------------------------------------------------------------------------------------------
 
-    def _read(self, name: str) -> Scores | None:
+    def _read(self, name: str, key: str) -> Scores | None:
         try:
             table = pq.read_table(
                 io.BytesIO((self.folder / f"{name}.parquet").read_bytes()), page_checksum_verification=True
             )
         except (OSError, pa.ArrowException):
             return None
+        if (table.schema.metadata or {}).get(_KEY) != key.encode():
+            return None
         columns = {column: np.asarray(table.column(column), dtype=np.float64) for column in table.column_names}
-        if len(table) != len(self.sides.records) or not {attack.name for attack in self.attacks} <= set(columns):
+        if not {attack.name for attack in self.attacks} <= set(columns):
             return None
         losses, n_tokens = columns.pop(_LOSS), columns.pop(_TOKENS)
         return Scores(columns, losses, n_tokens)
 
-    def _write(self, name: str, scores: Scores) -> None:
+    def _write(self, name: str, key: str, scores: Scores) -> None:
         buffer = io.BytesIO()
         columns = {**scores.attacks, _LOSS: scores.losses, _TOKENS: scores.n_tokens}
-        pq.write_table(pa.table(columns), buffer, compression="zstd", write_page_checksum=True)
+        pq.write_table(
+            pa.table(columns).replace_schema_metadata({_KEY: key}), buffer, compression="zstd", write_page_checksum=True
+        )
         write_atomically(self.folder / f"{name}.parquet", buffer.getvalue())

@@ -77,7 +77,8 @@ def split_data(spec: ContrastSpec, folder: Path) -> Split:
         subgroup_field="subgroup" if any(record.subgroup is not None for record in everyone) else None,
         id_field="id" if any(record.own_id is not None for record in everyone) else None,
     )
-    copies = planted_copies(members, spec.repeats, pool.copies, seed=spec.seed)
+    found = pool.copies if spec.keep_duplicates else {}
+    copies = planted_copies(members, spec.repeats, found, seed=spec.seed)
     # Read back: the files are what is trained on and audited, and name the lines that results point to.
     again = [list(load_records([paths[name]], layout).records) for name in ("members", "nonmembers", "validation")]
     return Split(again[0], again[1], again[2], copies, pool.files, paths, layout)

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +21,13 @@ from loraudit.auditing.request import Sides, load_data
 from loraudit.auditing.summary import library_versions
 from loraudit.contrast.arms import Arm, parse_arms
 from loraudit.contrast.comparison import Comparison, MeasuredRun
-from loraudit.contrast.measuring import Meter, Scores
+from loraudit.contrast.measuring import Meter
 from loraudit.contrast.records import Split, split_data
 from loraudit.contrast.training import Trainer
 from loraudit.contrast.words import verdict_words
 from loraudit.errors import ConfigError, LorauditError, StoreError, scrubbed
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
-from loraudit.finetuning import TrainedModel, training_device
+from loraudit.finetuning import Moment, TrainedModel, training_device
 from loraudit.report import render_contrast_html, write_page
 from loraudit.spec import (
     ArmResult,
@@ -116,8 +116,9 @@ def run_contrast(
             # Seed by seed: stopped early, every method has been run as often as the others.
             trained = [
                 _measured_run(arm, searches[arm.name][0], spec.seed + k, trainer, meter)
-                for k in range(spec.seeds)
+                for k in range(max(arm.seeds for arm in arms))
                 for arm in arms
+                if k < arm.seeds
             ]
             trained.sort(key=lambda run: [arm.name for arm in arms].index(run.arm.name))
             audits = _whole_audits(arms, trained, request, folder.path, progress, stop)
@@ -194,16 +195,19 @@ def audit_request(spec: ContrastSpec, split: Split, folder: Path, store: Evidenc
 def _measured_run(arm: Arm, rate: float, seed: int, trainer: Trainer, meter: Meter) -> _Trained:
     """One training run; every checkpoint of it is scored, and its weights are then let go."""
     model = trainer.run(arm, rate, seed)
-    name = f"{arm.slug}-seed{seed}"
-    moments = [moment for moment in model.moments if moment.step and moment.checkpoint]
-    scores: list[Scores] = []
-    for moment in moments:
-        is_chosen = moment.step == model.chosen.step
-        where = model.path if is_chosen else model.path / str(moment.checkpoint)
-        scores.append(meter.measure(where, f"{name}-step{moment.step:06d}", is_final=is_chosen))
+    if any(
+        not meter.knows(name, key) and not where.exists() for _, where, name, key in _checkpoints(arm, seed, model)
+    ):  # scores that are damaged, or lack an attack installed since, of weights that were let go
+        model = trainer.run(arm, rate, seed, again=True)
+    checkpoints = _checkpoints(arm, seed, model)
+    moments = [moment for moment, _, _, _ in checkpoints]
+    scores = [
+        meter.measure(where, name, key, is_final=moment.step == model.chosen.step)
+        for moment, where, name, key in checkpoints
+    ]
     if not trainer.spec.keep_checkpoints:
         shutil.rmtree(model.path / "training" / "checkpoints", ignore_errors=True)
-    scores = [meter.untouched(), *scores]
+    scores = [meter.untouched(model.facts["made_from"]), *scores]
     is_member = meter.sides.is_member
     untouched = model.moments[0]
     return _Trained(
@@ -221,6 +225,20 @@ def _measured_run(arm: Arm, rate: float, seed: int, trainer: Trainer, meter: Met
             scores=scores,
         ),
     )
+
+
+def _checkpoints(arm: Arm, seed: int, model: TrainedModel) -> list[tuple[Moment, Path, str, dict[str, Any]]]:
+    """Each measured moment of a run, where its weights are, the name of its scores and what they rest on."""
+    return [
+        (
+            moment,
+            model.path if moment.step == model.chosen.step else model.path / moment.checkpoint,
+            f"{arm.slug}-seed{seed}-step{moment.step:06d}",
+            {**model.facts["made_from"], "step": moment.step},
+        )
+        for moment in model.moments
+        if moment.step and moment.checkpoint
+    ]
 
 
 def _whole_audits(
@@ -280,7 +298,7 @@ def _result(
     audits: dict[str, Run],
     comparison: Comparison,
     digest: str,
-    **facts: object,
+    **facts: Any,
 ) -> ContrastResult:
     first = next(iter(audits.values())).result
     matches = comparison.matches()
@@ -301,8 +319,10 @@ def _result(
         for arm in (matches[0].arms if matches[0].kind == "validation_loss" else ())
         if arm.epoch is not None and arm.epoch < 1
     ]
-    if spec.seeds == 1:
-        warnings.append("One training run per method: how training falls out by chance is in no interval (--seeds).")
+    single = [arm.name for arm in arms if arm.seeds == 1]
+    if single:
+        who = "per method" if len(single) == len(arms) else f"of {' and '.join(single)}"
+        warnings.append(f"One training run {who}: how training falls out by chance is in no interval (--seeds).")
     result = ContrastResult(
         loraudit=importlib.metadata.version("loraudit"),
         spec=spec,
@@ -323,7 +343,7 @@ def _result(
         versions=library_versions(),
         scores=digest,
         warnings=warnings,
-        **facts,  # type: ignore[arg-type]
+        **facts,
     )
     return ContrastResult.model_validate_json(scrubbed(result.model_dump_json()))
 

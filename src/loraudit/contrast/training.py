@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from loraudit.contrast.arms import Arm
 from loraudit.contrast.records import Split
 from loraudit.errors import ModelError
 from loraudit.execution import Progress, StopRequest
-from loraudit.finetuning import TrainedModel, finetune
+from loraudit.finetuning import TrainedModel, finetune, identity_of
 from loraudit.models import locate
 from loraudit.models.fingerprint import count_parameters
 from loraudit.spec import ContrastSpec, Recipe, TriedRate
@@ -52,18 +53,21 @@ class Trainer:
             recipe,
             out,
             validation=self.split.validation,
-            copies=self.split.copies if recipe.keep_duplicates else None,
+            copies=self.split.copies,
             device=self.device,
             offline=self.spec.offline,
             progress=self.progress,
             stop=self.stop,
         )
 
-    def run(self, arm: Arm, learning_rate: float, seed: int) -> TrainedModel:
-        """One method with one seed."""
+    def run(self, arm: Arm, learning_rate: float, seed: int, *, again: bool = False) -> TrainedModel:
+        """One method with one seed; `again` trains it although its model is there."""
         recipe = arm.recipe.model_copy(update={"learning_rate": learning_rate, "seed": seed})
         self.progress.say(f"{arm.name}, seed {seed}, learning rate {learning_rate:.3g}")
-        return self.train(recipe, open_private_folder(self.folder / "models") / f"{arm.slug}-seed{seed}")
+        out = open_private_folder(self.folder / "models") / f"{arm.slug}-seed{seed}"
+        if again:
+            shutil.rmtree(out)
+        return self.train(recipe, out)
 
     def choose_rate(self, arm: Arm) -> tuple[float, list[TriedRate]]:
         """The learning rate of the lowest validation loss after a short training run, and all that were tried.
@@ -73,21 +77,31 @@ class Trainer:
         if arm.has_rate:
             return arm.recipe.learning_rate, []
         memory = open_private_folder(self.folder / "search") / f"{arm.slug}.json"
-        tried = _remembered(memory)
+        made_from = identity_of(
+            self.spec.base,
+            self.split.members,
+            arm.recipe,
+            validation=self.split.validation,
+            copies=self.split.copies,
+            offline=self.spec.offline,
+        )
+        tried = _remembered(memory, made_from)
 
         def loss(rate: float) -> float:
             key = f"{rate:.6g}"
             if key not in tried:
                 self.progress.say(f"{arm.name}: trying learning rate {rate:.3g}")
                 tried[key] = self._short_run(arm, rate)
-                write_atomically(memory, json.dumps(tried, indent=2).encode())
+                content = {"made_from": made_from, "validation_losses": tried}
+                write_atomically(memory, json.dumps(content, indent=2).encode())
             known = tried[key]
             return math.inf if known is None else known
 
         if self.spec.learning_rates:
             best = min(self.spec.learning_rates, key=loss)
         else:
-            start = usual_rate(arm.recipe.method, count_parameters(locate(self.spec.base).folder))
+            base = locate(self.spec.base, offline=self.spec.offline)
+            start = usual_rate(arm.recipe.method, count_parameters(base.folder))
             best = climb(loss, start, factor=_FACTOR, most_tries=_MOST_TRIES)
         if math.isinf(loss(best)):
             raise ModelError(
@@ -153,9 +167,10 @@ def climb(loss: Callable[[float], float], start: float, *, factor: float, most_t
     return start * factor**best
 
 
-def _remembered(path: Path) -> dict[str, float | None]:
+def _remembered(path: Path, made_from: dict[str, Any]) -> dict[str, float | None]:
+    """Losses by learning rate, if they were taken on the same base and records."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return dict(found["validation_losses"]) if found["made_from"] == made_from else {}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}

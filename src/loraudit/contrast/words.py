@@ -29,7 +29,8 @@ def verdict_words(spec: ContrastSpec, matches: Sequence[Match]) -> tuple[str, st
         return "No difference could be measured", where
     found = difference.metrics[AUC]
     is_clear = difference.p_holm is not None and difference.p_holm < 1 - spec.confidence
-    where_from = "At equal fit" if spec.seeds > 1 else "At equal fit, in one run of each,"
+    fewest = min(len(arm.attacks[spec.headline][AUC].per_seed) for arm in (most, least))
+    where_from = "At equal fit" if fewest > 1 else "At equal fit, going by single runs,"
     heading = (
         f"{where_from} {most.name} leaks most and {least.name} least"
         if is_clear

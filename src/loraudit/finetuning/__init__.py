@@ -6,16 +6,12 @@ record was seen at which step.
 """
 
 from loraudit.finetuning.device import training_device
+from loraudit.finetuning.estimate import TrainingCost, estimate_training
+from loraudit.finetuning.folder import TrainedModel, read_trained
 from loraudit.finetuning.history import Moment
+from loraudit.finetuning.inputs import identity_of
 from loraudit.finetuning.methods import METHODS, Method, check_settings
-from loraudit.finetuning.tune import (
-    TrainedModel,
-    TrainingCost,
-    estimate_training,
-    finetune,
-    read_trained,
-    trained_before,
-)
+from loraudit.finetuning.tune import finetune, trained_before
 
 __all__ = [
     "METHODS",
@@ -26,6 +22,7 @@ __all__ = [
     "check_settings",
     "estimate_training",
     "finetune",
+    "identity_of",
     "read_trained",
     "trained_before",
     "training_device",

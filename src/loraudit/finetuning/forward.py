@@ -25,7 +25,7 @@ class BatchLoss(NamedTuple):
     Attributes:
         objective: Sum over predictions of what is minimised, with its graph.
         losses: [n] −log p of each gold token or label, nats, without smoothing; detached.
-        is_top1: [n] whether the gold one was the most likely; detached.
+        is_top1: [n] whether the gold one was the most likely; empty while training, where nobody asks.
         owner: [n] the example of the batch each belongs to.
     """
 
@@ -117,8 +117,7 @@ class Forward:
         smoothing = self.recipe.label_smoothing
         if smoothing:
             objective = torch.nn.functional.cross_entropy(logits, gold, reduction="none", label_smoothing=smoothing)
-        with torch.no_grad():
-            is_top1 = logits.argmax(dim=-1) == gold
+        is_top1 = logits.new_zeros(0, dtype=torch.bool) if torch.is_grad_enabled() else logits.argmax(dim=-1) == gold
         return BatchLoss(objective, losses.detach(), is_top1, owner)
 
     @torch.no_grad()

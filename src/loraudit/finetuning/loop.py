@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -102,18 +103,24 @@ def train(run: Run) -> Outcome:
     return _Loop(run).train()
 
 
+class _Standing(NamedTuple):
+    """Where a saved state stands: `_save_state` says what each is."""
+
+    step: int
+    history: History
+    stopped_because: str | None
+    selects: bool
+    secret: int | None
+
+
 class _Loop:
     def __init__(self, run: Run) -> None:
         self.run, self.recipe, self.history = run, run.recipe, run.history
-        self.parameters = {n: p for n, p in run.module.named_parameters() if p.requires_grad}
+        trained = ((name, p) for name, p in run.module.named_parameters() if p.requires_grad)
+        # In the optimiser's order: matrices, then what weight decay leaves alone.
+        self.parameters = dict(sorted(trained, key=lambda item: item[1].ndim < 2))
         matrices = [p for p in self.parameters.values() if p.ndim >= 2]
         others = [p for p in self.parameters.values() if p.ndim < 2]
-        self.parameters = {
-            name: parameter
-            for group in (matrices, others)
-            for name, parameter in self.parameters.items()
-            if any(parameter is member for member in group)
-        }
         decayed = [
             {"params": matrices, "weight_decay": run.recipe.weight_decay},
             {"params": others, "weight_decay": 0.0},
@@ -146,13 +153,15 @@ class _Loop:
         return math.ceil(len(self._packs(0)) / self.recipe.batch_size)
 
     def _packs(self, epoch: int) -> list[Pack]:
-        order = epoch_order(self.run.n_copies, self.recipe.seed, epoch)
         if self.recipe.packing:
-            # The order of the first epoch, so that every epoch has as many rows.
-            rows = packed(self.run.examples, epoch_order(self.run.n_copies, self.recipe.seed, 0), self.run.max_length)
-            shuffled = np.random.default_rng([self.recipe.seed, epoch, _ORDER]).permutation(len(rows))
-            return [rows[i] for i in shuffled]
-        return [[int(position)] for position in order]
+            shuffled = np.random.default_rng([self.recipe.seed, epoch, _ORDER]).permutation(len(self._rows))
+            return [self._rows[i] for i in shuffled]
+        return [[int(position)] for position in epoch_order(self.run.n_copies, self.recipe.seed, epoch)]
+
+    @functools.cached_property
+    def _rows(self) -> list[Pack]:
+        """Packed in the order of the first epoch, so that every epoch has as many rows."""
+        return packed(self.run.examples, epoch_order(self.run.n_copies, self.recipe.seed, 0), self.run.max_length)
 
     def _batches(self, epoch: int) -> list[list[Pack]]:
         if self.run.private:
@@ -335,6 +344,7 @@ class _Loop:
             "history": self.history.content(),
             "stopped_because": self.stopped_because,
             "selects": self.forward.selects,
+            "secret": self.run.private.secret if self.run.private else None,
         }
         save_state(self.run.folder, self.parameters, self.optimizer, position)
         self.saved_at = time.monotonic()
@@ -342,23 +352,31 @@ class _Loop:
     def _resume(self) -> bool:
         state = read_state(self.run.folder)
         found = self._standing(state.position) if state else None
-        if state is None or found is None or not self.log.go_on_after(found[0]):
+        if state is None or found is None or not self.log.go_on_after(found.step):
             self.log.clear()
             for left in ("checkpoints", "chosen"):
                 shutil.rmtree(self.run.folder / left, ignore_errors=True)
             return False
         restore_state(state, self.parameters, self.optimizer)
-        self.step, self.history, self.stopped_because, self.forward.selects = found
+        self.step, self.history, self.stopped_because, self.forward.selects, secret = found
+        if self.run.private and secret is not None:
+            self.run.private.secret = secret
         self.run.progress.say(f"Going on after step {self.step} of {self.n_steps}")
         return True
 
-    def _standing(self, position: dict[str, Any]) -> tuple[int, History, str | None, bool] | None:
+    def _standing(self, position: dict[str, Any]) -> _Standing | None:
         """Where a state stands; None if it is of another request or version."""
         try:
             if position["identity"] != self.run.identity:
                 return None
             history = History.read(position["history"])
-            return int(position["step"]), history, position["stopped_because"], bool(position["selects"])
+            return _Standing(
+                int(position["step"]),
+                history,
+                position["stopped_because"],
+                bool(position["selects"]),
+                position["secret"],
+            )
         except (KeyError, TypeError, ValueError):
             return None
 

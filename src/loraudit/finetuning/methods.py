@@ -109,8 +109,12 @@ def _of_privacy(recipe: Recipe) -> list[str]:
         )
     if recipe.dp_epsilon is not None and recipe.dp_noise is not None:
         problems.append("'dp_epsilon' and 'dp_noise' were both given. One follows from the other; give one.")
-    if recipe.dp_delta is not None and not recipe.is_private:
-        problems.append("'dp_delta' has no effect without 'dp_epsilon' or 'dp_noise'. Give one of them.")
+    if not recipe.is_private:
+        problems += [
+            f"'{name}' has no effect without 'dp_epsilon' or 'dp_noise'. Give one of them."
+            for name, is_given in (("dp_delta", recipe.dp_delta is not None), ("dp_repeatable", recipe.dp_repeatable))
+            if is_given
+        ]
     return problems
 
 

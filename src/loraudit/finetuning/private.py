@@ -11,6 +11,7 @@ References:
 from __future__ import annotations
 
 import math
+import secrets
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,6 +126,10 @@ class PrivateTraining:
         n_copies: [examples] exposures in an epoch.
         budget: Noise and sampling rate.
         device: Of the noise.
+
+    Attributes:
+        secret: Seed of noise and sampling. Whoever knows it can subtract the noise, so it is drawn at random, kept
+            only with the state that a stopped run goes on from, and forgotten with it.
     """
 
     def __init__(
@@ -135,6 +140,7 @@ class PrivateTraining:
         for position, (example, n) in enumerate(zip(examples, n_copies, strict=True)):
             self.of_record.setdefault(example.record, []).extend([position] * int(n))
         self.steps_per_epoch = budget.n_steps // recipe.epochs
+        self.secret = recipe.seed if recipe.dp_repeatable else secrets.randbits(128)
         self.trainee: Any = None
         self.name = "The model"
 
@@ -181,7 +187,7 @@ class PrivateTraining:
     def batches(self, epoch: int) -> list[list[Pack]]:
         """Each step of an epoch: every record with the same probability, all its windows and copies together."""
         records = np.array(sorted(self.of_record))
-        rng = np.random.default_rng([self.recipe.seed, epoch, _SAMPLING])
+        rng = np.random.default_rng([self.secret, epoch, _SAMPLING])
         drawn = rng.random((self.steps_per_epoch, len(records))) < self.budget.sample_rate
         return [[[position] for record in records[row] for position in self.of_record[int(record)]] for row in drawn]
 
@@ -190,7 +196,7 @@ class PrivateTraining:
         rows: list[Row] = []
         parts = self._parts([pack[0] for pack in packs])
         optimizer.generator.manual_seed(
-            int(np.random.SeedSequence([self.recipe.seed, step, _NOISE]).generate_state(1, np.uint64)[0] >> 1)
+            int(np.random.SeedSequence([self.secret, step, _NOISE]).generate_state(1, np.uint64)[0] >> 1)
         )
         optimizer.zero_grad(set_to_none=True)
         for number, part in enumerate(parts):

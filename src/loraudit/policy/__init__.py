@@ -4,7 +4,7 @@ Every format of the report and the exit code repeat this one object.
 """
 
 from loraudit.policy.limits import Limit, Measured, parse_limit, read_policy
-from loraudit.policy.verdict import PREFERRED_FPR, judge, verdict_of
+from loraudit.policy.verdict import PREFERRED_FPR, judge, validity_words, verdict_of
 from loraudit.policy.words import ends, percent, percent_interval
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "percent",
     "percent_interval",
     "read_policy",
+    "validity_words",
     "verdict_of",
 ]

@@ -37,6 +37,8 @@ _CORRECTED_HEADINGS: dict[VerdictLevel, str] = {
     "unknown": "The sides differ in kind",
 }
 
+_DRAW_AGAIN = "Draw both sides from one source, at random, whole documents at a time, and audit again."
+
 
 def judge(result: AuditResult, limits: Sequence[str] = ()) -> VerdictResult:
     """The verdict on a result: of the headline attack, declared before the run, and of the limits.
@@ -59,7 +61,7 @@ def judge(result: AuditResult, limits: Sequence[str] = ()) -> VerdictResult:
         heading=said.heading,
         sentence=said.sentence,
         threat_model=threat_model(headline, result),
-        validity=_validity_words(result.validity),
+        validity=validity_words(result.validity, _DRAW_AGAIN),
         limits=outcomes,
         is_partial=is_partial,
         exit_code=_exit_code(outcomes, is_partial=is_partial),
@@ -144,14 +146,15 @@ def _corrected(result: AuditResult, headline: AttackResult) -> _Said:
     )
 
 
-def _validity_words(validity: ValidityResult | None) -> str | None:
+def validity_words(validity: ValidityResult | None, remedy: str) -> str | None:
+    """Which gates failed, what follows, and what to do about it; None where all hold."""
     if validity is None or not validity.failed:
         return None
     named = "; ".join(f"{gate.name}: {gate.reason}" for gate in validity.failed)
     n = len(validity.failed)
     return (
         f"{n} validity gate{'' if n == 1 else 's'} failed, so members and non-members differ by more than training "
-        f"({named}). Draw both sides from one source, at random, whole documents at a time, and audit again."
+        f"({named}). {remedy}"
     )
 
 

@@ -16,6 +16,7 @@ from loraudit.types import Finding
 
 Rates = Annotated[tuple[Rate, ...], BeforeValidator(as_tuple)]
 LearningRates = Annotated[tuple[PositiveFloat, ...], BeforeValidator(as_tuple)]
+MatchKind = Literal["validation_loss", "training_loss", "epochs", "best"]
 DEFAULT_METHODS = ("full", "head", "lora:4", "lora:16", "lora:64")
 
 
@@ -41,7 +42,7 @@ class ContrastSpec(Request, RecordFormat):
     methods: Names = Field(
         default=DEFAULT_METHODS,
         description="A method, with settings of its own after a colon, such as full, lora:16 (rank), "
-        "lora:rank=8,dora=true or full:dp_epsilon=8.",
+        "lora:rank=8,dora=true or full:dp_epsilon=8; seeds=1 among them is for this method alone.",
     )
     seeds: int = Field(default=3, ge=1, description="Training runs per method; their spread is stated.")
     epochs: int = Field(default=3, ge=1, description="Passes over the members.")
@@ -59,6 +60,9 @@ class ContrastSpec(Request, RecordFormat):
         "validation loss after --search-epochs, never on leakage.",
     )
     search_epochs: int = Field(default=1, ge=1, description="Epochs of each candidate of that search.")
+    keep_duplicates: bool = Field(
+        default=True, description="Train on a record as often as it stands in the files, or once."
+    )
     repeats: Repeats = Field(
         default=(),
         description="Plant duplicates: each number of repeats goes to an equal share of the members, at random.",
@@ -178,7 +182,7 @@ class MatchedDifference(Strict):
 class Match(Strict):
     """All methods at the same fit."""
 
-    kind: Literal["validation_loss", "training_loss", "epochs", "best"]
+    kind: MatchKind
     level: float | None = Field(description="Loss in nats or number of epochs; None for each method's own best.")
     description: str
     arms: list[MatchedArm]
@@ -221,6 +225,12 @@ class ContrastResult(Strict):
     warnings: list[str]
     started: str = Field(description="UTC, ISO 8601.")
     seconds: float
+
+    @property
+    def run_counts(self) -> tuple[int, int]:
+        """The fewest and the most training runs that a method has."""
+        counts = [len(arm.runs) for arm in self.arms]
+        return min(counts), max(counts)
 
     def match(self, kind: str) -> Match | None:
         """The first comparison of that kind."""

@@ -119,6 +119,11 @@ class Recipe(Strict):
         allow_inf_nan=False,
         description="Noise multiplier of differential privacy, instead of an ε; the ε it gives is reported.",
     )
+    dp_repeatable: bool = Field(
+        default=False,
+        description="Draw the noise from --seed, so that a private training can be repeated. For tests alone: whoever "
+        "knows the seed can take the noise out again, and ε promises nothing.",
+    )
 
     @property
     def scale(self) -> float:

@@ -4,7 +4,7 @@ from loraudit.report.contrast.markdown import render_contrast_markdown
 from loraudit.report.contrast.page import render_contrast_html
 from loraudit.report.contrast.sheets import Sheet, SheetRow, cell_words, short_sheet
 from loraudit.report.contrast.tables import differences_sheet, exposure_sheet, match_sheet, overview_sheet
-from loraudit.report.contrast.words import NO_COMMON_LOSS, NO_GATES, match_title, runs_words, validity_words
+from loraudit.report.contrast.words import NO_COMMON_LOSS, NO_GATES, match_title, runs_words, validity_statement
 
 __all__ = [
     "NO_COMMON_LOSS",
@@ -21,5 +21,5 @@ __all__ = [
     "render_contrast_markdown",
     "runs_words",
     "short_sheet",
-    "validity_words",
+    "validity_statement",
 ]

@@ -11,7 +11,7 @@ from loraudit.report.contrast.words import (
     not_said,
     runs_words,
     spread_words,
-    validity_words,
+    validity_statement,
 )
 from loraudit.report.markdown import validity_lines
 from loraudit.report.marking import as_code, as_words, markdown_table
@@ -21,7 +21,7 @@ from loraudit.spec import ContrastResult, Match
 
 def render_contrast_markdown(result: ContrastResult) -> str:
     """The whole report without figures."""
-    validity = validity_words(result.validity)
+    validity = validity_statement(result)
     main = result.match("validation_loss")
     lines = [f"# Tuning methods compared on {as_code(result.base.name)}", ""]
     if validity:

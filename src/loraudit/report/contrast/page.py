@@ -13,7 +13,7 @@ from loraudit.report.contrast.words import (
     runs_words,
     short_title,
     spread_words,
-    validity_words,
+    validity_statement,
 )
 from loraudit.report.figures.marks import swatch
 from loraudit.report.templating import facts, fill, words_of
@@ -30,7 +30,7 @@ def render_contrast_html(result: ContrastResult) -> str:
     return fill(
         "contrast.html",
         result=result,
-        validity=validity_words(result.validity),
+        validity=validity_statement(result),
         not_valid=NOT_VALID,
         no_gates=NO_GATES,
         no_common_loss=NO_COMMON_LOSS,

@@ -77,8 +77,7 @@ def _match_row(result: ContrastResult, match: Match, arm: MatchedArm, position: 
     found = arm.attacks.get(result.spec.headline, {})
     if not found:
         return SheetRow(arm.name, [size], unreached(result, arm), position)
-    n_runs = result.spec.seeds if whole is None else len(whole.runs)
-    runs = Cell(f"{arm.n_reached} of {n_runs}")
+    runs = Cell(f"{arm.n_reached} of {arm.n_reached if whole is None else len(whole.runs)}")
     losses = [] if match.kind == "validation_loss" else [number_cell(arm.validation_loss, 3)]
     cells = [seeded_cell(metric, found.get(metric)) for metric in metrics_of(result).values()]
     area = found.get("auc")

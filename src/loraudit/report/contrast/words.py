@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from loraudit.policy import validity_words
 from loraudit.report.words import NOT_SAID
-from loraudit.spec import ContrastResult, Match, MatchedArm, ValidityResult
+from loraudit.spec import ContrastResult, Match, MatchedArm
 
 _SAME_FIT = (
     "The same fit is the same mean loss on {n:,} validation records, drawn at random from the same data as the "
@@ -13,6 +14,11 @@ _SAME_FIT = (
 _RECIPES = (
     "Each method was trained with the recipe stated here and no other. A different rank, learning rate, schedule or "
     "number of epochs can leak more or less at the same fit: the numbers belong to these recipes, not to the methods."
+)
+_WHERE_GATES_FAIL = (
+    "The sides were drawn at random from the same records: look for near-duplicates and for documents that were cut "
+    "across the sides. Until then no AUC on this page may be quoted as leakage, and differences between methods may "
+    "come from it too."
 )
 NO_COMMON_LOSS = (
     "The methods pass no common validation loss, so they cannot be compared there. What follows is not at the same fit."
@@ -39,7 +45,7 @@ def short_title(match: Match) -> str:
 
 def unreached(result: ContrastResult, arm: MatchedArm) -> str:
     """Why a method has no number at this fit."""
-    n_runs = next((len(one.runs) for one in result.arms if one.name == arm.name), result.spec.seeds)
+    n_runs = next(len(one.runs) for one in result.arms if one.name == arm.name)
     if arm.n_reached == 0:
         return "not reached" if n_runs == 1 else "not reached in any run"
     return f"not reached: {arm.n_reached} of {n_runs} runs get there"
@@ -47,34 +53,31 @@ def unreached(result: ContrastResult, arm: MatchedArm) -> str:
 
 def runs_words(result: ContrastResult) -> str:
     """What the intervals hold of the chance of training."""
-    if result.spec.seeds == 1:
+    fewest, most = result.run_counts
+    if most == 1:
         return (
             "One run per method: the chance of training is not included. Another run of the same recipe could change "
             "the numbers and their order."
         )
-    return (
-        f"Numbers are means over {result.spec.seeds} training runs. Intervals hold two kinds of chance: which records "
+    how_many = str(most) if fewest == most else f"{fewest} to {most}"
+    said = (
+        f"Numbers are means over {how_many} training runs. Intervals hold two kinds of chance: which records "
         "were drawn, and how training fell out."
     )
+    if fewest > 1:
+        return said
+    single = " and ".join(arm.name for arm in result.arms if len(arm.runs) == 1)
+    return f"{said} Not so with {single}: of one run only the first kind is known."
 
 
 def spread_words(result: ContrastResult) -> str:
     """What sd means, where there is any."""
-    return "" if result.spec.seeds == 1 else "sd: standard deviation over the runs."
+    return "" if result.run_counts[1] == 1 else "sd: standard deviation over the runs."
 
 
-def validity_words(validity: ValidityResult | None) -> str | None:
+def validity_statement(result: ContrastResult) -> str | None:
     """Which gates failed and what follows; None where all hold."""
-    if validity is None or not validity.failed:
-        return None
-    named = "; ".join(f"{gate.name}: {gate.reason}" for gate in validity.failed)
-    n = len(validity.failed)
-    return (
-        f"{n} validity gate{'' if n == 1 else 's'} failed, so members and non-members differ by more than training "
-        f"({named}). The sides were drawn at random from the same records: look for near-duplicates and for documents "
-        "that were cut across the sides. Until then no AUC on this page may be quoted as leakage, and differences "
-        "between methods may come from it too."
-    )
+    return validity_words(result.validity, _WHERE_GATES_FAIL)
 
 
 def not_said(result: ContrastResult) -> list[str]:
@@ -88,10 +91,12 @@ def not_said(result: ContrastResult) -> list[str]:
         passes,
         extraction,
     ]
-    if result.spec.seeds == 1:
+    fewest, most = result.run_counts
+    if most == 1:
         said.insert(2, runs_words(result))
-    elif result.spec.seeds < 5:
-        said.insert(2, f"{result.spec.seeds} runs per method say little about how much runs differ.")
+    elif fewest < 5:
+        how_many = f"{fewest} runs" if fewest == most else f"{fewest} to {most} runs"
+        said.insert(2, f"{how_many} per method say little about how much runs differ.")
     if any(run.epsilon is not None for arm in result.arms for run in arm.runs):
         said.append(
             "An ε of differential privacy bounds every attack on the training that was accounted for, not the "
