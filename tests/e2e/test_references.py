@@ -20,7 +20,7 @@ from loraudit.errors import ConfigError, DataError, ModelError, StoreError
 from loraudit.execution import Interrupted, Silent, StopRequest
 from loraudit.finetuning import finetune
 from loraudit.models import fingerprint, plan_models
-from loraudit.models.plan import RECIPE_FILE
+from loraudit.models.recorded import RECIPE_FILE
 from loraudit.report import FORMATS
 from loraudit.spec import Recipe, RecordFormat, make_audit_spec
 from loraudit.store import Lock
@@ -332,8 +332,8 @@ def test_a_second_audit_finds_reference_and_evidence_and_loads_no_model(
     words = ask(full, reference, "--reference-data", public_file, *more, "--json")
     code, first, err = command(*words)
     assert code == 0, err
-    for name in ("load_checkpoint", "load_adapter"):
-        monkeypatch.setattr(f"loraudit.models.plan.{name}", lambda *_, **__: pytest.fail("a model was loaded"))
+    for name in ("plan.load_checkpoint", "adapters.load_adapter"):
+        monkeypatch.setattr(f"loraudit.models.{name}", lambda *_, **__: pytest.fail("a model was loaded"))
     monkeypatch.setattr(finetuning, "finetune", lambda *_, **__: pytest.fail("tuned again"))
     code, second, err = command(*words)
     assert code == 0, err

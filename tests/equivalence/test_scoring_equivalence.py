@@ -205,7 +205,7 @@ def test_one_copy_gives_what_two_separately_loaded_models_give(request, base, re
         plan = plan_models(str(target))
         target_alone = gather(plan, records, opts, views=["target"]).tables["target"]
     else:
-        monkeypatch.setattr("loraudit.models.plan._base_of_checkpoint", lambda _: None)
+        monkeypatch.setattr("loraudit.models.planning.base_of_checkpoint", lambda _: None)
         target_alone = gather(plan_models(str(target)), records, opts).tables["target"]
     assert_same_tables(together.tables["target"], target_alone, SHARED)
 

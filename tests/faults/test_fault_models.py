@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from loraudit.models.plan import RECIPE_FILE
+from loraudit.models.recorded import RECIPE_FILE
 
 CUT = pytest.mark.parametrize("kept", [0, 5, 300, 0.5, -1], ids=["empty", "length", "header", "half", "all but a byte"])
 WEIGHTS = {"adapter": "adapter_model.safetensors", "checkpoint": "model.safetensors"}

@@ -24,7 +24,7 @@ from loraudit.models import (
     with_reference,
 )
 from loraudit.models.fingerprint import count_parameters, has_tokenizer
-from loraudit.models.plan import RECIPE_FILE
+from loraudit.models.recorded import RECIPE_FILE
 from loraudit.spec import ModelSummary
 from loraudit.store import EvidenceStore
 
@@ -491,7 +491,7 @@ def test_a_base_that_changed_its_shape_after_planning_is_named(last_layer, base,
 
 
 def test_the_comparison_of_two_checkpoints_is_remembered(head_only, base, tmp_path, monkeypatch):
-    from loraudit.models import plan as module
+    from loraudit.models import checkpoints as module
 
     store = EvidenceStore(tmp_path / "store")
     first = plan_models(str(head_only), base=str(base), memory=store)

@@ -19,7 +19,7 @@ from loraudit.auditing.request import Sides, store_path
 from loraudit.data import RecordSet, audited_text, encode, load_records, token_record
 from loraudit.errors import ConfigError, DataError, ModelError
 from loraudit.models import ModelPlan, plan_models, with_reference
-from loraudit.models.plan import recorded_recipe
+from loraudit.models.recorded import recorded_recipe
 from loraudit.spec import AuditSpec, ModelSummary, Recipe
 from loraudit.types import Record
 

@@ -20,7 +20,7 @@ from loraudit.finetuning.state import STATE_FILE
 from loraudit.models.fingerprint import weight_files
 from loraudit.models.loading import quiet_libraries
 from loraudit.models.locate import Source
-from loraudit.models.plan import RECIPE_FILE
+from loraudit.models.recorded import RECIPE_FILE
 from loraudit.store import Lock, open_private_folder, write_atomically
 
 TRAINING_FOLDER = "training"

@@ -8,7 +8,8 @@ from loraudit.models.fingerprint import fingerprint, tokenizer_fingerprint
 from loraudit.models.locate import Source, locate
 from loraudit.models.numerics import Numerics, resolve_devices
 from loraudit.models.pairing import with_reference
-from loraudit.models.plan import ModelPlan, load_tokenizer, plan_models
+from loraudit.models.plan import ModelPlan
+from loraudit.models.planning import load_tokenizer, plan_models
 from loraudit.models.resident import Resident
 
 __all__ = [
