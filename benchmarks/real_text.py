@@ -59,7 +59,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=METHODS)
-    parser.add_argument("--precision", default="bf16", help="mixed precision of training: fp32, bf16 or fp16")
+    parser.add_argument("--mixed-precision", default="bf16", help="of training: fp32, bf16 or fp16")
+    parser.add_argument("--precision", default="bf16", help="of scoring: fp32, bf16 or fp16")
     parser.add_argument("--part", nargs="+", help="only these methods, with one thread")
     parser.add_argument("--measure-at", type=float, nargs="+", default=[0.5, 1, 2, 3, 5, 10])
     arguments = parser.parse_args()
@@ -69,12 +70,13 @@ def main() -> None:
         "data": str(write_records(arguments.data, arguments.out, arguments.n, arguments.words, seed=0)),
         "methods": list(arguments.part or arguments.methods),
         # Dropout regularises: only LoRA would have it, and its steps would take half as long again.
-        "settings": [f"mixed_precision={arguments.precision}", "dropout=0"],
+        "settings": [f"mixed_precision={arguments.mixed_precision}", "dropout=0"],
         "epochs": arguments.epochs,
         "seeds": arguments.seeds,
         "measure_at": arguments.measure_at,
         "at_epochs": sorted({epoch for epoch in (1, 3, arguments.epochs) if epoch <= arguments.epochs}),
         "validation_records": N_VALIDATION,
+        "precision": arguments.precision,
         "store": str(arguments.out / ".loraudit"),
         "out": str(arguments.out / "contrast"),
     }
