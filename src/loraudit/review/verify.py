@@ -117,6 +117,7 @@ def _figures(run: Run) -> list[Check]:
         ("set as a whole", result.membership.dataset_test, again.dataset_test),
         ("single records", result.membership.records, again.records),
         ("validity gates", result.validity, again.validity),
+        ("shadow models", result.membership.shadows, again.shadows),
     ]
     checks: list[Check] = []
     for name, one, two in parts:
