@@ -53,24 +53,25 @@ def shadow_statement(result: AuditResult) -> str | None:
     difference = found.differences["auc"]
     if base is None or twin is None or None in {base.value, twin.value, difference.value}:
         return None
+    reference = "base" if result.spec.reference == "base" else f"{result.spec.reference} reference"
     said = (
-        f"Against the base the AUC of {found.against_base} is {base.value:.3f} {ends(base)}; against the mean of "
+        f"Against the {reference} the AUC of {found.against_base} is {base.value:.3f} {ends(base)}; against the mean of "
         f"{shadows.n_per_record} shadow model{'s' * (shadows.n_per_record > 1)} it is {twin.value:.3f} {ends(twin)}: "
         f"{difference.value:+.3f} {ends(difference)}. "
     )
     lower, upper = difference.lower, difference.upper
     if lower is not None and lower > 0:
         return said + (
-            "What tuning taught about all records of this kind, members or not, looks like a gain over the base; the "
-            "shadows have learned it too, so that what is left is the single record's own. Go by the second number: an "
-            f"attacker needs {shadows.n_in_common:,} other records of the kind and {shadows.n_shadows} trainings."
+            f"What tuning taught about all records of this kind, members or not, looks like a gain over the {reference}; "
+            "the shadows have learned it too, so that what is left is the single record's own. Go by the second number: "
+            f"an attacker needs {shadows.n_in_common:,} other records of the kind and {shadows.n_shadows} trainings."
         )
     if upper is not None and upper < 0:
         return said + (
             "Here the shadows hide more than they clear: they may be too unlike the target, by recipe or by records. "
             "Go by the first number."
         )
-    return said + "No difference is seen: on these records the base is no worse to compare with than shadow models."
+    return said + f"No difference is seen: on these records the {reference} is no worse to compare with than shadows."
 
 
 def incomplete(result: AuditResult) -> list[str]:
