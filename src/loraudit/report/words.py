@@ -55,16 +55,17 @@ def shadow_statement(result: AuditResult) -> str | None:
         return None
     reference = "base" if result.spec.reference == "base" else f"{result.spec.reference} reference"
     said = (
-        f"Against the {reference} the AUC of {found.against_base} is {base.value:.3f} {ends(base)}; against the mean of "
-        f"{shadows.n_per_record} shadow model{'s' * (shadows.n_per_record > 1)} it is {twin.value:.3f} {ends(twin)}: "
-        f"{difference.value:+.3f} {ends(difference)}. "
+        f"Against the {reference} the AUC of {found.against_base} is {base.value:.3f} {ends(base)}; against the mean "
+        f"of {shadows.n_per_record} shadow model{'s' * (shadows.n_per_record > 1)} it is {twin.value:.3f} "
+        f"{ends(twin)}: {difference.value:+.3f} {ends(difference)}. "
     )
     lower, upper = difference.lower, difference.upper
     if lower is not None and lower > 0:
         return said + (
-            f"What tuning taught about all records of this kind, members or not, looks like a gain over the {reference}; "
-            "the shadows have learned it too, so that what is left is the single record's own. Go by the second number: "
-            f"an attacker needs {shadows.n_in_common:,} other records of the kind and {shadows.n_shadows} trainings."
+            "What tuning taught about all records of this kind, members or not, looks like a gain over the "
+            f"{reference}; the shadows have learned it too, so that what is left is the single record's own. Go by the "
+            f"second number: an attacker needs {shadows.n_in_common:,} other records of the kind and "
+            f"{shadows.n_shadows} trainings."
         )
     if upper is not None and upper < 0:
         return said + (
