@@ -29,12 +29,12 @@ def help_of(command: str) -> str:
 
 
 def attack_table() -> str:
-    from loraudit.membership import ATTACKS
+    from loraudit.membership import ATTACKS, needed_words
 
     from_packages = {point.name for point in importlib.metadata.entry_points(group=str(ATTACKS.entry_point_group))}
     lines = ["| attack | needs | cost | what it reads | source |", "|---|---|---|---|---|"]
     lines += [
-        f"| `{a.name}` | {', '.join(a.needs)} | {a.cost} | {a.summary} | {a.source} |"
+        f"| `{a.name}` | {needed_words(a)} | {a.cost} | {a.summary} | {a.source} |"
         for a in ATTACKS.values()
         if a.name not in from_packages
     ]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from loraudit.errors import ConfigError
-from loraudit.membership import Attack, score_attacks
+from loraudit.membership import AnyAttack, score_attacks
 from loraudit.types import FloatArray, RecordFacts, TokenTable
 
 
@@ -82,7 +82,7 @@ def fake_facts(target: FakeTarget, *, bytes_per_token: int = 4) -> RecordFacts:
 
 
 def fake_scores(
-    attacks: Sequence[Attack], *, target: FakeTarget, reference: FakeTarget | None = None
+    attacks: Sequence[AnyAttack], *, target: FakeTarget, reference: FakeTarget | None = None
 ) -> dict[str, FloatArray]:
     """[N] scores of each attack on scripted evidence.
 

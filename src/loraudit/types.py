@@ -169,6 +169,12 @@ class Views(Mapping[str, TokenScores]):
         return self.scores["reference"]
 
     @property
+    def shadows(self) -> list[TokenScores]:
+        """What shadow models said, which have not seen the records; by number."""
+        names = [name for name in self.scores if name.startswith("shadow/")]
+        return [self.scores[name] for name in sorted(names, key=lambda name: int(name.split("/")[1]))]
+
+    @property
     def log_ratio(self) -> FloatArray:
         """[N, T] δ = log p_target − log p_reference, float64."""
         return self.target.log_prob.astype(np.float64) - self.reference.log_prob

@@ -12,10 +12,19 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from loraudit.membership import ATTACKS, Attack, per_record, score_attacks
+from loraudit.membership import ATTACKS, SHADOWS, Attack, per_record, score_attacks
 from loraudit.types import RecordFacts, TokenScores, TokenTable, Views
 
 BUILT_IN = {
+    "bavaria",
+    "lira_offline",
+    "lira_tokens",
+    "rmia",
+    "shadow_error_zone",
+    "shadow_paired_t",
+    "shadow_reference_difference",
+    "shadow_reference_ratio",
+    "shadow_window_vote",
     "calibrated_min_k",
     "calibrated_min_k_plus_plus",
     "calibrated_zlib",
@@ -41,6 +50,8 @@ N_TOKENS = 128
 N_PER_SIDE = 400
 
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))
+UNFITTED = {name: attack for name, attack in ATTACKS.items() if isinstance(attack, Attack)}
+every_unfitted_attack = pytest.mark.parametrize("attack", UNFITTED.values(), ids=list(UNFITTED))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -226,7 +237,7 @@ def test_reordering_records_reorders_their_scores(attack: Attack) -> None:
     np.testing.assert_array_equal(score(attack, rows_of(views, order)), score(attack, views)[order])
 
 
-@every_attack
+@every_unfitted_attack
 def test_a_records_score_does_not_depend_on_the_other_records(attack: Attack) -> None:
     views = ordinary(attack)
     one_by_one = np.asarray(per_record(lambda row: float(attack.score(row)[0]))(views))
@@ -271,7 +282,7 @@ def test_views_hold_evidence_and_facts_but_no_label() -> None:
 # ---------------------------------------------------------------------------------------------
 
 
-@every_attack
+@every_unfitted_attack
 def test_stored_evidence_gives_each_record_the_score_of_its_views(attack: Attack) -> None:
     lengths = [3, 30, 3, 64, 30]
     tables, facts = ragged(attack.needs, lengths)
@@ -351,7 +362,7 @@ MISBEHAVIOURS: dict[str, tuple[Behaviour, str]] = {
 
 @pytest.mark.parametrize(("misbehave", "told"), MISBEHAVIOURS.values(), ids=MISBEHAVIOURS)
 def test_an_attack_that_fails_is_reported_and_the_others_finish(misbehave: Behaviour, told: str) -> None:
-    tables, facts = ragged((), [5, 30, 5, 17])
+    tables, facts = ragged((SHADOWS,), [5, 30, 5, 17])
     alone = score_attacks(list(ATTACKS.values()), tables, facts)
     first, *rest = ATTACKS.values()
     together = score_attacks([first, stray("stray", misbehave), *rest], tables, facts)
@@ -366,7 +377,7 @@ def test_an_attack_that_fails_is_reported_and_the_others_finish(misbehave: Behav
 
 
 def test_every_result_tells_the_time_it_took() -> None:
-    tables, facts = ragged((), [5, 30])
+    tables, facts = ragged((SHADOWS,), [5, 30])
     results = score_attacks(list(ATTACKS.values()), tables, facts)
     assert all(result.seconds > 0 for result in results.values())
 

@@ -53,6 +53,7 @@ def result(
         nonmembers=side,
         membership=MembershipResult(headline="error_zone", attacks=[other, headline]),
         spec=SimpleNamespace(fpr=fpr, reference=kind),
+        shadows=None,
         reference=None
         if reference is None
         else ModelSummary(name=reference, kind="k", fingerprint="f", details=details or {}),

@@ -9,7 +9,7 @@ import numpy as np
 
 from loraudit.auditing.request import Sides
 from loraudit.data import audited_text
-from loraudit.membership import Attack, score_attacks
+from loraudit.membership import AnyAttack, score_attacks
 from loraudit.scoring import Evidence
 from loraudit.types import FloatArray, RecordFacts
 from loraudit.validity import Overlap, Words, blind_scores, measure_overlap
@@ -34,7 +34,7 @@ def look_without_target(
     sides: Sides,
     facts: RecordFacts,
     evidence: Evidence,
-    attacks: Sequence[Attack],
+    attacks: Sequence[AnyAttack],
     *,
     span: str,
     seed: int,
@@ -45,7 +45,7 @@ def look_without_target(
     Args:
         sides: The records.
         facts: Of those records.
-        evidence: What the reference said, where there is one.
+        evidence: What the reference and shadows said, where there are any.
         attacks: Those that were run.
         span: "trained" or "all".
         seed: Of folds and halves.
@@ -56,12 +56,13 @@ def look_without_target(
     controls: dict[str, FloatArray] = {}
     reference = evidence.tables.get("reference")
     if reference is not None:
-        known = [attack for attack in attacks if set(attack.needs) <= {"target", "reference"}]
-        found = score_attacks(known, {"target": reference, "reference": reference}, facts, timeout=timeout)
+        tables = {**evidence.tables, "target": reference}
+        known = [attack for attack in attacks if set(attack.needs) <= set(tables)]
+        found = score_attacks(known, tables, facts, timeout=timeout)
         for attack in known:
             if found[attack.name].error is not None:
                 continue
-            if "reference" in attack.needs:
+            if len(attack.needs) > 1:
                 controls[CONTROL + attack.name] = found[attack.name].scores
             else:
                 blind[REFERENCE_ONLY + attack.name] = found[attack.name].scores

@@ -11,7 +11,9 @@ import numpy as np
 from loraudit.auditing.preparation import base_options, requested_models, requested_tokenizer, split_by_views
 from loraudit.auditing.reference import Work, estimate_work, requested_reference
 from loraudit.auditing.request import Sides, chosen_attacks, load_data, power_statement, run_path, store_path
+from loraudit.auditing.shadows import estimate_shadows, requested_shadows
 from loraudit.data import encode
+from loraudit.membership import SHADOWS
 from loraudit.scoring import estimate_cost, plan_units
 from loraudit.spec import AuditSpec
 from loraudit.store import EvidenceStore, RunFolder
@@ -35,6 +37,7 @@ class Estimate:
         stages: Models resident one after another.
         power: What so many records can show.
         reference: What must be made first for the target to be compared with; None where nothing must.
+        shadows: What shadow models take that are still to be made; None where none are.
     """
 
     n_members: int
@@ -47,6 +50,7 @@ class Estimate:
     stages: list[str]
     power: str
     reference: Work | None = None
+    shadows: Work | None = None
 
 
 def estimate_audit(spec: AuditSpec) -> Estimate:
@@ -64,7 +68,9 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
     wanted = requested_reference(spec, plan, sides)
     measured, _ = split_by_views(attacks, plan, spec)
     options = base_options(spec, plan)
-    views = sorted({view for attack in measured for view in attack.needs})
+    shadows = requested_shadows(spec, plan, sides)
+    shadow_work = estimate_shadows(shadows, spec)
+    views = sorted({view for attack in measured for view in attack.needs} - {SHADOWS})
     prints = {"target": plan.target.fingerprint}
     if plan.reference:
         prints["reference"] = plan.reference.fingerprint
@@ -78,14 +84,19 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
             views, stages = [*views, "base"], [*stages, "base"]
             prints["base"] = prints["reference"]
         prints["reference"] = made.reference.fingerprint if made and made.reference else ""
+    for number, wanted_shadow in enumerate(shadows.wanted if shadows else ()):
+        kept = wanted_shadow.kept(spec)
+        views, stages = [*views, f"shadow/{number}"], [*stages, f"shadow {number + 1}"]
+        prints[f"shadow/{number}"] = kept.reference.fingerprint if kept and kept.reference else ""
+    works = [one for one in (work, shadow_work) if one is not None]
     conditions = [options.conditions(plan, prints[view]) for view in views]
-    n_cached = _n_cached(sides, store, conditions) if store and work is None else 0
+    n_cached = _n_cached(sides, store, conditions) if store and not works else 0
     encoded = encode(sides.records, requested_tokenizer(spec, plan), span=spec.span, append_eos=spec.append_eos)
     lengths = [len(item.ids) for item in encoded]
     share_missing = 1 - n_cached / len(sides.records)
     n_units = len(plan_units(lengths, batch_tokens=options.tokens_at_once))
     n_tokens = int(sum(lengths) * len(views) * share_missing)
-    n_first = 0 if work is None else work.n_sampled_tokens + _PASSES_OF_TRAINING * work.n_training_tokens
+    n_first = sum(one.n_sampled_tokens + _PASSES_OF_TRAINING * one.n_training_tokens for one in works)
     cost = estimate_cost(plan, options, n_tokens + n_first)
     return Estimate(
         n_members=len(sides.members.records),
@@ -93,11 +104,12 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
         n_tokens=n_tokens,
         n_units=int(np.ceil(n_units * share_missing)) * len(stages),
         n_cached=n_cached,
-        memory_bytes=cost.memory_bytes + (0 if work is None else work.training_bytes),
+        memory_bytes=cost.memory_bytes + max((one.training_bytes for one in works), default=0),
         seconds=cost.seconds,
         stages=stages,
         power=power_statement(sides, spec),
         reference=work,
+        shadows=shadow_work,
     )
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from loraudit.auditing.columns import Columns
 from loraudit.auditing.exposed import exposed_records
-from loraudit.spec import AuditSpec, BestAttack, DatasetTest, RecordsResult, ValidityResult
+from loraudit.membership.shadow import SHADOW_TWIN
+from loraudit.spec import AuditSpec, BestAttack, DatasetTest, RecordsResult, ShadowComparison, ValidityResult
 from loraudit.statistics import (
     PARTIAL_AUC_MAX_FPR,
     auc,
@@ -47,6 +48,7 @@ class Examined:
         dataset_test: The set as a whole.
         records: Single records.
         validity: Gates.
+        shadows: What shadow models change; None without them.
     """
 
     findings: dict[str, dict[str, Finding]]
@@ -55,6 +57,7 @@ class Examined:
     dataset_test: DatasetTest | None
     records: RecordsResult | None
     validity: ValidityResult
+    shadows: ShadowComparison | None
 
 
 def examine(columns: Columns, spec: AuditSpec, snippet: Callable[[int], str]) -> Examined:
@@ -95,6 +98,43 @@ def examine(columns: Columns, spec: AuditSpec, snippet: Callable[[int], str]) ->
         _dataset_test(columns, spec, rng(2)),
         exposed_records(columns, spec, snippet),
         _validity(columns, spec, rng(3)),
+        _against_shadows(columns, spec, rng(4)),
+    )
+
+
+def _against_shadows(columns: Columns, spec: AuditSpec, rng: np.random.Generator) -> ShadowComparison | None:
+    """The headline against the base and against the shadows, or `error_zone` where the headline has no such twin."""
+    headline = spec.headline.removeprefix(SHADOW_TWIN)
+    base = headline if SHADOW_TWIN + headline in columns.scores else "error_zone"
+    twin = SHADOW_TWIN + base
+    if not {base, twin} <= columns.scores.keys():
+        return None
+    found = compare_scores(
+        columns.scores[twin],
+        columns.scores[base],
+        columns.is_member,
+        fprs=spec.fpr,
+        n_resamples=spec.resamples,
+        confidence=spec.confidence,
+        rng=rng,
+        groups=columns.groups,
+    )
+    parts = {"auc": found.auc} | {rate_metric(f): rate.difference for f, rate in found.rates.items() if rate}
+    return ShadowComparison(
+        against_base=base,
+        against_shadows=twin,
+        differences={
+            name: finding(
+                part.value,
+                part.interval,
+                "paired DeLong" if name == "auc" else "paired bootstrap",
+                n_members=found.n_members,
+                n_nonmembers=found.n_nonmembers,
+                confidence=spec.confidence,
+            )
+            for name, part in parts.items()
+        },
+        p_values={name: finite(part.p_value) for name, part in parts.items()},
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from loraudit.auditing.request import Sides, attack_facts
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress
-from loraudit.membership import Attack
+from loraudit.membership import ATTACKS, SHADOWS, AnyAttack
 from loraudit.models import ModelPlan, Numerics, load_tokenizer, plan_models, resolve_devices
 from loraudit.models.numerics import device_kind
 from loraudit.models.plan import DEFAULT_CONTEXT
@@ -39,10 +39,10 @@ def requested_tokenizer(spec: AuditSpec, plan: ModelPlan) -> Any:
 
 
 def split_by_views(
-    attacks: Sequence[Attack], plan: ModelPlan, spec: AuditSpec
-) -> tuple[list[Attack], list[AttackResult]]:
+    attacks: Sequence[AnyAttack], plan: ModelPlan, spec: AuditSpec
+) -> tuple[list[AnyAttack], list[AttackResult]]:
     """The attacks whose views the models can give, and the others with the reason."""
-    views = {view for stage_views, _ in plan.stages for view in stage_views}
+    views = {view for stage_views, _ in plan.stages for view in stage_views} | ({SHADOWS} if spec.shadow else set())
     measured = [attack for attack in attacks if set(attack.needs) <= views]
     unmeasured = [
         AttackResult(
@@ -60,6 +60,11 @@ def split_by_views(
             "--headline min_k_plus_plus."
         )
     return measured, unmeasured
+
+
+def probed(measured: Sequence[AnyAttack]) -> AnyAttack:
+    """The attack whose scores decide whether half precision is exact enough: the first that needs no shadow models."""
+    return next((attack for attack in measured if SHADOWS not in attack.needs), ATTACKS["loss"])
 
 
 def requested_window(spec: AuditSpec, plan: ModelPlan) -> tuple[int, int]:
@@ -94,7 +99,7 @@ def base_options(spec: AuditSpec, plan: ModelPlan) -> ScoringOptions:
 
 
 def scoring_options(
-    spec: AuditSpec, plan: ModelPlan, sides: Sides, headline: Attack, store: EvidenceStore, progress: Progress
+    spec: AuditSpec, plan: ModelPlan, sides: Sides, headline: AnyAttack, store: EvidenceStore, progress: Progress
 ) -> tuple[ScoringOptions, dict[str, Any]]:
     """How to score, and what the result says about it."""
     options = base_options(spec, plan)

@@ -34,7 +34,7 @@ TOP_P = 0.9
 MARK = "reference.json"
 """Its presence says that a reference is complete; it holds the fingerprint of the weights."""
 
-_SCHEMA = 1
+SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +172,9 @@ def requested_reference(spec: AuditSpec, plan: ModelPlan, sides: Sides) -> Wante
             f"A {spec.reference} reference is tuned from the base, and no base of '{spec.model}' is known. Give it "
             "with --base."
         )
-    _refuse_unsafe_base(plan)
-    data = _disjoint_data(spec, sides) if spec.reference_data else None
-    recipe, source = _recipe(spec, plan)
+    refuse_unsafe_base(plan)
+    data = disjoint_data(spec, spec.reference_data, sides, flag="--reference-data") if spec.reference_data else None
+    recipe, source = recipe_like_target(spec, plan)
     context = plan.context_length or PROMPT_TOKENS + NEW_TOKENS
     prompt_tokens = min(PROMPT_TOKENS, context // 2) if data else 1
     new_tokens = min(NEW_TOKENS, context - prompt_tokens)
@@ -182,7 +182,7 @@ def requested_reference(spec: AuditSpec, plan: ModelPlan, sides: Sides) -> Wante
     n_samples = spec.reference_prompts if spec.reference == "distilled" else 0
     made_from: dict[str, Any] = {
         "tokenizer": plan.tokenizer_fingerprint,
-        "records": _digest(data.records) if data else None,
+        "records": digest_of(data.records) if data else None,
     }
     if n_samples:
         made_from |= {
@@ -195,7 +195,7 @@ def requested_reference(spec: AuditSpec, plan: ModelPlan, sides: Sides) -> Wante
     else:
         made_from["append_eos"] = spec.append_eos
     question = {
-        "reference_schema": _SCHEMA,
+        "reference_schema": SCHEMA,
         "kind": spec.reference,
         "base": plan.reference.fingerprint,
         "made_from": made_from,
@@ -238,7 +238,12 @@ def estimate_work(wanted: WantedReference, spec: AuditSpec) -> Work:
 # --- what it is made of -------------------------------------------------------------------------------
 
 
-def _refuse_unsafe_base(plan: ModelPlan) -> None:
+def refuse_unsafe_base(plan: ModelPlan) -> None:
+    """Tuning loads the base anew, and no flag of the audit reaches it there.
+
+    Raises:
+        ModelError: The base needs pickled weights or code of its own.
+    """
     base = plan.base_source
     if base is None:
         return
@@ -251,26 +256,30 @@ def _refuse_unsafe_base(plan: ModelPlan) -> None:
         )
 
 
-def _disjoint_data(spec: AuditSpec, sides: Sides) -> RecordSet:
-    """Records of the reference, if none of them is audited."""
+def disjoint_data(spec: AuditSpec, paths: Sequence[str], sides: Sides, *, flag: str) -> RecordSet:
+    """Records to tune a reference or shadows on, if none of them is audited.
+
+    Raises:
+        DataError: They cannot be read, or some are audited.
+    """
     # Columns that group or name the audited records are none of a corpus that was not made for this audit.
     layout = spec.model_copy(update={"group_field": None, "id_field": None, "subgroup_field": None})
-    data = load_records(spec.reference_data, layout)
+    data = load_records(paths, layout)
     texts = {audited_text(record, "all") for record in sides.records}
     in_files = {*sides.members.copies, *sides.nonmembers.copies}  # those that --max-records leaves out as well
     shared = [r for r in data.records if r.id in in_files or audited_text(r, "all") in texts]
     if shared:
         raise DataError(
-            f"{len(shared)} of {len(data.records)} records of --reference-data stand in --members or --nonmembers too. "
-            "Expected none: a reference that has seen audited records hides or feigns leakage. Take them out of "
-            "--reference-data.",
+            f"{len(shared)} of {len(data.records)} records of {flag} stand in --members or --nonmembers too. Expected "
+            "none: a model that has seen audited records hides or feigns leakage when the target is compared with it. "
+            f"Take them out of {flag}.",
             [f"{record.source}:{record.line}" for record in shared],
         )
     return data
 
 
-def _recipe(spec: AuditSpec, plan: ModelPlan) -> tuple[Recipe, str]:
-    """How the reference is tuned, and where that is from."""
+def recipe_like_target(spec: AuditSpec, plan: ModelPlan) -> tuple[Recipe, str]:
+    """How a reference or shadow is tuned, and where that is from."""
     folder, config = plan.target_source.folder, plan.target_source.config
     recorded = recorded_recipe(folder).get("recipe")
     if recorded is not None:
@@ -323,7 +332,8 @@ def public_records(wanted: WantedReference, tokenizer: Any) -> list[Record]:
     ]
 
 
-def _digest(records: Sequence[Record]) -> str:
+def digest_of(records: Sequence[Record]) -> str:
+    """sha256 of these records in this order."""
     return hashlib.sha256("".join(record.id for record in records).encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from loraudit.auditing.columns import group_numbers
 from loraudit.data import RecordSet, load_sides
 from loraudit.errors import ConfigError
-from loraudit.membership import ATTACKS, Attack
+from loraudit.membership import ATTACKS, SHADOWS, AnyAttack
 from loraudit.policy import parse_limit, read_policy
 from loraudit.spec import AuditSpec, spec_hash
 from loraudit.statistics import detectable_auc, fewest_for_rate, unresolved_rate
@@ -55,11 +56,11 @@ def store_path(spec: AuditSpec) -> Path:
     return Path(spec.store) if spec.store else run_path(spec).parent / ".loraudit"
 
 
-def chosen_attacks(spec: AuditSpec) -> list[Attack]:
+def chosen_attacks(spec: AuditSpec) -> list[AnyAttack]:
     """Headline first. All that is wrong with the request's names and files is said at once."""
     problems: list[str] = []
-    chosen: dict[str, Attack] = {}
-    for name in (spec.headline, *(spec.attacks or tuple(ATTACKS))):
+    chosen: dict[str, AnyAttack] = {}
+    for name in (spec.headline, *(spec.attacks or usual_attacks(spec))):
         try:
             chosen[name] = ATTACKS[name]
         except ConfigError as error:
@@ -70,6 +71,7 @@ def chosen_attacks(spec: AuditSpec) -> list[Attack]:
         if not Path(path).is_file()
     )
     problems.extend(reference_problems(spec))
+    problems.extend(_shadow_problems(spec, list(chosen.values())))
     if spec.reference != "base" and chosen and not any("reference" in attack.needs for attack in chosen.values()):
         problems.append(
             f"Reference '{spec.reference}' is not looked at by any attack asked for. Leave --reference out, or ask for "
@@ -92,6 +94,35 @@ def chosen_attacks(spec: AuditSpec) -> list[Attack]:
     return list(chosen.values())
 
 
+def usual_attacks(spec: AuditSpec) -> list[str]:
+    """All attacks; those that compare with shadow models only where these are asked for."""
+    return [name for name, attack in ATTACKS.items() if spec.shadow or SHADOWS not in attack.needs]
+
+
+def _shadow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
+    problems = [
+        f"File '{path}' does not exist. Expected records; check the path."
+        for path in spec.pool
+        if not Path(path).is_file()
+    ]
+    wanting = [attack.name for attack in chosen if SHADOWS in attack.needs]
+    if wanting and not spec.shadow:
+        problems.append(f"Attack '{wanting[0]}' compares with shadow models. Say how many with --shadow, such as 4.")
+    if spec.shadow and chosen and not wanting:
+        problems.append(
+            "--shadow trains models that no attack asked for looks at. Leave it out, or ask for an attack that needs "
+            "them, such as lira_offline."
+        )
+    if spec.pool and not spec.shadow:
+        problems.append("--pool is what shadow models are trained on. Say how many with --shadow, such as 4.")
+    if spec.shadow % 2 and not spec.pool:
+        problems.append(
+            f"--shadow {spec.shadow} is odd. Expected an even number without --pool: each record is scored by the one "
+            "of two shadows that never saw it."
+        )
+    return problems
+
+
 def reference_problems(spec: AuditSpec) -> list[str]:
     """What is wrong with the part of a request that speaks of the reference, before any file is read."""
     problems = [
@@ -104,8 +135,9 @@ def reference_problems(spec: AuditSpec) -> list[str]:
             "A public reference is tuned on records, and none are given. Give records of the same domain that are "
             "not audited with --reference-data."
         )
+    of_training = () if spec.shadow else ("reference_epochs", "reference_learning_rate")
     unused = {
-        "base": ("reference_data", "reference_prompts", "reference_epochs", "reference_learning_rate"),
+        "base": ("reference_data", "reference_prompts", *of_training),
         "public": ("reference_prompts",),
         "distilled": (),
     }[spec.reference]
@@ -160,7 +192,7 @@ def power_statement(sides: Sides, spec: AuditSpec) -> str:
     return words + "."
 
 
-def attack_facts(attack: Attack) -> dict[str, Any]:
+def attack_facts(attack: AnyAttack) -> dict[str, Any]:
     """What an attack says of itself."""
     return {
         "name": attack.name,

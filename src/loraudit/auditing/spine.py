@@ -8,14 +8,18 @@ import functools
 import html
 import shlex
 import time
+from typing import Any
+
+import pyarrow as pa
 
 from loraudit.auditing.blindfold import look_without_target
 from loraudit.auditing.columns import Columns
 from loraudit.auditing.examination import examine
 from loraudit.auditing.making import make_reference
-from loraudit.auditing.preparation import requested_models, requested_tokenizer, scoring_options, split_by_views
+from loraudit.auditing.preparation import probed, requested_models, requested_tokenizer, scoring_options, split_by_views
 from loraudit.auditing.reference import requested_reference
 from loraudit.auditing.request import chosen_attacks, limits_of, load_data, power_statement, run_path, store_path
+from loraudit.auditing.shadows import requested_shadows, shadow_summary, shadow_tables
 from loraudit.auditing.summary import (
     attack_results,
     provenance,
@@ -30,7 +34,7 @@ from loraudit.auditing.tokens import write_text
 from loraudit.data import audited_text, masked_snippet, record_facts
 from loraudit.errors import LorauditError, StoreError
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
-from loraudit.membership import score_attacks
+from loraudit.membership import SHADOWS, score_attacks
 from loraudit.policy import judge, verdict_of
 from loraudit.report import render_html, write_page
 from loraudit.scoring import gather_evidence
@@ -83,11 +87,12 @@ def run_audit(
             sides = load_data(spec)
             base_plan = requested_models(spec, store)
             wanted = requested_reference(spec, base_plan, sides)
+            shadows = requested_shadows(spec, base_plan, sides)
             measured, unmeasured = split_by_views(attacks, base_plan, spec)
             power = power_statement(sides, spec)
             progress.say(power)
             plan = make_reference(wanted, spec, progress=progress, stop=stop) if wanted else base_plan
-            options, numerics = scoring_options(spec, plan, sides, measured[0], store, progress)
+            options, numerics = scoring_options(spec, plan, sides, probed(measured), store, progress)
             gather = functools.partial(
                 gather_evidence,
                 records=sides.records,
@@ -97,9 +102,12 @@ def run_audit(
                 progress=progress,
                 stop=stop,
             )
-            evidence = gather(plan, views=sorted({view for attack in measured for view in attack.needs}))
+            evidence = gather(plan, views=sorted({view for attack in measured for view in attack.needs} - {SHADOWS}))
             # A distilled reference has heard the target speak: that it knows the members is no sign of unlike sides.
             untouched = gather(base_plan, views=["reference"]) if spec.reference == "distilled" else evidence
+            said = shadow_tables(shadows, spec, gather, progress=progress, stop=stop)
+            evidence.tables |= said
+            untouched.tables |= said
             folder.log("evidence", scored=evidence.n_scored, cached=evidence.n_cached, seconds=evidence.seconds)
             statuses = record_statuses(evidence)
             refuse_unscored_sides(sides, statuses)
@@ -136,21 +144,25 @@ def run_audit(
                     numerics=numerics,
                     scoring=scoring_facts(evidence, options),
                     power=power,
-                    provenance=provenance(plan, sides, folder, wanted.data if wanted else None),
+                    shadows=shadow_summary(shadows, spec),
+                    provenance=provenance(plan, sides, folder, wanted, shadows),
                     started=started.isoformat(timespec="seconds"),
                     seconds=round(time.perf_counter() - began, 2),
                 )
             )
-            result = unjudged.model_copy(update={"verdict": judge(unjudged, limits_of(spec))})
-            # The report is made before the result is written, whose presence says that the run is complete.
-            write_page(folder.path, render_html(Run(folder.path, result, table, text)))
-            folder.write_result(result)
-            folder.log("finished", seconds=result.seconds, exit_code=exit_code(result))
+            _publish(folder, unjudged.model_copy(update={"verdict": judge(unjudged, limits_of(spec))}), table, text)
         except (LorauditError, Interrupted) as error:
             with contextlib.suppress(StoreError):  # on a full disk the reason to stop matters, not the log
                 folder.log("stopped", reason=f"{type(error).__name__}: {error}")
             raise
     return AuditRun(*read_run(folder.path))
+
+
+def _publish(folder: RunFolder, result: AuditResult, table: pa.Table, text: Any) -> None:
+    """The report is made before the result is written, whose presence says that the run is complete."""
+    write_page(folder.path, render_html(Run(folder.path, result, table, text)))
+    folder.write_result(result)
+    folder.log("finished", seconds=result.seconds, exit_code=exit_code(result))
 
 
 def exit_code(result: AuditResult) -> int:

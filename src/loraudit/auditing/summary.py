@@ -14,10 +14,12 @@ import pyarrow as pa
 from loraudit.auditing.blindfold import BlindFacts
 from loraudit.auditing.columns import BLIND, CONTROL, OVERLAP, USUAL_SHARE
 from loraudit.auditing.examination import Examined
+from loraudit.auditing.reference import WantedReference
 from loraudit.auditing.request import Sides, attack_facts
+from loraudit.auditing.shadows import Shadows
 from loraudit.data import RecordSet
 from loraudit.errors import DataError, scrubbed
-from loraudit.membership import ATTACKS, Attack, AttackScores, without_noise
+from loraudit.membership import ATTACKS, AnyAttack, AttackScores, without_noise
 from loraudit.models import ModelPlan
 from loraudit.models.fingerprint import chat_template_fingerprint
 from loraudit.scoring import Evidence, ScoringOptions
@@ -104,7 +106,7 @@ def side_summary(side: RecordSet, target: Any, statuses: Sequence[str], where: s
 
 
 def attack_results(
-    attacks: Sequence[Attack], scores: Mapping[str, AttackScores], examined: Examined
+    attacks: Sequence[AnyAttack], scores: Mapping[str, AttackScores], examined: Examined
 ) -> list[AttackResult]:
     """Each attack's findings, or why it has none."""
     results: list[AttackResult] = []
@@ -166,6 +168,7 @@ def whole_result(
             best=examined.best,
             dataset_test=examined.dataset_test,
             records=examined.records,
+            shadows=examined.shadows,
         ),
         warnings=[*plan.warnings, *data_warnings(sides, statuses, evidence)],
         **facts,
@@ -242,9 +245,12 @@ def scoring_facts(evidence: Evidence, options: ScoringOptions) -> dict[str, Any]
     }
 
 
-def provenance(plan: ModelPlan, sides: Sides, folder: RunFolder, reference_data: RecordSet | None) -> Provenance:
+def provenance(
+    plan: ModelPlan, sides: Sides, folder: RunFolder, reference: WantedReference | None, shadows: Shadows | None
+) -> Provenance:
     """Hashes of what went in and of the scores that came out."""
-    sets = [sides.members, sides.nonmembers, *([reference_data] if reference_data else [])]
+    of_models = [reference.data if reference else None, shadows.pool if shadows else None]
+    sets = [sides.members, sides.nonmembers, *(data for data in of_models if data)]
     files = [file for records in sets for file in records.files]
     return Provenance(
         weights=plan.hashes,

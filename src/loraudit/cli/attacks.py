@@ -13,7 +13,7 @@ def attacks(
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
 ) -> None:
     """List the membership attacks: what each reads, what it costs and where it comes from."""
-    from loraudit.membership import ATTACKS
+    from loraudit.membership import ATTACKS, needed_words
 
     if as_json:
         import json
@@ -39,8 +39,9 @@ def attacks(
     for title in ("needs", "cost", "what it reads", "source"):
         table.add_column(title)
     for attack in ATTACKS.values():
-        table.add_row(*map(visible, (attack.name, ", ".join(attack.needs), attack.cost, attack.summary, attack.source)))
+        table.add_row(*map(visible, (attack.name, needed_words(attack), attack.cost, attack.summary, attack.source)))
     console_for_tables().print(table)
     typer.echo("F: forward passes per record. Evidence is stored, so all attacks together cost the largest of these.")
+    typer.echo("K: shadow models, which are trained first (loraudit audit --shadow K).")
     for origin, reason in ATTACKS.broken.items():
         typer.echo(f"Could not be loaded: {visible(origin)}: {visible(reason)}", err=True)

@@ -60,12 +60,14 @@ def _show_estimate(estimate: Any, *, as_json: bool) -> None:
         return
     work = estimate.reference
     first = "" if work is None else f"First a reference must be made, which costs time: {work.words}. It is kept.\n"
+    if estimate.shadows is not None:
+        first += f"Shadow models cost time too: {estimate.shadows.words}. They are kept.\n"
     typer.echo(
         f"{estimate.n_members:,} members, {estimate.n_nonmembers:,} non-members; "
         f"{estimate.n_cached:,} of them already scored.\n"
         f"{first}To do: {estimate.n_units:,} units, {estimate.n_tokens:,} tokens; "
         f"loaded one after another: {'; '.join(estimate.stages)}.\n"
         f"About {estimate.memory_bytes / 2**30:.2f} GiB of memory and {estimate.seconds:,.0f} s of "
-        f"{'scoring' if work is None else 'work'} (from file sizes and one matrix product on this machine).\n"
+        f"{'work' if first else 'scoring'} (from file sizes and one matrix product on this machine).\n"
         f"{estimate.power}"
     )

@@ -40,6 +40,8 @@ PANELS = {
     "Reference": (
         "reference",
         "reference_data",
+        "shadow",
+        "pool",
         "reference_prompts",
         "reference_epochs",
         "reference_learning_rate",
@@ -131,6 +133,7 @@ _METAVARS = {
     "peft_config": "FILE",
     "nonmembers": "FILE",
     "reference_data": "FILE",
+    "pool": "FILE",
     "attacks": "ATTACK",
     "headline": "ATTACK",
     "fail_on": "LIMIT",

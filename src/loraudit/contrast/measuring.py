@@ -20,7 +20,7 @@ from loraudit.auditing.request import Sides, chosen_attacks
 from loraudit.auditing.summary import record_statuses, refuse_unscored_sides
 from loraudit.data import record_facts
 from loraudit.execution import Progress, StopRequest
-from loraudit.membership import Attack, score_attacks, without_noise
+from loraudit.membership import AnyAttack, score_attacks, without_noise
 from loraudit.scoring import gather_evidence
 from loraudit.spec import AuditSpec
 from loraudit.store import EvidenceStore, open_private_folder, write_atomically
@@ -77,7 +77,7 @@ class Meter:
         self.folder = open_private_folder(folder)
         self.progress, self.stop = progress, stop
         self.facts: RecordFacts = record_facts(sides.records, request.span)
-        self.attacks: list[Attack] = chosen_attacks(request)
+        self.attacks: list[AnyAttack] = chosen_attacks(request)
 
     def key(self, *made_from: object) -> str:
         """What scores of something made from this rest on; scores under another key are not read back."""
@@ -140,7 +140,7 @@ class Meter:
             raise RuntimeError("the base is measured with the first checkpoint")
         return scores
 
-    def _scored(self, attacks: Sequence[Attack], tables: Mapping[str, TokenTable]) -> Scores:
+    def _scored(self, attacks: Sequence[AnyAttack], tables: Mapping[str, TokenTable]) -> Scores:
         found = score_attacks(attacks, tables, self.facts, timeout=self.request.attack_timeout)
         target = tables["target"].audited()
         with np.errstate(invalid="ignore"):

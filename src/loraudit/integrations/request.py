@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from loraudit.auditing.request import Sides, chosen_attacks
 from loraudit.data import InMemory, Row, load_sides, names_file
 from loraudit.errors import ConfigError
-from loraudit.membership import Attack
+from loraudit.membership import AnyAttack
 from loraudit.models.plan import REFERENCE, TARGET
 from loraudit.policy import Limit, parse_limit
 from loraudit.spec import AuditSpec, RecordFormat, make_audit_spec
@@ -40,7 +40,7 @@ class Request:
     spec: AuditSpec
     members: Sequence[str | InMemory]
     nonmembers: Sequence[str | InMemory]
-    attacks: Sequence[Attack]
+    attacks: Sequence[AnyAttack]
     limits: Sequence[Limit]
 
     def load(self) -> Sides:

@@ -4,19 +4,35 @@ Higher always means more likely a member. A score that is undefined is NaN and i
 never replaced. Attacks see audited tokens only; the windows of a long record arrive joined.
 """
 
-from loraudit.membership import calibrated, error_zone, target_only, token_votes
-from loraudit.membership.attack import ATTACKS, Attack, attack, per_record
+from loraudit.membership import calibrated, error_zone, shadow, target_only, token_votes
+from loraudit.membership.attack import (
+    ATTACKS,
+    SHADOWS,
+    AnyAttack,
+    Attack,
+    FittedAttack,
+    attack,
+    fitted_attack,
+    needed_words,
+    per_record,
+)
 from loraudit.membership.evaluate import AttackScores, score_attacks, without_noise
 
 __all__ = [
     "ATTACKS",
+    "SHADOWS",
+    "AnyAttack",
     "Attack",
     "AttackScores",
+    "FittedAttack",
     "attack",
     "calibrated",
     "error_zone",
+    "fitted_attack",
+    "needed_words",
     "per_record",
     "score_attacks",
+    "shadow",
     "target_only",
     "token_votes",
     "without_noise",

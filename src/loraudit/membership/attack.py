@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from loraudit.registry import Registry
 from loraudit.types import FloatArray, RecordFacts, TokenScores, Views
 
 ScoreFunction = Callable[[Views], FloatArray]
+SHADOWS = "shadow/0"
+"""The first shadow model's view, which an attack names in `needs` to be given all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +37,44 @@ class Attack:
     cost: str
 
 
+Fit = Callable[[Iterable[Views]], ScoreFunction]
+
+
+@dataclass(frozen=True, slots=True)
+class FittedAttack:
+    """An attack that first learns from a population of records, without being told which are members.
+
+    Attributes:
+        name: As of `Attack`.
+        fit: The population, records of equal length together, to a score function.
+        needs: Views it reads; `shadow/0` stands for all shadows there are.
+        source: As of `Attack`.
+        summary: As of `Attack`.
+        cost: As of `Attack`.
+    """
+
+    name: str
+    fit: Fit
+    needs: tuple[str, ...]
+    source: str
+    summary: str
+    cost: str
+
+    def score(self, views: Views) -> FloatArray:
+        """[N] scores of records that are their own population."""
+        return self.fit([views])(views)
+
+
+AnyAttack = Attack | FittedAttack
+
+
 def _problem(name: str, entry: object) -> str | None:
-    if not isinstance(entry, Attack):
+    if not isinstance(entry, Attack | FittedAttack):
         return f"it is a {type(entry).__name__}, not a loraudit.Attack"
     return None if entry.name == name else f"the attack calls itself '{entry.name}'"
 
 
-ATTACKS: Registry[Attack] = Registry("attack", entry_point_group="loraudit.attacks", problem=_problem)
+ATTACKS: Registry[AnyAttack] = Registry("attack", entry_point_group="loraudit.attacks", problem=_problem)
 """Built-in attacks, and those that installed packages declare in the entry-point group
 `loraudit.attacks` as `name = package.module:attack_object`."""
 
@@ -50,11 +83,33 @@ def attack(name: str, *, needs: tuple[str, ...], source: str, summary: str) -> C
     """Decorator that makes a score function an `Attack` and registers it under `name`."""
 
     def register(score: ScoreFunction) -> Attack:
-        made = Attack(name, score, needs, source, summary, cost=f"{len(needs)} F")
+        made = Attack(name, score, needs, source, summary, _cost(needs))
         ATTACKS.add(name, made)
         return made
 
     return register
+
+
+def fitted_attack(name: str, *, needs: tuple[str, ...], source: str, summary: str) -> Callable[[Fit], FittedAttack]:
+    """Decorator that makes a fitting function a `FittedAttack` and registers it under `name`."""
+
+    def register(fit: Fit) -> FittedAttack:
+        made = FittedAttack(name, fit, needs, source, summary, _cost(needs))
+        ATTACKS.add(name, made)
+        return made
+
+    return register
+
+
+def needed_words(attack: AnyAttack) -> str:
+    """The views an attack reads, for a person."""
+    return ", ".join("shadows" if view == SHADOWS else view for view in attack.needs)
+
+
+def _cost(needs: tuple[str, ...]) -> str:
+    if SHADOWS not in needs:
+        return f"{len(needs)} F"
+    return f"{len(needs) - 1} F + K F and K trainings"
 
 
 def per_record(score_one: Callable[[Views], float]) -> ScoreFunction:

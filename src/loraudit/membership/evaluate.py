@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from loraudit.membership.attack import Attack, ScoreFunction
+from loraudit.membership.attack import AnyAttack, FittedAttack, ScoreFunction
 from loraudit.types import TOKEN_FIELDS, FloatArray, IntArray, RecordFacts, TokenScores, TokenTable, Views
 
 _TOKENS_AT_ONCE = 1 << 19
@@ -35,7 +35,7 @@ class AttackScores:
 
 
 def score_attacks(
-    attacks: Sequence[Attack],
+    attacks: Sequence[AnyAttack],
     tables: Mapping[str, TokenTable],
     facts: RecordFacts,
     *,
@@ -62,6 +62,14 @@ def score_attacks(
     seconds = {attack.name: 0.0 for attack in attacks}
     errors: dict[str, str] = {}
     worker = _Worker()
+    functions: dict[str, ScoreFunction] = {}
+    for attack in attacks:
+        began = time.perf_counter()
+        try:
+            functions[attack.name] = _ready(attack, audited, facts)
+        except Exception as error:  # as below
+            errors[attack.name] = f"{type(error).__name__}: {error}"
+        seconds[attack.name] += time.perf_counter() - began
     for index, views in _rectangles(audited, facts):
         for attack in attacks:
             if attack.name in errors:
@@ -69,7 +77,8 @@ def score_attacks(
             began = time.perf_counter()
             try:
                 left = timeout - seconds[attack.name]
-                given = worker.call(attack.score, views, left) if left < math.inf else attack.score(views)
+                score = functions[attack.name]
+                given = worker.call(score, views, left) if left < math.inf else score(views)
                 scores[attack.name][index] = _checked(given, len(index))
             except TimeoutError:
                 errors[attack.name] = f"gave no result within {timeout:g} s"
@@ -80,6 +89,20 @@ def score_attacks(
                 scores[attack.name][:] = np.nan
             seconds[attack.name] += time.perf_counter() - began
     return {name: AttackScores(scores[name], seconds[name], errors.get(name)) for name in scores}
+
+
+class _Population:
+    """The records of some tables, as often as they are asked for."""
+
+    def __init__(self, tables: Mapping[str, TokenTable], facts: RecordFacts) -> None:
+        self._tables, self._facts = tables, facts
+
+    def __iter__(self) -> Iterator[Views]:
+        return (views for _, views in _rectangles(self._tables, self._facts))
+
+
+def _ready(attack: AnyAttack, tables: Mapping[str, TokenTable], facts: RecordFacts) -> ScoreFunction:
+    return attack.fit(_Population(tables, facts)) if isinstance(attack, FittedAttack) else attack.score
 
 
 def without_noise(scores: FloatArray) -> FloatArray:

@@ -211,6 +211,13 @@ def threat_model(headline: AttackResult, result: AuditResult) -> str:
     needs = "reads the probabilities the model gives to every token of a candidate text"
     if "reference" in headline.needs and result.reference is not None:
         needs += _reference_words(result.spec.reference, result.reference)
+    if result.shadows is not None and any(view.startswith("shadow/") for view in headline.needs):
+        trained_on = f"{result.shadows.n_in_common:,} other records of the same kind"
+        return (
+            f"Attacker: already holds the candidate text, {needs}, and has {trained_on} to train "
+            f"{result.shadows.n_shadows} models by the target's recipe on. The false-alarm rate is counted on the "
+            "non-members given."
+        )
     return (
         f"Attacker: already holds the candidate text, {needs}, and needs {headline.cost.replace(' F', '')} forward "
         "pass" + ("es" if headline.cost != "1 F" else "") + " per text. "

@@ -13,7 +13,7 @@ from loraudit.report.figures import histogram_figure, roc_figure
 from loraudit.report.table import attack_table
 from loraudit.report.templating import facts, fill, words_of
 from loraudit.report.tokens import shaded_records
-from loraudit.report.words import LIMIT_WORDS, NOT_SAID, NOT_VALID, STATUS_WORDS, incomplete
+from loraudit.report.words import LIMIT_WORDS, NOT_VALID, STATUS_WORDS, incomplete, not_said, shadow_statement
 from loraudit.spec import AttackResult, AuditResult
 from loraudit.store import read_run, write_atomically
 from loraudit.store.run_folder import Run
@@ -59,7 +59,9 @@ def render_html(run: Run) -> str:
         verdict=verdict_of(result),
         limit_words=LIMIT_WORDS,
         status_words=STATUS_WORDS,
-        not_said=NOT_SAID,
+        not_said=not_said(result),
+        shadow_statement=shadow_statement(result),
+        shadow_facts=_shadow_facts(result),
         not_valid=NOT_VALID,
         incomplete="; ".join(incomplete(result)),
         p_cells={attack.name: _p_cell(attack) for attack in result.membership.attacks},
@@ -94,6 +96,24 @@ def _p_cell(attack: AttackResult) -> str:
     """The corrected p-value; the headline's own, which needs no correction."""
     value = attack.p_value if attack.p_holm is None else attack.p_holm
     return "" if value is None else p_number(value)
+
+
+def _shadow_facts(result: AuditResult) -> list[tuple[str, str]]:
+    shadows = result.shadows
+    if shadows is None:
+        return []
+    fewest, most = min(shadows.n_records), max(shadows.n_records)
+    each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    from_what = "the non-members" if shadows.is_cross_fitted else "the pool"
+    facts: list[tuple[str, Any]] = [
+        ("models", shadows.n_shadows),
+        ("scoring each record", f"{shadows.n_per_record}, none of which was trained on it"),
+        ("trained on", f"{each} of the {shadows.n_in_common:,} records of {from_what}, each"),
+        ("recipe source", shadows.recipe_source),
+        ("recipe", shadows.recipe),
+        *(("file", f"{file['path']} (sha256 {file['sha256']})") for file in shadows.files),
+    ]
+    return [(name, words_of(value)) for name, value in facts]
 
 
 def _notes(result: AuditResult) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from loraudit.policy import ends
 from loraudit.spec import AuditResult
 
 NOT_VALID = "Not valid as it stands"
@@ -28,6 +29,50 @@ Membership is not extraction: that a record can be recognised does not say that 
 reverse.
 """
 NOT_SAID = tuple(" ".join(limit.split()) for limit in _NOT_SAID.strip().split("\n\n"))
+
+
+_WITH_SHADOWS = (
+    "The shadow models were trained by the recipe and on the records stated here. More of them, or records closer to "
+    "the members, can show more; a low rate here is no upper bound on leakage."
+)
+
+
+def not_said(result: AuditResult) -> tuple[str, ...]:
+    """What an audit leaves open."""
+    records, kind, passes, extraction = NOT_SAID
+    return records, kind, _WITH_SHADOWS if result.shadows else passes, extraction
+
+
+def shadow_statement(result: AuditResult) -> str | None:
+    """What the headline sees against the base and against shadow models, and what the difference means."""
+    found, shadows = result.membership.shadows, result.shadows
+    if found is None or shadows is None:
+        return None
+    attacks = {attack.name: attack for attack in result.membership.attacks}
+    base, twin = (attacks[name].findings.get("auc") for name in (found.against_base, found.against_shadows))
+    difference = found.differences["auc"]
+    if base is None or twin is None or None in {base.value, twin.value, difference.value}:
+        return None
+    reference = "base" if result.spec.reference == "base" else f"{result.spec.reference} reference"
+    said = (
+        f"Against the {reference} the AUC of {found.against_base} is {base.value:.3f} {ends(base)}; against the mean "
+        f"of {shadows.n_per_record} shadow model{'s' * (shadows.n_per_record > 1)} it is {twin.value:.3f} "
+        f"{ends(twin)}: {difference.value:+.3f} {ends(difference)}. "
+    )
+    lower, upper = difference.lower, difference.upper
+    if lower is not None and lower > 0:
+        return said + (
+            "What tuning taught about all records of this kind, members or not, looks like a gain over the "
+            f"{reference}; the shadows have learned it too, so that what is left is the single record's own. Go by the "
+            f"second number: an attacker needs {shadows.n_in_common:,} other records of the kind and "
+            f"{shadows.n_shadows} trainings."
+        )
+    if upper is not None and upper < 0:
+        return said + (
+            "Here the shadows hide more than they clear: they may be too unlike the target, by recipe or by records. "
+            "Go by the first number."
+        )
+    return said + f"No difference is seen: on these records the {reference} is no worse to compare with than shadows."
 
 
 def incomplete(result: AuditResult) -> list[str]:

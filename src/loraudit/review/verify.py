@@ -111,13 +111,15 @@ def _figures(run: Run) -> list[Check]:
             stated[attack.name] = {"findings": attack.findings, "p": attack.p_value, "p_holm": attack.p_holm}
             p_value, p_holm = again.p_values[attack.name]
             found[attack.name] = {"findings": again.findings[attack.name], "p": p_value, "p_holm": p_holm}
-    parts = [
+    parts: list[tuple[str, Any, Any]] = [
         ("attacks", stated, found),
         ("best of all", result.membership.best, again.best),
         ("set as a whole", result.membership.dataset_test, again.dataset_test),
         ("single records", result.membership.records, again.records),
         ("validity gates", result.validity, again.validity),
     ]
+    if result.membership.shadows or again.shadows:
+        parts.append(("shadow models", result.membership.shadows, again.shadows))
     checks: list[Check] = []
     for name, one, two in parts:
         before, after = dict(_leaves(one)), dict(_leaves(two))

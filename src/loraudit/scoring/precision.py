@@ -12,7 +12,7 @@ from scipy import stats
 
 from loraudit.data import cut_windows, encode, record_facts
 from loraudit.errors import ModelError
-from loraudit.membership import Attack, score_attacks
+from loraudit.membership import AnyAttack, score_attacks
 from loraudit.models import ModelPlan, Numerics
 from loraudit.models.numerics import has_fast_bfloat16
 from loraudit.scoring.batches import Sequence
@@ -56,7 +56,7 @@ def choose_precision(
     plan: ModelPlan,
     records: Seq[Record],
     is_member: BoolArray,
-    headline: Attack,
+    headline: AnyAttack,
     options: ScoringOptions,
     *,
     tokenizer: Any,
@@ -111,7 +111,7 @@ def choose_precision(
 
 
 def _probe(
-    plan: ModelPlan, records: Seq[Record], headline: Attack, options: ScoringOptions, tokenizer: Any
+    plan: ModelPlan, records: Seq[Record], headline: AnyAttack, options: ScoringOptions, tokenizer: Any
 ) -> tuple[Any, float]:
     """Headline scores [N] and seconds spent scoring."""
     encoded = encode(records, tokenizer, span=options.span, append_eos=options.append_eos)

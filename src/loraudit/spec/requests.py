@@ -48,7 +48,15 @@ class AuditSpec(Request, RecordFormat):
         {"device", "batch_tokens", "offline", "out", "store", "attack_timeout", "fail_on", "policy", "include_text"}
     )
     added_later: ClassVar[frozenset[str]] = frozenset(
-        {"reference", "reference_data", "reference_prompts", "reference_epochs", "reference_learning_rate"}
+        {
+            "reference",
+            "reference_data",
+            "reference_prompts",
+            "reference_epochs",
+            "reference_learning_rate",
+            "shadow",
+            "pool",
+        }
     )
     known_by: ClassVar[frozenset[str]] = frozenset(
         {"text_field", "on_overlap", "resamples", "confidence", "allow_other_base", "out", "store"}
@@ -75,12 +83,24 @@ class AuditSpec(Request, RecordFormat):
     )
     reference_prompts: int = Field(default=10_000, ge=1, description="Samples the distilled reference is tuned on.")
     reference_epochs: int | None = Field(
-        default=None, ge=1, description="Epochs of the reference (default: the target's own recipe, else 4)."
+        default=None,
+        ge=1,
+        description="Epochs of the reference and of shadows (default: the target's own recipe, else 4).",
     )
     reference_learning_rate: float | None = Field(
         default=None,
         gt=0,
-        description="Learning rate of the reference (default: the target's own recipe, else 0.0001).",
+        description="Learning rate of the reference and of shadows (default: the target's own recipe, else 0.0001).",
+    )
+    shadow: int = Field(
+        default=0,
+        ge=0,
+        description="Train this many shadow models by the target's recipe, for attacks that see what a comparison "
+        "with the base hides; on halves of --pool, or of the non-members, each scored only by shadows that never "
+        "saw it.",
+    )
+    pool: Names = Field(
+        default=(), description="Records of the same domain, none of them audited, that shadows are trained on."
     )
 
     span: Literal["trained", "all"] = Field(

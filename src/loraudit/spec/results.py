@@ -111,6 +111,29 @@ class RecordsResult(Strict):
     subgroups: list[Subgroup]
 
 
+class ShadowComparison(Strict):
+    """One attack against the base and against the mean of shadow models, on the same records."""
+
+    against_base: str = Field(description="Attack that compares with the reference.")
+    against_shadows: str = Field(description="The same attack with the shadows' mean as reference.")
+    differences: dict[str, Finding] = Field(description="Second minus first, by metric.")
+    p_values: dict[str, float | None] = Field(description="Two-sided, of no difference, by metric.")
+
+
+class ShadowSummary(Strict):
+    """The shadow models of an audit."""
+
+    n_shadows: int
+    n_per_record: int = Field(description="Shadows that score each record, none of which was trained on it.")
+    is_cross_fitted: bool = Field(description="Whether they were trained on the non-members, for want of a pool.")
+    n_records: list[int] = Field(description="Records that each was trained on.")
+    n_in_common: int = Field(description="Records they were drawn from.")
+    recipe: dict[str, Any] = Field(description="Of the first; the others differ in the seed.")
+    recipe_source: str
+    fingerprints: list[str]
+    files: list[dict[str, Any]] = Field(description="File, sha256 and rows of each file of the pool.")
+
+
 class MembershipResult(Strict):
     """What the attacks found."""
 
@@ -119,6 +142,7 @@ class MembershipResult(Strict):
     best: BestAttack | None = None
     dataset_test: DatasetTest | None = None
     records: RecordsResult | None = None
+    shadows: ShadowComparison | None = Field(default=None, description="What shadow models change.")
 
     def attack(self, name: str) -> AttackResult:
         """The result of the attack called `name`.
@@ -216,6 +240,7 @@ class AuditResult(Strict):
     verdict: VerdictResult | None = None
     validity: ValidityResult | None = None
     membership: MembershipResult
+    shadows: ShadowSummary | None = None
     provenance: Provenance | None = None
     warnings: list[str]
     started: str = Field(description="UTC, ISO 8601.")

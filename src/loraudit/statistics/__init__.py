@@ -7,6 +7,13 @@ non-members as two arrays without NaN; `leakage.measure` does the splitting and 
 from loraudit.statistics.auc import auc, auc_error, auc_interval, auc_p_value, paired_auc_difference
 from loraudit.statistics.bootstrap import ResampledRates, resample_rates
 from loraudit.statistics.corrections import BestOfMany, benjamini_hochberg, best_of_many, holm
+from loraudit.statistics.epsilon import (
+    EpsilonBound,
+    epsilon_from_guesses,
+    exposure_bits,
+    guess_inclusion,
+    rank_p_values,
+)
 from loraudit.statistics.exposure import (
     calibrated_p_values,
     detectable_auc,
@@ -39,6 +46,7 @@ __all__ = [
     "BestOfMany",
     "ByExposure",
     "Difference",
+    "EpsilonBound",
     "Interval",
     "McNemar",
     "Mixed",
@@ -64,9 +72,12 @@ __all__ = [
     "compare_scores",
     "crossing",
     "detectable_auc",
+    "epsilon_from_guesses",
+    "exposure_bits",
     "fewest_for_rate",
     "finding",
     "finite",
+    "guess_inclusion",
     "holm",
     "mcnemar",
     "mean_over_runs",
@@ -78,6 +89,7 @@ __all__ = [
     "paired_auc_difference",
     "partial_auc",
     "rank_correlation",
+    "rank_p_values",
     "rate_metric",
     "reach",
     "resample_rates",
