@@ -6,11 +6,11 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from loraudit.contrast.measuring import Scores
+from loraudit.contrast.stating import AUC, Stated, Stating
 from loraudit.spec import (
     ContrastSpec,
     ExposureRow,
@@ -23,22 +23,16 @@ from loraudit.spec import (
 )
 from loraudit.statistics import (
     AucRows,
-    Interval,
-    Mixed,
     RateRows,
     at_epoch,
     common_level,
     crossing,
-    finding,
     finite,
     holm,
     mean_over_runs,
-    over_seeds,
-    rate_metric,
 )
-from loraudit.types import BoolArray, Finding, FloatArray, IntArray
+from loraudit.types import BoolArray, FloatArray, IntArray
 
-AUC = "auc"
 _SAME_LEVEL = 1e-3
 
 
@@ -71,22 +65,6 @@ Place = Callable[[MeasuredRun], "FloatArray | None"]
 """Where along a run it is compared: weights over its points, or None where it has no such place."""
 
 
-class _Stated(NamedTuple):
-    """One metric of a mean over runs, or of a difference between two such means.
-
-    Attributes:
-        finding: With its interval.
-        values: Of each method, the value of every run.
-        p_value: Two-sided, of no difference; NaN for a mean.
-        deviations: Of each method, the standard deviation of its runs.
-    """
-
-    finding: Finding
-    values: Sequence[FloatArray]
-    p_value: float
-    deviations: Sequence[float]
-
-
 class Comparison:
     """All runs of a contrast on the same records.
 
@@ -107,6 +85,7 @@ class Comparison:
         copies: IntArray,
     ) -> None:
         self.spec, self.runs, self.is_member, self.groups, self.copies = spec, runs, is_member, groups, copies
+        self.stating = Stating(spec, is_member)
         self.first_rows = np.cumsum([0, *(len(run.epochs) for run in runs)])
         self.n_rows = int(self.first_rows[-1])
         self.arms = list(dict.fromkeys(run.arm for run in runs))
@@ -150,18 +129,11 @@ class Comparison:
                     member_loss=float(run.members[position]),
                     nonmember_loss=float(run.nonmembers[position]),
                     findings={
-                        name: self._finding(mixed, mixed.interval, "one training run")
-                        for name, mixed in self._mixed(self.auc_rows, self.rate_rows, weights).items()
+                        name: self.stating.finding(mixed, mixed.interval, "one training run")
+                        for name, mixed in self.stating.mixed(self.auc_rows, self.rate_rows, weights).items()
                     },
                 )
             )
-        return found
-
-    def _mixed(self, aucs: AucRows, rates: RateRows | None, weights: FloatArray) -> dict[str, Mixed]:
-        found = {AUC: aucs.mixed(weights, confidence=self.spec.confidence)}
-        if rates is not None:
-            of_rates = rates.mixed(weights, confidence=self.spec.confidence)
-            found |= {rate_metric(fpr): mixed for fpr, mixed in of_rates.items()}
         return found
 
     # --- at matched fit ---------------------------------------------------------------------------------
@@ -291,7 +263,7 @@ class Comparison:
                 per_seed=[finite(value) for value in stated.values[0]],
                 seed_deviation=finite(stated.deviations[0]),
             )
-            for name, stated in self._stated(
+            for name, stated in self.stating.stated(
                 aucs,
                 rates,
                 weights,
@@ -304,10 +276,10 @@ class Comparison:
     def _differences(
         self, reached: Mapping[str, FloatArray], places: Sequence[FloatArray | None]
     ) -> list[MatchedDifference]:
-        found: list[tuple[str, str, dict[str, _Stated]]] = []
+        found: list[tuple[str, str, dict[str, Stated]]] = []
         for first, second in itertools.combinations(reached, 2):
             runs = [[i for i, run in enumerate(self.runs) if run.arm == arm] for arm in (first, second)]
-            stated = self._stated(
+            stated = self.stating.stated(
                 self.auc_rows,
                 self.rate_rows,
                 reached[first] - reached[second],
@@ -327,49 +299,6 @@ class Comparison:
             )
             for (first, second, stated), corrected in zip(found, adjusted, strict=True)
         ]
-
-    def _stated(
-        self,
-        aucs: AucRows,
-        rates: RateRows,
-        weights: FloatArray,
-        single: Sequence[Sequence[FloatArray]],
-        *,
-        one_run: str,
-        several: str,
-    ) -> dict[str, _Stated]:
-        """A mean, or the difference between two: by metric, with what training runs add to its interval.
-
-        Args:
-            aucs: AUCs of all rows.
-            rates: Rates of all rows.
-            weights: [n_rows] of the mean or difference.
-            single: Of each method in it, the weights of every run alone.
-            one_run: What the interval holds where a method has one run.
-            several: What it holds otherwise.
-        """
-        found: dict[str, _Stated] = {}
-        for name, mixed in self._mixed(aucs, rates, weights).items():
-            fpr = next((f for f in self.spec.fpr if rate_metric(f) == name), None)
-            values = [np.array([aucs.value(w) if fpr is None else rates.value(w, fpr) for w in of]) for of in single]
-            if math.isnan(mixed.value) or any(np.isnan(of).any() for of in values):
-                refused = self._finding(mixed, mixed.interval, "refused")
-                found[name] = _Stated(refused, values, math.nan, [math.nan] * len(values))
-                continue
-            spread = over_seeds(mixed, *values)
-            is_combined = min(spread.n_seeds) > 1
-            found[name] = _Stated(
-                self._finding(
-                    mixed,
-                    spread.combined if is_combined else spread.records,
-                    several if is_combined else one_run,
-                    note=spread.note,
-                ),
-                values,
-                spread.p_value if is_combined else spread.p_value_records,
-                spread.deviations,
-            )
-        return found
 
     # --- exposure ---------------------------------------------------------------------------------------
 
@@ -419,23 +348,6 @@ class Comparison:
                     )
                 )
         return rows
-
-    # --- words ------------------------------------------------------------------------------------------
-
-    def _finding(self, mixed: Mixed, interval: Interval, method: str, note: str | None = None) -> Finding:
-        n_members = int(self.is_member.sum())
-        n_nonmembers = len(self.is_member) - n_members
-        return finding(
-            mixed.value,
-            interval,
-            "refused" if math.isnan(mixed.value) else method,
-            n_members=n_members - mixed.n_undefined_members,
-            n_nonmembers=n_nonmembers - mixed.n_undefined_nonmembers,
-            confidence=self.spec.confidence,
-            n_undefined_members=mixed.n_undefined_members,
-            n_undefined_nonmembers=mixed.n_undefined_nonmembers,
-            note=mixed.note or note,
-        )
 
 
 def middle_three(epochs: Sequence[float]) -> list[float]:

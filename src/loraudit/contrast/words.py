@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from loraudit.contrast.stating import AUC
 from loraudit.spec import ContrastSpec, Match, MatchedArm, MatchedDifference
 from loraudit.types import Finding
-
-AUC = "auc"
 
 
 def verdict_words(spec: ContrastSpec, matches: Sequence[Match]) -> tuple[str, str]:
