@@ -35,7 +35,7 @@ from loraudit.spec import ContrastResult, ContrastSpec, Match, MatchedArm, make_
 from loraudit.statistics import rate_metric
 from loraudit.types import Finding
 
-METHODS = ("full", "head", "lora:4,seeds=1", "lora:16", "lora:64,seeds=1")
+METHODS = ("full", "head:seeds=1", "lora:4,seeds=1", "lora:16", "lora:64,seeds=1")
 N_VALIDATION = 500
 
 
