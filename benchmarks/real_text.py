@@ -141,7 +141,7 @@ def _match_table(match: Match, headline: str) -> list[str]:
         )
     for difference in match.differences:
         found = difference.metrics["auc"]
-        p = "" if difference.p_holm is None else f", p = {difference.p_holm:.2g}"
+        p = "" if difference.p_holm is None else f", p {p_words(difference.p_holm)}"
         lines.append(f"| {difference.first} − {difference.second} | | | {area(found)}{p} | | | |")
     return lines
 
@@ -152,6 +152,10 @@ def _attack_table(match: Match) -> list[str]:
     lines = [f"| attack | {' | '.join(arm.name for arm in arms)} |", "|---" * (len(arms) + 1) + "|"]
     lines += [f"| `{name}` | {' | '.join(area(arm.attacks[name]['auc'].finding) for arm in arms)} |" for name in names]
     return lines
+
+
+def p_words(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"= {value:.2g}"
 
 
 def area(finding: Finding) -> str:

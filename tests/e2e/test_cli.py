@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from loraudit.membership import ATTACKS
+from loraudit.membership import ATTACKS, SHADOWS
 
-BUILT_IN = sorted(name for name in ATTACKS if not name.startswith("plugin_"))
+BUILT_IN = sorted(n for n, entry in ATTACKS.items() if not n.startswith("plugin_") and SHADOWS not in entry.needs)
 
 
 def sides(record_files):

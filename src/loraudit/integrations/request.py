@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from loraudit.auditing.request import Sides, chosen_attacks
 from loraudit.data import InMemory, Row, load_sides, names_file
 from loraudit.errors import ConfigError
-from loraudit.membership import AnyAttack
+from loraudit.membership import ATTACKS, AnyAttack
 from loraudit.models.plan import REFERENCE, TARGET
 from loraudit.policy import Limit, parse_limit
 from loraudit.spec import AuditSpec, RecordFormat, make_audit_spec
@@ -85,14 +85,14 @@ def make_request(
         }
     )
     files = {side: tuple(s for s in given if isinstance(s, str)) for side, given in sources.items()}
-    attacks = chosen_attacks(spec.model_copy(update=files))
-    blocked = [attack.name for attack in attacks if not set(attack.needs) <= _VIEWS]
-    if blocked and (spec.attacks or spec.headline in blocked):
+    named = [ATTACKS[name] for name in (spec.headline, *spec.attacks) if name in ATTACKS]
+    blocked = [attack.name for attack in named if not set(attack.needs) <= _VIEWS]
+    if blocked:
         raise ConfigError(
             f"Attacks {', '.join(blocked)} need more than the model in training and its reference. "
             "Expected attacks that compare these two; see: loraudit attacks"
         )
-    usable = [attack for attack in attacks if attack.name not in blocked]
+    usable = [a for a in chosen_attacks(spec.model_copy(update=files)) if set(a.needs) <= _VIEWS]
     limits = [parse_limit(text) for text in spec.fail_on]
     return Request(spec, sources["members"], sources["nonmembers"], usable, limits)
 
