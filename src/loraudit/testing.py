@@ -82,14 +82,25 @@ def fake_facts(target: FakeTarget, *, bytes_per_token: int = 4) -> RecordFacts:
 
 
 def fake_scores(
-    attacks: Sequence[AnyAttack], *, target: FakeTarget, reference: FakeTarget | None = None
+    attacks: Sequence[AnyAttack],
+    *,
+    target: FakeTarget,
+    reference: FakeTarget | None = None,
+    shadows: Sequence[FakeTarget] = (),
 ) -> dict[str, FloatArray]:
     """[N] scores of each attack on scripted evidence.
+
+    Args:
+        attacks: To be run.
+        target: The audited model.
+        reference: What it is compared with, where an attack looks at that.
+        shadows: Shadow models, where an attack looks at those.
 
     Raises:
         AssertionError: An attack failed; the message is its own.
     """
     views = {"target": target, **({"reference": reference} if reference else {})}
+    views |= {f"shadow/{number}": shadow for number, shadow in enumerate(shadows)}
     found = score_attacks(attacks, {name: fake.table() for name, fake in views.items()}, fake_facts(target))
     failed = [f"{name}: {result.error}" for name, result in found.items() if result.error]
     if failed:

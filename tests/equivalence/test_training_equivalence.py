@@ -294,7 +294,7 @@ def test_a_batch_of_packs_asks_for_each_record_s_own_tokens_in_order(texts, toke
 
 
 EVERY_STEP = {"seconds_between_states": 0}
-PRIVATE = LORA.model_copy(update={"dp_noise": 1.0, "dropout": 0.1, "epochs": 2})
+PRIVATE = LORA.model_copy(update={"dp_noise": 1.0, "dp_repeatable": True, "dropout": 0.1, "epochs": 2})
 INTERRUPTED = {
     "full": ("base", FULL, {}),
     "full with dropout": ("gpt2_with_dropout", FULL.model_copy(update={"micro_batch_size": 3}), {}),

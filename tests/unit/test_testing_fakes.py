@@ -97,7 +97,8 @@ def test_every_registered_attack_runs_on_fakes(name):
     rng = np.random.default_rng(0)
     rows = [(-rng.exponential(1, 8)).tolist() for _ in range(5)]
     better = [[value / 2 for value in row] for row in rows]
-    scores = fake_scores([ATTACKS[name]], target=FakeTarget(better), reference=FakeTarget(rows))
+    reference = FakeTarget(rows)
+    scores = fake_scores([ATTACKS[name]], target=FakeTarget(better), reference=reference, shadows=[reference])
     assert scores[name].shape == (5,)
     assert not np.isnan(scores[name]).all()
 
