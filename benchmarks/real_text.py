@@ -7,7 +7,7 @@ JSON object per line with a `text` column; docs/data.md gives its source and sha
 cut to their first `--words` words before they are used anywhere. Prints the command it runs, and the tables of
 docs/results.md. Interrupted, the same command goes on.
 
-    python benchmarks/real_text.py --data reviews.jsonl.xz --out runs/imdb --part full head lora:4
+    python benchmarks/real_text.py --data reviews.jsonl.xz --out runs/imdb --part full head:seeds=1
 
 On few cores two small trainings side by side are faster than one after the other. `--part` trains and measures some
 of the methods in a folder of their own, with one thread; start one for each core. Afterwards the whole command takes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from loraudit.membership import ATTACKS, score_attacks
+from loraudit.membership import ATTACKS, FittedAttack, score_attacks
 from loraudit.membership.shadow import (
     OWN_VARIANCE_FROM,
     Prior,
@@ -227,6 +228,31 @@ def test_the_population_is_all_records_whatever_their_length():
         score = attack.fit([short, long])
         np.testing.assert_allclose(found.scores, np.concatenate([score(short), score(long)]), rtol=1e-6)
         assert not np.allclose(found.scores[:9], attack.score(short))
+
+
+def test_an_attack_that_hangs_or_fails_while_it_learns_does_not_stop_the_others():
+    views = some_views(n=4, n_tokens=3, n_shadows=2)
+    fields = [field.name for field in dataclasses.fields(TokenScores) if field.name != "log_sum_exps"]
+    ends = np.arange(5) * 3
+    tables = {
+        name: TokenTable(
+            {f: getattr(scores, f).ravel() for f in fields}, ends, np.ones(12, bool), np.ones(4, int), ["ok"] * 4
+        )
+        for name, scores in views.items()
+    }
+
+    def fail(_):
+        raise ZeroDivisionError("on purpose")
+
+    stuck, broken = (
+        FittedAttack(name, fit, ("target", "shadow/0"), "s", "s", "c")
+        for name, fit in (("stuck", lambda _: time.sleep(5)), ("broken", fail))
+    )
+    found = score_attacks([stuck, broken, lira_offline], tables, views.facts, timeout=0.3)
+    assert found["stuck"].error == "gave no result within 0.3 s"
+    assert found["broken"].error == "ZeroDivisionError: on purpose"
+    assert np.isnan([found["stuck"].scores, found["broken"].scores]).all()
+    np.testing.assert_allclose(found["lira_offline"].scores, lira_offline.score(views))
 
 
 def test_rmia_takes_memory_for_ranks_alone():

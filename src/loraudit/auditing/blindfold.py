@@ -62,7 +62,7 @@ def look_without_target(
         for attack in known:
             if found[attack.name].error is not None:
                 continue
-            if len(attack.needs) > 1:
+            if set(attack.needs) != {"target"}:
                 controls[CONTROL + attack.name] = found[attack.name].scores
             else:
                 blind[REFERENCE_ONLY + attack.name] = found[attack.name].scores

@@ -6,7 +6,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +62,20 @@ def score_attacks(
     seconds = {attack.name: 0.0 for attack in attacks}
     errors: dict[str, str] = {}
     worker = _Worker()
-    functions: dict[str, ScoreFunction] = {}
+    functions: dict[str, ScoreFunction] = {attack.name: attack.score for attack in attacks}
     for attack in attacks:
+        if not isinstance(attack, FittedAttack):
+            continue
         began = time.perf_counter()
+        population = _Population(audited, facts)
         try:
-            functions[attack.name] = _ready(attack, audited, facts)
-        except Exception as error:  # as below
+            functions[attack.name] = (
+                worker.call(attack.fit, population, timeout) if timeout < math.inf else attack.fit(population)
+            )
+        except TimeoutError:
+            errors[attack.name] = f"gave no result within {timeout:g} s"
+            worker = _Worker()
+        except Exception as error:  # a plug-in may fail in any way; its failure is its result
             errors[attack.name] = f"{type(error).__name__}: {error}"
         seconds[attack.name] += time.perf_counter() - began
     for index, views in _rectangles(audited, facts):
@@ -101,10 +109,6 @@ class _Population:
         return (views for _, views in _rectangles(self._tables, self._facts))
 
 
-def _ready(attack: AnyAttack, tables: Mapping[str, TokenTable], facts: RecordFacts) -> ScoreFunction:
-    return attack.fit(_Population(tables, facts)) if isinstance(attack, FittedAttack) else attack.score
-
-
 def without_noise(scores: FloatArray) -> FloatArray:
     """[N] scores to five digits, so that the order in which records were batched decides no comparison.
 
@@ -120,12 +124,12 @@ class _Worker:
     """A thread that can be left behind: Python has no way to stop a call that hangs."""
 
     def __init__(self) -> None:
-        self._asked: queue.SimpleQueue[tuple[ScoreFunction, Views]] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[tuple[Callable[[Any], Any], Any]] = queue.SimpleQueue()
         self._given: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def call(self, score: ScoreFunction, views: Views, seconds: float) -> Any:
-        """`score(views)`.
+    def call(self, function: Callable[[Any], Any], given: Any, seconds: float) -> Any:
+        """`function(given)`.
 
         Raises:
             TimeoutError: It took longer.
@@ -134,7 +138,7 @@ class _Worker:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, daemon=True, name="loraudit attack")
             self._thread.start()
-        self._asked.put((score, views))
+        self._asked.put((function, given))
         try:
             values, error = self._given.get(timeout=max(0.0, seconds))
         except queue.Empty:
@@ -147,9 +151,9 @@ class _Worker:
 
     def _work(self) -> None:
         while True:
-            score, views = self._asked.get()
+            function, given = self._asked.get()
             try:
-                self._given.put((score(views), None))
+                self._given.put((function(given), None))
             except BaseException as error:
                 self._given.put((None, error))
 

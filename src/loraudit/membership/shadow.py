@@ -8,7 +8,7 @@ learned the domain too, so that what the target gains over shadows is the record
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -149,17 +149,8 @@ def lira_offline(population: Iterable[Views]) -> ScoreFunction:
 )
 def bavaria(population: Iterable[Views]) -> ScoreFunction:
     """[N] t = (φ − μ_out) / (s̃ · √(1 + 1/K)), all records with the same degrees of freedom."""
-    n_shadows = 0
-
-    def variances() -> Iterator[FloatArray]:
-        nonlocal n_shadows
-        for views in population:
-            _, out = signals(views)
-            n_shadows = out.shape[1]
-            if n_shadows > 1:
-                yield _variances(out)
-
-    prior = fit_prior(variances(), max(1, n_shadows_of(population) - 1))
+    parts = (_variances(signals(views)[1]) for views in population if len(views.shadows) > 1)
+    prior = fit_prior(parts, max(1, n_shadows_of(population) - 1))
 
     def score(views: Views) -> FloatArray:
         target, out = signals(views)
