@@ -416,7 +416,7 @@ def test_a_killed_run_redoes_no_sample_and_no_finished_tuning(full, wish, tmp_pa
         with pytest.raises(Interrupted):
             run_audit(spec)
     (kept / "reference.json").unlink()  # and before the mark
-    monkeypatch.setattr(finetuning, "finetune", lambda *_, **__: pytest.fail("tuned again"))
+    monkeypatch.setattr("loraudit.finetuning.tune.make_trainable", lambda *_: pytest.fail("tuned again"))
     assert run_audit(spec).result.reference.kind == "distilled from the target"
 
 

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,13 +26,59 @@ from loraudit.spec import AuditSpec
 from loraudit.store import Lock, open_private_folder, write_atomically
 from loraudit.types import Record
 
+if TYPE_CHECKING:
+    from loraudit.finetuning import ResidentBase
+
+
+class Workshop:
+    """What references that are made one after the other share: the base, the tokenizer, records as tokens."""
+
+    def __init__(self) -> None:
+        self._base: ResidentBase | None = None
+        self._tokenizer: Any = None
+        self._tokenised: dict[str, Record] = {}
+
+    @property
+    def base(self) -> ResidentBase:
+        """The base in memory."""
+        from loraudit.finetuning import ResidentBase
+
+        self._base = self._base or ResidentBase()
+        return self._base
+
+    def tokenizer(self, spec: AuditSpec, plan: ModelPlan) -> Any:
+        """That of the audit's target."""
+        if self._tokenizer is None:
+            self._tokenizer = requested_tokenizer(spec, plan)
+        return self._tokenizer
+
+    def records(self, wanted: WantedReference, tokenizer: Any) -> list[Record]:
+        """As `public_records`; a record that several references are made of is tokenised once."""
+        data = wanted.data.records if wanted.data else ()
+        new = [record for record in data if record.id not in self._tokenised]
+        tokenised = public_records(wanted, tokenizer, new)
+        self._tokenised |= {record.id: made for record, made in zip(new, tokenised, strict=True)}
+        return [self._tokenised[record.id] for record in data]
+
 
 def make_reference(
-    wanted: WantedReference, spec: AuditSpec, *, progress: Progress, stop: StopRequest | None
+    wanted: WantedReference,
+    spec: AuditSpec,
+    *,
+    progress: Progress,
+    stop: StopRequest | None,
+    workshop: Workshop | None = None,
 ) -> ModelPlan:
     """The target with its reference, which is made unless it was made before.
 
-    Samples are kept batch by batch; tuning that is stopped begins again.
+    Samples are kept batch by batch; tuning that is stopped goes on from its last saved state.
+
+    Args:
+        wanted: What to make.
+        spec: The audit.
+        progress: Told how far it is.
+        stop: Asked between batches and steps.
+        workshop: Of several references of one target, one recipe and one kind of data.
 
     Raises:
         ConfigError: The reference cannot be tuned on this device.
@@ -62,12 +108,13 @@ def make_reference(
             shutil.rmtree(folder / "model", ignore_errors=True)
             (folder / MARK).unlink()
         began = time.perf_counter()
-        tokenizer = requested_tokenizer(spec, wanted.plan)
+        workshop = workshop or Workshop()
+        tokenizer = workshop.tokenizer(spec, wanted.plan)
         if wanted.n_samples:
             records = _samples(wanted, devices, spec.seed, tokenizer, progress, stop)
         else:
-            records = public_records(wanted, tokenizer)
-        facts = _tuned(wanted, records, folder / "model", devices[0], progress, stop)
+            records = workshop.records(wanted, tokenizer)
+        facts = _tuned(wanted, records, folder / "model", devices[0], workshop, progress, stop)
         facts |= {"made_on": devices[0], "seconds": round(time.perf_counter() - began, 1)}
         made = wanted.planned(spec)
         mark = {"fingerprint": made.target.fingerprint, "question": wanted.question, "facts": facts}
@@ -131,16 +178,24 @@ def _tuned(
     records: Sequence[Record],
     out: Path,
     device: str,
+    workshop: Workshop,
     progress: Progress,
     stop: StopRequest | None,
 ) -> dict[str, Any]:
     """Tune the base on these records; the facts are for the report."""
-    from loraudit.finetuning import finetune, trained_before
+    from loraudit.finetuning import finetune
 
     _refuse_unknown_ids(wanted, records)
     progress.say(f"Tuning the reference on {len(records):,} {'samples' if wanted.n_samples else 'records'}")
-    trained = trained_before(wanted.base_folder, records, wanted.recipe, out) or finetune(
-        wanted.base_folder, records, wanted.recipe, out, device=device, progress=progress, stop=stop
+    trained = finetune(
+        wanted.base_folder,
+        records,
+        wanted.recipe,
+        out,
+        device=device,
+        progress=progress,
+        stop=stop,
+        resident=workshop.base,
     )
     n_tokens = sum(len(record.tokens.ids) for record in records if record.tokens)
     return {"n_tokens": n_tokens, "training_losses": [round(loss, 4) for loss in trained.training_losses]}

@@ -322,13 +322,21 @@ def _validated(values: Any, thing: str, remedy: str) -> Recipe:
         raise ModelError(f"{thing} cannot be read: '{name}': {problem['msg']}. {remedy}") from None
 
 
-def public_records(wanted: WantedReference, tokenizer: Any) -> list[Record]:
-    """The public records as the tokens that the audit would see: by the target's tokenizer, not the base's."""
-    data = wanted.data.records if wanted.data else ()
+def public_records(wanted: WantedReference, tokenizer: Any, records: Sequence[Record] | None = None) -> list[Record]:
+    """The public records as the tokens that the audit would see: by the target's tokenizer, not the base's.
+
+    Args:
+        wanted: Says how they are cut.
+        tokenizer: Of the target.
+        records: Some of them; all by default.
+    """
+    if records is None:
+        records = wanted.data.records if wanted.data else ()
     append_eos = bool(wanted.question["made_from"]["append_eos"])
-    encoded = encode(data, tokenizer, span=wanted.recipe.span, append_eos=append_eos)
+    encoded = encode(records, tokenizer, span=wanted.recipe.span, append_eos=append_eos)
     return [
-        token_record(item, source=record.source, line=record.line) for record, item in zip(data, encoded, strict=True)
+        token_record(item, source=record.source, line=record.line)
+        for record, item in zip(records, encoded, strict=True)
     ]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from loraudit.auditing.making import make_reference
+from loraudit.auditing.making import Workshop, make_reference
 from loraudit.auditing.reference import (
     SCHEMA,
     WantedReference,
@@ -28,7 +28,7 @@ from loraudit.auditing.request import Sides, store_path
 from loraudit.data import RecordSet, split_records
 from loraudit.errors import ConfigError, DataError
 from loraudit.execution import Progress, StopRequest
-from loraudit.models import ModelPlan
+from loraudit.models import ModelPlan, plan_together
 from loraudit.scoring import Evidence
 from loraudit.spec import AuditSpec, ShadowSummary
 from loraudit.types import BoolArray, IntArray, TokenTable
@@ -120,7 +120,8 @@ def shadow_tables(
 ) -> dict[str, TokenTable]:
     """Evidence by view, `shadow/0` and so on: what shadows said that never saw the record.
 
-    Shadows that were made before are used again.
+    Shadows that were made before are used again. New ones are trained on one copy of the base in memory, and adapters
+    are scored by swapping them on one copy.
 
     Args:
         shadows: To be made; None where none were asked for.
@@ -134,11 +135,13 @@ def shadow_tables(
     """
     if shadows is None:
         return {}
-    tables: list[TokenTable] = []
+    workshop = Workshop()
     for number, wanted in enumerate(shadows.wanted):
         progress.say(f"Shadow {number + 1} of {len(shadows.wanted)}")
-        plan = make_reference(wanted, spec, progress=progress, stop=stop)
-        tables.append(gather(plan, views=["reference"]).tables["reference"])
+        make_reference(wanted, spec, progress=progress, stop=stop, workshop=workshop)
+    made = {f"shadow {number + 1}": wanted.planned(spec) for number, wanted in enumerate(shadows.wanted)}
+    evidence = gather(plan_together(made, shadows.wanted[0].plan.tokenizer_fingerprint))
+    tables = [evidence.tables[name] for name in made]
     if not shadows.is_cross_fitted:
         return {f"shadow/{number}": table for number, table in enumerate(tables)}
     rng = np.random.default_rng([spec.seed, _EITHER])

@@ -5,6 +5,7 @@ Trained models are ordinary folders: a checkpoint that `transformers` loads or a
 record was seen at which step.
 """
 
+from loraudit.finetuning.base import ResidentBase
 from loraudit.finetuning.device import training_device
 from loraudit.finetuning.estimate import TrainingCost, estimate_training
 from loraudit.finetuning.folder import TrainedModel, read_trained
@@ -17,6 +18,7 @@ __all__ = [
     "METHODS",
     "Method",
     "Moment",
+    "ResidentBase",
     "TrainedModel",
     "TrainingCost",
     "check_settings",

@@ -88,6 +88,11 @@ def put_peft(model: Any, recipe: Recipe) -> Any:
     return _wrap(model, config, recipe)
 
 
+def rewrites_the_base(init: str) -> bool:
+    """Whether an initialisation moves a part of the base's weights into the adapter."""
+    return init.lower().startswith(_REWRITE_THE_BASE)
+
+
 def read_peft_config(path: str) -> dict[str, Any]:
     """The settings in a PEFT configuration file.
 
@@ -149,7 +154,7 @@ def _refuse_rewritten(adapted: Any) -> None:
     """
     config = adapted.peft_config[adapted.active_adapter]
     init = str(getattr(config, "init_lora_weights", "")).lower()
-    if not init.startswith(_REWRITE_THE_BASE):
+    if not rewrites_the_base(init):
         return
     embedding = adapted.get_input_embeddings()
     embedding = getattr(embedding, "base_layer", embedding)
@@ -205,7 +210,7 @@ class Converter:
         self._init = recipe.init
         if recipe.method == "peft":
             self._init = str(getattr(adapted.peft_config[adapted.active_adapter], "init_lora_weights", ""))
-        if not self._init.lower().startswith(_REWRITE_THE_BASE):
+        if not rewrites_the_base(self._init):
             return
         self._start = tempfile.TemporaryDirectory(prefix="loraudit-")
         config = adapted.peft_config[adapted.active_adapter]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from loraudit.errors import ConfigError
-from loraudit.finetuning.adapters import Converter, virtual_tokens
+from loraudit.finetuning.adapters import Converter, rewrites_the_base, virtual_tokens
 from loraudit.finetuning.heads import mark_new
 from loraudit.finetuning.methods import check_settings
-from loraudit.models import Numerics
+from loraudit.models import Numerics, fingerprint, load_tokenizer
 from loraudit.models.loading import load_checkpoint, load_classifier, quiet_libraries
 from loraudit.models.locate import Source
 from loraudit.models.plan import context_length
@@ -36,8 +37,64 @@ class Trainable:
     n_parameters: int
 
 
+class ResidentBase:
+    """A base that stays in memory from one training run to the next.
+
+    LoRA never changes the weights it is put on, so it is taken off again and the next run begins with the same
+    copy. For everything else the base is read anew. Its hash and tokenizer are found once.
+    """
+
+    def __init__(self) -> None:
+        self._free: tuple[Path, str, Any] | None = None
+        self._fingerprints: dict[Path, str] = {}
+        self._tokenizers: dict[Path, Any] = {}
+
+    def fingerprint(self, source: Source) -> str:
+        """Of the base's files, when they were first asked for."""
+        if source.folder not in self._fingerprints:
+            self._fingerprints[source.folder] = fingerprint(source.folder)
+        return self._fingerprints[source.folder]
+
+    def tokenizer(self, source: Source) -> Any:
+        """The base's own."""
+        if source.folder not in self._tokenizers:
+            self._tokenizers[source.folder] = load_tokenizer(source.folder)
+        return self._tokenizers[source.folder]
+
+    def take(self, source: Source, device: str) -> Any:
+        """The bare model for one run, which gives it back or does not."""
+        free, self._free = self._free, None
+        if free is not None and free[:2] == (source.folder, device):
+            return free[2]
+        return load_checkpoint(source, training_numerics(device), device)
+
+    def give_back(self, trained: Any, source: Source, recipe: Recipe, device: str) -> None:
+        """Take the adapter off; a model whose own parts may have been changed is let go."""
+        is_untouched = (
+            recipe.method == "lora"
+            and recipe.task == "causal_lm"
+            and recipe.model_dropout is None
+            and not recipe.is_private
+            and not rewrites_the_base(recipe.init)
+        )
+        if is_untouched:
+            with quiet_libraries():
+                bare = trained.unload()
+            self._free = (source.folder, device, bare.requires_grad_(False).eval())
+
+
+def training_numerics(device: str) -> Numerics:
+    """Weights are trained in full precision, whatever products are computed in."""
+    return Numerics(device.split(":", maxsplit=1)[0], "fp32")
+
+
 def make_trainable(
-    source: Source, recipe: Recipe, device: str, labels: tuple[str, ...], pad_id: int | None
+    source: Source,
+    recipe: Recipe,
+    device: str,
+    labels: tuple[str, ...],
+    pad_id: int | None,
+    resident: ResidentBase | None = None,
 ) -> Trainable:
     """Load a base and put the recipe's method on it; the caller has seeded torch.
 
@@ -46,12 +103,11 @@ def make_trainable(
         ModelError: The base cannot be loaded.
     """
     method = check_settings(recipe)
-    numerics = Numerics(device.split(":", maxsplit=1)[0], "fp32")
     if recipe.task == "classification":
-        bare, new = load_classifier(source, numerics, device, labels, pad_id)
+        bare, new = load_classifier(source, training_numerics(device), device, labels, pad_id)
         mark_new(bare, new)
     else:
-        bare = load_checkpoint(source, numerics, device)
+        bare = (resident or ResidentBase()).take(source, device)
     if recipe.model_dropout is not None:
         set_dropout(bare, recipe.model_dropout)
     with quiet_libraries():

@@ -41,7 +41,8 @@ def identity_of(
 ) -> dict[str, Any]:
     """Everything that decides the weights, as hashes: what `facts["made_from"]` of a trained model holds."""
     records, copies = distinct(records, copies or {})
-    return made_from(locate(base, offline=offline), records, recipe, validation, copies)
+    source = locate(base, offline=offline)
+    return made_from(source, records, recipe, validation, copies, fingerprint(source.folder))
 
 
 def distinct(records: Sequence[Record], copies: Mapping[str, int]) -> tuple[list[Record], dict[str, int]]:
@@ -55,14 +56,19 @@ def distinct(records: Sequence[Record], copies: Mapping[str, int]) -> tuple[list
 
 
 def made_from(
-    source: Source, records: Sequence[Record], recipe: Recipe, validation: Sequence[Record], copies: Mapping[str, int]
+    source: Source,
+    records: Sequence[Record],
+    recipe: Recipe,
+    validation: Sequence[Record],
+    copies: Mapping[str, int],
+    base_fingerprint: str,
 ) -> dict[str, Any]:
     """Everything that decides the weights, as hashes."""
     repeated = {record.id: copies.get(record.id, 1) for record in records}
     config = Path(recipe.peft_config).read_bytes() if recipe.peft_config and Path(recipe.peft_config).exists() else b""
     return {
         "recipe": recipe.model_dump(mode="json"),
-        "base_fingerprint": fingerprint(source.folder),
+        "base_fingerprint": base_fingerprint,
         "tokenizer_fingerprint": tokenizer_fingerprint(source.folder),
         "records_sha256": _digest([f"{name}:{n}" for name, n in repeated.items()]),
         "validation_sha256": _digest([record.id for record in validation]),

@@ -11,7 +11,7 @@ import torch
 
 from loraudit.errors import DataError
 from loraudit.execution import Progress, Silent, StopRequest
-from loraudit.finetuning.base import make_trainable, window_length
+from loraudit.finetuning.base import ResidentBase, make_trainable, window_length
 from loraudit.finetuning.device import accelerator_for
 from loraudit.finetuning.examples import exposures
 from loraudit.finetuning.folder import (
@@ -35,7 +35,6 @@ from loraudit.finetuning.inputs import (
 )
 from loraudit.finetuning.loop import SECONDS_BETWEEN_STATES, Outcome, Run, train
 from loraudit.finetuning.private import Budget, PrivateTraining, plan_budget
-from loraudit.models import load_tokenizer
 from loraudit.spec import Recipe
 from loraudit.store import Lock
 from loraudit.types import Record
@@ -54,6 +53,7 @@ def finetune(
     progress: Progress | None = None,
     stop: StopRequest | None = None,
     seconds_between_states: float = SECONDS_BETWEEN_STATES,
+    resident: ResidentBase | None = None,
 ) -> TrainedModel:
     """Tune `base` on `records` and save it; a run that was killed goes on where it stood.
 
@@ -72,6 +72,7 @@ def finetune(
         progress: Told of steps done.
         stop: Asked between steps.
         seconds_between_states: How much training a kill may cost.
+        resident: Keeps the base in memory for further runs; the weights are the same with or without.
 
     Raises:
         ConfigError: The recipe contradicts itself or does not apply to this base.
@@ -85,12 +86,13 @@ def finetune(
     progress = progress or Silent()
     source = open_base(base, recipe, validation, offline=offline)
     records, copies = distinct(records, copies or {})
-    identity = made_from(source, records, recipe, validation, copies)
+    resident = resident or ResidentBase()
+    identity = made_from(source, records, recipe, validation, copies, resident.fingerprint(source))
     done = read_model(out, identity)
     if done:
         remove_leftovers(out)
         return done
-    tokenizer = load_tokenizer(source.folder)
+    tokenizer = resident.tokenizer(source)
     max_length = window_length(recipe, source.config)
     labels, train_examples, held_out, n_cut = examples_of(records, validation, tokenizer, recipe, max_length)
     n_copies = exposures(train_examples, records, copies)
@@ -102,7 +104,7 @@ def finetune(
     devices = [device] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices), accelerator_for(device, recipe.mixed_precision) as accelerator:
         torch.manual_seed(recipe.seed)
-        trainable = make_trainable(source, recipe, device, labels, pad_id)
+        trainable = make_trainable(source, recipe, device, labels, pad_id, resident)
         try:
             private = PrivateTraining(recipe, train_examples, n_copies, budget, device) if budget else None
             with Lock(folder):
@@ -151,7 +153,9 @@ def finetune(
                     "chosen_step": outcome.chosen.step,
                     "privacy": _privacy_facts(budget, recipe, outcome) if budget else None,
                 }
-                return finish(out, run, outcome, facts)
+                trained = finish(out, run, outcome, facts)
+            resident.give_back(trainable.module, source, recipe, device)
+            return trained
         finally:
             trainable.converter.close()
 

@@ -11,8 +11,10 @@ from loraudit.models.pairing import with_reference
 from loraudit.models.plan import ModelPlan
 from loraudit.models.planning import load_tokenizer, plan_models
 from loraudit.models.resident import Resident
+from loraudit.models.swapping import JointPlan, plan_together
 
 __all__ = [
+    "JointPlan",
     "ModelPlan",
     "Numerics",
     "Resident",
@@ -21,6 +23,7 @@ __all__ = [
     "load_tokenizer",
     "locate",
     "plan_models",
+    "plan_together",
     "resolve_devices",
     "tokenizer_fingerprint",
     "with_reference",

@@ -28,8 +28,8 @@ def with_reference(plan: ModelPlan, reference: ModelPlan, summary: ModelSummary)
         reference=summary.model_copy(update={"fingerprint": reference.target.fingerprint}),
         context_length=min(contexts) if contexts else None,
         stages=[
-            ((TARGET,), _single_view(plan.load_target, TARGET)),
-            ((REFERENCE,), _single_view(reference.load_target, REFERENCE)),
+            ((TARGET,), single_view(plan.load_target, TARGET)),
+            ((REFERENCE,), single_view(reference.load_target, REFERENCE)),
         ],
         n_parameters=max(plan.n_parameters, reference.n_parameters),
         warnings=[*plan.warnings, *(words for words in reference.warnings if words not in plan.warnings)],
@@ -38,7 +38,7 @@ def with_reference(plan: ModelPlan, reference: ModelPlan, summary: ModelSummary)
     )
 
 
-def _single_view(load: Callable[[Numerics, str], Resident], name: str) -> Callable[[Numerics, str], Resident]:
+def single_view(load: Callable[[Numerics, str], Resident], name: str) -> Callable[[Numerics, str], Resident]:
     """The same model, that can speak as nothing but `name`."""
 
     def load_single(numerics: Numerics, device: str) -> Resident:

@@ -68,6 +68,12 @@ class ModelPlan:
     hashes: dict[str, str] = field(default_factory=dict[str, str])
     folders: tuple[Path, ...] = ()
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of each view's weights."""
+        found = {TARGET: self.target.fingerprint}
+        return found if self.reference is None else found | {REFERENCE: self.reference.fingerprint}
+
 
 @dataclass(frozen=True, slots=True)
 class LoadingOptions:

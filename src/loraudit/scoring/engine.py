@@ -14,7 +14,7 @@ import numpy as np
 from loraudit.data import Encoded, Window, cut_windows, encode
 from loraudit.errors import EnvironmentFault, ModelError
 from loraudit.execution import Map, Progress, Silent, StopRequest, serial_map, threaded_map
-from loraudit.models import ModelPlan, Numerics, Resident
+from loraudit.models import JointPlan, ModelPlan, Numerics, Resident
 from loraudit.models.numerics import is_out_of_memory
 from loraudit.scoring.batches import Sequence, plan_units
 from loraudit.scoring.scorer import Arrays, Scorer
@@ -54,7 +54,7 @@ class ScoringOptions:
         """Tokens per forward pass."""
         return self.batch_tokens or BATCH_TOKENS.get(self.numerics.device, 8192)
 
-    def conditions(self, plan: ModelPlan, model_fingerprint: str) -> dict[str, Any]:
+    def conditions(self, plan: ModelPlan | JointPlan, model_fingerprint: str) -> dict[str, Any]:
         """The key of one model's evidence: everything but the records that could change a score."""
         return {
             "model": model_fingerprint,
@@ -94,7 +94,7 @@ class Evidence:
 
 
 def gather_evidence(
-    plan: ModelPlan,
+    plan: ModelPlan | JointPlan,
     records: Seq[Record],
     options: ScoringOptions,
     store: EvidenceStore,
@@ -126,9 +126,7 @@ def gather_evidence(
     """
     progress = progress or Silent()
     began = time.perf_counter()
-    fingerprints = {"target": plan.target.fingerprint}
-    if plan.reference is not None:
-        fingerprints["reference"] = plan.reference.fingerprint
+    fingerprints = plan.fingerprints
     wanted = [view for view in fingerprints if views is None or view in views]
     folders = {view: store.folder(options.conditions(plan, fingerprints[view])) for view in wanted}
     for folder in folders.values():
@@ -326,7 +324,7 @@ def _describe(scorer: Scorer, views: list[str]) -> str:
     resident = scorer.resident
     how = "head on audited positions" if scorer.mode.uses_head else "full logits of each batch"
     if len(resident.views) > 1 and len(views) > 1:
-        how += ", one copy for target and reference"
+        how += ", one copy for target and reference" if "target" in views else f", one copy for {len(views)} models"
         if scorer.shares_layers and resident.shares_trunk:
             how += ", body run once"
         elif scorer.shares_layers:
