@@ -87,6 +87,7 @@ def fake_scores(
     target: FakeTarget,
     reference: FakeTarget | None = None,
     shadows: Sequence[FakeTarget] = (),
+    shadows_in: Sequence[FakeTarget] = (),
 ) -> dict[str, FloatArray]:
     """[N] scores of each attack on scripted evidence.
 
@@ -95,12 +96,14 @@ def fake_scores(
         target: The audited model.
         reference: What it is compared with, where an attack looks at that.
         shadows: Shadow models, where an attack looks at those.
+        shadows_in: Shadow models that were trained on the records, likewise.
 
     Raises:
         AssertionError: An attack failed; the message is its own.
     """
     views = {"target": target, **({"reference": reference} if reference else {})}
     views |= {f"shadow/{number}": shadow for number, shadow in enumerate(shadows)}
+    views |= {f"shadow_in/{number}": shadow for number, shadow in enumerate(shadows_in)}
     found = score_attacks(attacks, {name: fake.table() for name, fake in views.items()}, fake_facts(target))
     failed = [f"{name}: {result.error}" for name, result in found.items() if result.error]
     if failed:

@@ -142,7 +142,7 @@ class RecordFacts:
 class Views(Mapping[str, TokenScores]):
     """N records of equally many audited tokens, each seen by several models.
 
-    Names are `target`, `reference` and, for other attacks, `shadow/3`, `neighbour/7` and so on.
+    Names are `target`, `reference` and, for other attacks, `shadow/3`, `shadow_in/3`, `neighbour/7` and so on.
     Views carry no membership label, so an attack cannot use one.
     """
 
@@ -171,7 +171,15 @@ class Views(Mapping[str, TokenScores]):
     @property
     def shadows(self) -> list[TokenScores]:
         """What shadow models said, which have not seen the records; by number."""
-        names = [name for name in self.scores if name.startswith("shadow/")]
+        return self._numbered("shadow/")
+
+    @property
+    def shadows_in(self) -> list[TokenScores]:
+        """What shadow models said that were trained on the record; by number."""
+        return self._numbered("shadow_in/")
+
+    def _numbered(self, beginning: str) -> list[TokenScores]:
+        names = [name for name in self.scores if name.startswith(beginning)]
         return [self.scores[name] for name in sorted(names, key=lambda name: int(name.split("/")[1]))]
 
     @property

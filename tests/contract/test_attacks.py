@@ -18,6 +18,7 @@ from loraudit.types import RecordFacts, TokenScores, TokenTable, Views
 BUILT_IN = {
     "bavaria",
     "lira_offline",
+    "lira_online",
     "lira_tokens",
     "rmia",
     "shadow_error_zone",
@@ -83,7 +84,7 @@ def evidence(needs: Sequence[str], gain: Floats, *, n_tokens: int, seed: int) ->
     """Views of one record per entry of `gain`.
 
     Each token has a difficulty of its own that all models share; every model but the target
-    sees it with independent noise.
+    sees it with independent noise. Shadows that were trained on the records gained on all of them.
     """
     rng = np.random.default_rng(seed)
     shape = (len(gain), n_tokens)
@@ -91,7 +92,9 @@ def evidence(needs: Sequence[str], gain: Floats, *, n_tokens: int, seed: int) ->
     moved = gain[:, None] + 0.7 * rng.standard_normal(shape)
     views = {
         name: scores_of(
-            np.minimum(log_prob + (moved if name == "target" else 0.1 * rng.standard_normal(shape)), -1e-3),
+            np.minimum(log_prob + (moved if name == "target" else 0.1 * rng.standard_normal(shape)), -1e-3)
+            if not name.startswith("shadow_in/")
+            else np.minimum(log_prob + 0.8 + 0.1 * rng.standard_normal(shape), -1e-3),
             rng,
         )
         for name in sorted({"target", "reference", *needs})

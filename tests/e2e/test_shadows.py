@@ -77,7 +77,7 @@ def test_a_pair_shares_the_non_members_and_no_member_is_trained_on(wish):
     spec = wish(shadow=6)
     sides = load_data(spec)
     shadows = requested_shadows(spec, requested_models(spec, None), sides)
-    assert shadows.is_cross_fitted
+    assert shadows.trained_on == "nonmembers"
     assert not shadows.seen[:, sides.is_member].any()
     nonmembers = shadows.seen[:, ~sides.is_member]
     for pair in range(3):
@@ -96,12 +96,42 @@ def test_a_pool_is_trained_on_by_halves_and_every_shadow_scores_everyone(wish, p
     spec = wish(shadow=3, pool=str(pool_file))
     sides = load_data(spec)
     shadows = requested_shadows(spec, requested_models(spec, None), sides)
-    assert not shadows.is_cross_fitted
+    assert shadows.trained_on == "pool"
     assert not shadows.seen.any()
     assert [len(wanted.data.records) for wanted in shadows.wanted] == [12, 12, 12]
     ids = [{record.id for record in wanted.data.records} for wanted in shadows.wanted]
     assert not ids[0] & ids[1]
     assert ids[0] | ids[1] == {record.id for record in shadows.pool.records}
+
+
+def test_on_request_pairs_share_the_audited_records_as_training_would_draw_them(wish):
+    spec = wish(shadow_on="audited", shadow=4)
+    sides = load_data(spec)
+    shadows = requested_shadows(spec, requested_models(spec, None), sides)
+    assert shadows.trained_on == "audited"
+    assert (shadows.seen[0] ^ shadows.seen[1]).all()
+    assert (shadows.seen[2] ^ shadows.seen[3]).all()
+    assert shadows.seen[0].sum() == len(sides.members.records)
+    assert 15 < shadows.seen[0][sides.is_member].sum() < 45
+
+
+def test_shadows_that_saw_the_record_serve_online_lira(wish, tmp_path):
+    run = run_audit(wish(shadow_on="audited", shadow=4, out=str(tmp_path / "run"), store=str(tmp_path / "store")))
+    found = areas(run)
+    assert found["lira_online"] > 0.85
+    assert found["shadow_error_zone"] > found["error_zone"]
+    facts = run.result.shadows
+    assert (facts.n_shadows, facts.n_per_record, facts.trained_on) == (4, 2, "audited")
+    gates = {gate.name: gate for gate in run.result.validity.gates}
+    assert abs(gates["control_lira_online"].finding.value - 0.5) < 0.2
+    assert "it is the auditor's, who has the audited records to train 4 models on" in shadow_statement(run.result)
+    html = (run.path / "report.html").read_text()
+    assert "none of which was trained on it, and 2 that were, for lira_online" in html
+    assert "records of both sides, each" in html
+    headlined = run_audit(
+        wish(shadow_on="audited", headline="lira_online", out=str(tmp_path / "b"), store=str(tmp_path / "store"))
+    )
+    assert "The auditor, and no outside attacker" in headlined.result.verdict.threat_model
 
 
 def test_documents_are_never_shared_between_two_shadows(wish, record_files, tmp_path):
@@ -147,7 +177,7 @@ def test_shadows_see_what_the_comparison_with_the_base_hides(done):
     assert difference.value == pytest.approx(found["shadow_error_zone"] - found["error_zone"])
     assert difference.lower > 0
     facts = done.result.shadows
-    assert (facts.n_shadows, facts.n_per_record, facts.is_cross_fitted) == (4, 2, True)
+    assert (facts.n_shadows, facts.n_per_record, facts.trained_on) == (4, 2, "nonmembers")
     assert facts.n_records == [30] * 4
     assert len(set(facts.fingerprints)) == 4
     assert facts.recipe["rank"] == 4
@@ -229,6 +259,9 @@ def test_a_dry_run_counts_the_trainings_and_trains_nothing(done, wish, tmp_path,
         ({"shadow": 0, "headline": "lira_offline"}, r"Attack 'lira_offline' compares with shadow models.*--shadow"),
         ({"shadow": 0, "pool": "x.jsonl"}, r"--pool is what shadow models are trained on"),
         ({"pool": "x.jsonl"}, r"File 'x\.jsonl' does not exist"),
+        ({"headline": "lira_online"}, r"'lira_online' compares with shadow models that saw the record.*--shadow-on"),
+        ({"shadow_on": "audited", "pool": __file__}, r"--shadow-on audited trains on the audited records, and --pool"),
+        ({"shadow": 0, "shadow_on": "audited"}, r"--shadow-on says what shadow models are trained on"),
         ({"attacks": "loss"}, r"--shadow trains models that no attack asked for looks at"),
         ({"shadow": 0, "reference_epochs": 2}, r"--reference-epochs says nothing about the reference 'base'"),
     ],

@@ -20,6 +20,7 @@ from loraudit.membership.shadow import (
     confidence,
     fit_prior,
     lira_offline,
+    lira_online,
     lira_tokens,
     log_likelihood_ratio,
     mean_of_shadows,
@@ -98,6 +99,54 @@ def test_one_shadow_gives_the_order_of_the_difference(attack):
     target, out = slow_signals(views)
     difference = [t - row[0] for t, row in zip(target, out, strict=True)]
     assert stats.spearmanr(attack.score(views), difference).statistic == pytest.approx(1)
+
+
+def of_both(target, out, seen) -> Views:
+    """The same with shadows that saw the record: [N, K] each."""
+    views = of_signals(target, out)
+    within = {f"shadow_in/{k}": scores_of(special.log_expit(each)[:, None]) for k, each in enumerate(seen.T)}
+    return Views({**views.scores, **within}, views.facts)
+
+
+@pytest.mark.parametrize("n_shadows", [1, 4, OWN_VARIANCE_FROM])
+def test_online_lira_equals_the_loop(n_shadows):
+    rng = np.random.default_rng(6)
+    target, out, seen = (
+        rng.normal(-3, 1, 20),
+        rng.normal(-3, 0.3, (20, n_shadows)),
+        rng.normal(-2, 0.5, (20, n_shadows)),
+    )
+    own_out, own_in = (
+        [1.0] * 20 if n_shadows == 1 else [np.var(row, ddof=1) for row in signals] for signals in (out, seen)
+    )
+    if n_shadows < OWN_VARIANCE_FROM:
+        own_out, own_in = [np.mean(own_out)] * 20, [np.mean(own_in)] * 20
+    expected = [
+        stats.norm.logpdf(target[i], seen[i].mean(), math.sqrt(own_in[i]))
+        - stats.norm.logpdf(target[i], out[i].mean(), math.sqrt(own_out[i]))
+        for i in range(20)
+    ]
+    np.testing.assert_allclose(lira_online.score(of_both(target, out, seen)), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_online_lira_reaches_its_closed_form_power_where_offline_lira_is_blind_to_hard_records():
+    """Members gain an amount of the record's own, which only shadows that saw it can know."""
+    rng = np.random.default_rng(8)
+    n, n_shadows, noise = 6000, 60, 0.5
+    middle, gain = rng.normal(-4, 0.3, n), np.where(rng.random(n) < 0.5, 3.0, 0.1)
+    is_member = np.arange(n) < n // 2
+    target = middle + gain * is_member + noise * rng.standard_normal(n)
+    out = middle[:, None] + noise * rng.standard_normal((n, n_shadows))
+    seen = out + gain[:, None]
+    views = of_both(target, out, seen)
+    area = auc(lira_online.score(views)[is_member], lira_online.score(views)[~is_member])
+    # With known means the statistic is N(±d²/2, d²) for d = gain / noise: Φ of half a normal mixture's distance.
+    deviation = gain / noise
+    draws = rng.standard_normal((2, 400_000))
+    d = rng.choice(deviation, (2, 400_000))
+    expected = float(np.mean(d[0] ** 2 / 2 + d[0] * draws[0] > -(d[1] ** 2) / 2 + d[1] * draws[1]))
+    assert area == pytest.approx(expected, abs=0.015)
+    assert area > auc(lira_offline.score(views)[is_member], lira_offline.score(views)[~is_member]) + 0.01
 
 
 def test_bavaria_equals_the_loop():

@@ -13,7 +13,7 @@ from loraudit.auditing.reference import Work, estimate_work, requested_reference
 from loraudit.auditing.request import Sides, chosen_attacks, load_data, power_statement, run_path, store_path
 from loraudit.auditing.shadows import estimate_shadows, requested_shadows
 from loraudit.data import encode
-from loraudit.membership import SHADOWS
+from loraudit.membership import SHADOW_VIEWS
 from loraudit.scoring import estimate_cost, plan_units
 from loraudit.spec import AuditSpec
 from loraudit.store import EvidenceStore, RunFolder
@@ -70,7 +70,7 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
     options = base_options(spec, plan)
     shadows = requested_shadows(spec, plan, sides)
     shadow_work = estimate_shadows(shadows, spec)
-    views = sorted({view for attack in measured for view in attack.needs} - {SHADOWS})
+    views = sorted({view for attack in measured for view in attack.needs} - SHADOW_VIEWS)
     prints = {"target": plan.target.fingerprint}
     if plan.reference:
         prints["reference"] = plan.reference.fingerprint

@@ -11,7 +11,7 @@ import numpy as np
 from loraudit.auditing.columns import group_numbers
 from loraudit.data import RecordSet, load_sides
 from loraudit.errors import ConfigError
-from loraudit.membership import ATTACKS, SHADOWS, AnyAttack
+from loraudit.membership import ATTACKS, SHADOW_VIEWS, SHADOWS, SHADOWS_IN, AnyAttack
 from loraudit.policy import parse_limit, read_policy
 from loraudit.spec import AuditSpec, spec_hash
 from loraudit.statistics import detectable_auc, fewest_for_rate, unresolved_rate
@@ -96,7 +96,15 @@ def chosen_attacks(spec: AuditSpec) -> list[AnyAttack]:
 
 def usual_attacks(spec: AuditSpec) -> list[str]:
     """All attacks; those that compare with shadow models only where these are asked for."""
-    return [name for name, attack in ATTACKS.items() if spec.shadow or SHADOWS not in attack.needs]
+    given = shadow_views(spec)
+    return [name for name, attack in ATTACKS.items() if SHADOW_VIEWS & set(attack.needs) <= given]
+
+
+def shadow_views(spec: AuditSpec) -> set[str]:
+    """Views that the shadow models asked for give."""
+    if not spec.shadow:
+        return set()
+    return {SHADOWS, SHADOWS_IN} if spec.shadow_on == "audited" else {SHADOWS}
 
 
 def _shadow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
@@ -106,6 +114,14 @@ def _shadow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
         if not Path(path).is_file()
     ]
     wanting = [attack.name for attack in chosen if SHADOWS in attack.needs]
+    online = [attack.name for attack in chosen if SHADOWS_IN in attack.needs]
+    if spec.shadow and online and spec.shadow_on != "audited":
+        problems.append(
+            f"Attack '{online[0]}' compares with shadow models that saw the record. Train them on halves of the "
+            "audited records with --shadow-on audited."
+        )
+    if spec.shadow_on == "audited" and spec.pool:
+        problems.append("--shadow-on audited trains on the audited records, and --pool on others. Leave one out.")
     if wanting and not spec.shadow:
         problems.append(f"Attack '{wanting[0]}' compares with shadow models. Say how many with --shadow, such as 4.")
     if spec.shadow and chosen and not wanting:
@@ -113,6 +129,8 @@ def _shadow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
             "--shadow trains models that no attack asked for looks at. Leave it out, or ask for an attack that needs "
             "them, such as lira_offline."
         )
+    if spec.shadow_on == "audited" and not spec.shadow:
+        problems.append("--shadow-on says what shadow models are trained on. Say how many with --shadow, such as 4.")
     if spec.pool and not spec.shadow:
         problems.append("--pool is what shadow models are trained on. Say how many with --shadow, such as 4.")
     if spec.shadow % 2 and not spec.pool:

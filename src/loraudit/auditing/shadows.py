@@ -3,13 +3,15 @@
 With a pool, every shadow is trained on a random half of it and has seen no audited record. Without one, shadows come in
 pairs that share the non-members between them: a non-member is scored by the one of each pair that never saw it, a
 member by either, drawn at random. Both sides are then scored by equally many shadows, trained on equally many
-records, and scores of a target without leakage stay alike on both sides.
+records, and scores of a target without leakage stay alike on both sides. On request pairs share all audited records
+between them, as a target's own training would draw them: one of each pair has seen a record, the other has not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -33,6 +35,7 @@ from loraudit.scoring import Evidence
 from loraudit.spec import AuditSpec, ShadowSummary
 from loraudit.types import BoolArray, IntArray, TokenTable
 
+TrainedOn = Literal["pool", "nonmembers", "audited"]
 _SEED_STEP = 10_007
 """Between the seeds of shadows, so that none begins from the random numbers of a target with an ordinary seed."""
 _HALVES, _EITHER = 30, 31
@@ -46,13 +49,13 @@ class Shadows:
         wanted: Each as a reference of its own.
         seen: [K, N] which audited records each is trained on.
         pool: What they are trained on, whole.
-        is_cross_fitted: Whether that is the non-members.
+        trained_on: "pool", "nonmembers" or "audited", both sides.
     """
 
     wanted: Sequence[WantedReference]
     seen: BoolArray
     pool: RecordSet
-    is_cross_fitted: bool
+    trained_on: TrainedOn
 
 
 def requested_shadows(spec: AuditSpec, plan: ModelPlan, sides: Sides) -> Shadows | None:
@@ -70,7 +73,7 @@ def requested_shadows(spec: AuditSpec, plan: ModelPlan, sides: Sides) -> Shadows
             f"Shadow models are tuned from the base, and no base of '{spec.model}' is known. Give it with --base."
         )
     refuse_unsafe_base(plan)
-    pool = disjoint_data(spec, spec.pool, sides, flag="--pool") if spec.pool else sides.nonmembers
+    trained_on, pool = _pool(spec, sides)
     recipe, source = recipe_like_target(spec, plan)
     audited = [record.id for record in sides.records]
     wanted: list[WantedReference] = []
@@ -89,9 +92,24 @@ def requested_shadows(spec: AuditSpec, plan: ModelPlan, sides: Sides) -> Shadows
             "recipe": own.model_dump(mode="json"),
         }
         wanted.append(WantedReference("shadow", plan, own, source, half, 0, 0, 0, "fp32", question, store_path(spec)))
-        trained_on = {record.id for record in half.records}
-        seen[number] = [name in trained_on for name in audited]
-    return Shadows(wanted, seen, pool, not spec.pool)
+        own_ids = {record.id for record in half.records}
+        seen[number] = [name in own_ids for name in audited]
+    return Shadows(wanted, seen, pool, trained_on)
+
+
+def _pool(spec: AuditSpec, sides: Sides) -> tuple[TrainedOn, RecordSet]:
+    if spec.shadow_on == "audited":
+        return "audited", replace(
+            sides.members,
+            records=tuple(sides.records),
+            files=(*sides.members.files, *sides.nonmembers.files),
+            n_read=sides.members.n_read + sides.nonmembers.n_read,
+            n_bad=sides.members.n_bad + sides.nonmembers.n_bad,
+            n_duplicates=sides.members.n_duplicates + sides.nonmembers.n_duplicates,
+        )
+    if spec.pool:
+        return "pool", disjoint_data(spec, spec.pool, sides, flag="--pool")
+    return "nonmembers", sides.nonmembers
 
 
 def _halves(pool: RecordSet, spec: AuditSpec) -> list[RecordSet]:
@@ -103,7 +121,7 @@ def _halves(pool: RecordSet, spec: AuditSpec) -> list[RecordSet]:
         sides = split_records(pool.records, [n_first, len(pool.records) - n_first], seed=seed)
         if min(map(len, sides)) == 0:
             raise DataError(
-                f"{len(pool.records)} {'records of --pool' if spec.pool else 'non-members'} in too few documents "
+                f"{len(pool.records)} {'records of --pool' if spec.pool else 'audited records'} in too few documents "
                 "cannot be shared between two shadows. Give more documents with --pool."
             )
         halves += [replace(pool, records=tuple(side)) for side in sides]
@@ -118,7 +136,7 @@ def shadow_tables(
     progress: Progress,
     stop: StopRequest | None,
 ) -> dict[str, TokenTable]:
-    """Evidence by view, `shadow/0` and so on: what shadows said that never saw the record.
+    """Evidence by view: `shadow/0` and so on of shadows that never saw the record, `shadow_in/0` of those that did.
 
     Shadows that were made before are used again. New ones are trained on one copy of the base in memory, and adapters
     are scored by swapping them on one copy.
@@ -142,7 +160,7 @@ def shadow_tables(
     made = {f"shadow {number + 1}": wanted.planned(spec) for number, wanted in enumerate(shadows.wanted)}
     evidence = gather(plan_together(made, shadows.wanted[0].plan.tokenizer_fingerprint))
     tables = [evidence.tables[name] for name in made]
-    if not shadows.is_cross_fitted:
+    if shadows.trained_on == "pool":
         return {f"shadow/{number}": table for number, table in enumerate(tables)}
     rng = np.random.default_rng([spec.seed, _EITHER])
     found: dict[str, TokenTable] = {}
@@ -150,7 +168,10 @@ def shadow_tables(
         first, second = 2 * pair, 2 * pair + 1
         either = rng.integers(0, 2, shadows.seen.shape[1])
         which = np.where(shadows.seen[first], 1, np.where(shadows.seen[second], 0, either))
-        found[f"shadow/{pair}"] = chosen_rows((tables[first], tables[second]), which)
+        both = (tables[first], tables[second])
+        found[f"shadow/{pair}"] = chosen_rows(both, which)
+        if shadows.trained_on == "audited":  # one of each pair has seen a record, whichever side it is on
+            found[f"shadow_in/{pair}"] = chosen_rows(both, 1 - which)
     return found
 
 
@@ -177,14 +198,14 @@ def shadow_summary(shadows: Shadows | None, spec: AuditSpec) -> ShadowSummary | 
     first = shadows.wanted[0]
     return ShadowSummary(
         n_shadows=n,
-        n_per_record=n // 2 if shadows.is_cross_fitted else n,
-        is_cross_fitted=shadows.is_cross_fitted,
+        n_per_record=n if shadows.trained_on == "pool" else n // 2,
+        trained_on=shadows.trained_on,
         n_records=[len(wanted.data.records) for wanted in shadows.wanted if wanted.data],
         n_in_common=len(shadows.pool.records),
         recipe=first.recipe.model_dump(mode="json"),
         recipe_source=first.recipe_source,
         fingerprints=[wanted.planned(spec).target.fingerprint for wanted in shadows.wanted],
-        files=[] if shadows.is_cross_fitted else list(shadows.pool.files),
+        files=list(shadows.pool.files) if shadows.trained_on == "pool" else [],
     )
 
 

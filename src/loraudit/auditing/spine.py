@@ -34,7 +34,7 @@ from loraudit.auditing.tokens import write_text
 from loraudit.data import audited_text, masked_snippet, record_facts
 from loraudit.errors import LorauditError, StoreError
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
-from loraudit.membership import SHADOWS, score_attacks
+from loraudit.membership import SHADOW_VIEWS, score_attacks
 from loraudit.policy import judge, verdict_of
 from loraudit.report import render_html, write_page
 from loraudit.scoring import gather_evidence
@@ -102,7 +102,7 @@ def run_audit(
                 progress=progress,
                 stop=stop,
             )
-            evidence = gather(plan, views=sorted({view for attack in measured for view in attack.needs} - {SHADOWS}))
+            evidence = gather(plan, views=sorted({view for attack in measured for view in attack.needs} - SHADOW_VIEWS))
             # A distilled reference has heard the target speak: that it knows the members is no sign of unlike sides.
             untouched = gather(base_plan, views=["reference"]) if spec.reference == "distilled" else evidence
             said = shadow_tables(shadows, spec, gather, progress=progress, stop=stop)

@@ -41,6 +41,7 @@ PANELS = {
         "reference",
         "reference_data",
         "shadow",
+        "shadow_on",
         "pool",
         "reference_prompts",
         "reference_epochs",

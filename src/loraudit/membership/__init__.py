@@ -7,7 +7,9 @@ never replaced. Attacks see audited tokens only; the windows of a long record ar
 from loraudit.membership import calibrated, error_zone, shadow, target_only, token_votes
 from loraudit.membership.attack import (
     ATTACKS,
+    SHADOW_VIEWS,
     SHADOWS,
+    SHADOWS_IN,
     AnyAttack,
     Attack,
     FittedAttack,
@@ -21,6 +23,8 @@ from loraudit.membership.evaluate import AttackScores, score_attacks, without_no
 __all__ = [
     "ATTACKS",
     "SHADOWS",
+    "SHADOWS_IN",
+    "SHADOW_VIEWS",
     "AnyAttack",
     "Attack",
     "AttackScores",

@@ -13,6 +13,9 @@ from loraudit.types import FloatArray, RecordFacts, TokenScores, Views
 ScoreFunction = Callable[[Views], FloatArray]
 SHADOWS = "shadow/0"
 """The first shadow model's view, which an attack names in `needs` to be given all of them."""
+SHADOWS_IN = "shadow_in/0"
+"""The same of shadow models that were trained on the record."""
+SHADOW_VIEWS = frozenset({SHADOWS, SHADOWS_IN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +106,14 @@ def fitted_attack(name: str, *, needs: tuple[str, ...], source: str, summary: st
 
 def needed_words(attack: AnyAttack) -> str:
     """The views an attack reads, for a person."""
-    return ", ".join("shadows" if view == SHADOWS else view for view in attack.needs)
+    words = {SHADOWS: "shadows", SHADOWS_IN: "shadows that saw the record"}
+    return ", ".join(words.get(view, view) for view in attack.needs)
 
 
 def _cost(needs: tuple[str, ...]) -> str:
     if SHADOWS not in needs:
         return f"{len(needs)} F"
-    return f"{len(needs) - 1} F + K F and K trainings"
+    return f"{len(set(needs) - SHADOW_VIEWS)} F + K F and K trainings"
 
 
 def per_record(score_one: Callable[[Views], float]) -> ScoreFunction:

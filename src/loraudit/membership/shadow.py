@@ -8,13 +8,13 @@ learned the domain too, so that what the target gains over shadows is the record
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
-from loraudit.membership.attack import SHADOWS, Attack, ScoreFunction, attack, fitted_attack
+from loraudit.membership.attack import SHADOWS, SHADOWS_IN, Attack, ScoreFunction, attack, fitted_attack
 from loraudit.membership.calibrated import reference_difference, reference_ratio
 from loraudit.membership.error_zone import error_zone
 from loraudit.membership.token_votes import paired_t, window_vote
@@ -43,7 +43,12 @@ def confidence(scores: TokenScores) -> FloatArray:
 
 def signals(views: Views) -> tuple[FloatArray, FloatArray]:
     """φ of the target, [N], and of the shadows, [N, K]."""
-    return confidence(views.target), np.stack([confidence(shadow) for shadow in views.shadows], axis=1)
+    return confidence(views.target), _confidences(views.shadows)
+
+
+def _confidences(shadows: Sequence[TokenScores]) -> FloatArray:
+    """[N, K] φ of several models."""
+    return np.stack([confidence(shadow) for shadow in shadows], axis=1)
 
 
 # --- variances ----------------------------------------------------------------------------------------
@@ -109,15 +114,21 @@ def _variances(out: FloatArray) -> FloatArray:
     return np.asarray(out.var(axis=-1, ddof=1), dtype=np.float64)
 
 
-def _mean_variance(population: Iterable[Views]) -> float:
-    """Within records, over shadows; 1 where there is one shadow."""
+def _mean_variance(parts: Iterable[FloatArray]) -> float:
+    """Of [N, K] signals, within records, over shadows; 1 where there is one shadow."""
     n, total = 0, 0.0
-    for views in population:
-        _, out = signals(views)
+    for out in parts:
         if out.shape[1] < 2:
             return 1.0
         n, total = n + len(out), total + float(_variances(out).sum())
     return max(total / n, _NO_VARIANCE) if n else 1.0
+
+
+def _deviation(out: FloatArray, shared: float) -> FloatArray:
+    """[N] standard deviation of each record's [N, K] signals; the shared one where there are few shadows."""
+    if out.shape[1] < OWN_VARIANCE_FROM:
+        return np.full(len(out), shared)
+    return np.sqrt(np.maximum(_variances(out), _NO_VARIANCE))
 
 
 # --- attacks ------------------------------------------------------------------------------------------
@@ -131,12 +142,32 @@ def _mean_variance(population: Iterable[Views]) -> float:
 )
 def lira_offline(population: Iterable[Views]) -> ScoreFunction:
     """[N] z = (φ − μ_out) / s_out. Not Φ(z), whose largest values are ties."""
-    shared = math.sqrt(_mean_variance(population))
+    shared = math.sqrt(_mean_variance(_confidences(views.shadows) for views in population))
 
     def score(views: Views) -> FloatArray:
         target, out = signals(views)
-        own = np.sqrt(np.maximum(_variances(out), _NO_VARIANCE)) if out.shape[1] >= OWN_VARIANCE_FROM else shared
-        return (target - out.mean(axis=1)) / own
+        return (target - out.mean(axis=1)) / _deviation(out, shared)
+
+    return score
+
+
+@fitted_attack(
+    "lira_online",
+    needs=(*_NEEDS, SHADOWS_IN),
+    source=f"{_LIRA}, online; two variances for all records below {OWN_VARIANCE_FROM} shadows",
+    summary="How much likelier the target's confidence is among shadows that saw the record than among the others.",
+)
+def lira_online(population: Iterable[Views]) -> ScoreFunction:
+    """[N] log N(φ; μ_in, s_in) − log N(φ; μ_out, s_out)."""
+    shared_out = math.sqrt(_mean_variance(_confidences(views.shadows) for views in population))
+    shared_in = math.sqrt(_mean_variance(_confidences(views.shadows_in) for views in population))
+
+    def score(views: Views) -> FloatArray:
+        target, out = signals(views)
+        seen = _confidences(views.shadows_in)
+        s_out, s_in = _deviation(out, shared_out), _deviation(seen, shared_in)
+        z_out, z_in = (target - out.mean(axis=1)) / s_out, (target - seen.mean(axis=1)) / s_in
+        return (z_out**2 - z_in**2) / 2 + np.log(s_out / s_in)
 
     return score
 

@@ -211,7 +211,14 @@ def threat_model(headline: AttackResult, result: AuditResult) -> str:
     needs = "reads the probabilities the model gives to every token of a candidate text"
     if "reference" in headline.needs and result.reference is not None:
         needs += _reference_words(result.spec.reference, result.reference)
-    if result.shadows is not None and any(view.startswith("shadow/") for view in headline.needs):
+    of_shadows = any(view.startswith("shadow") for view in headline.needs)
+    if result.shadows is not None and of_shadows and result.shadows.trained_on == "audited":
+        return (
+            f"The auditor, and no outside attacker: holds all audited records, trains {result.shadows.n_shadows} "
+            f"models by the target's recipe on halves of them, and {needs}. The false-alarm rate is counted on the "
+            "non-members given."
+        )
+    if result.shadows is not None and of_shadows:
         trained_on = f"{result.shadows.n_in_common:,} other records of the same kind"
         return (
             f"Attacker: already holds the candidate text, {needs}, and has {trained_on} to train "

@@ -104,10 +104,11 @@ def _shadow_facts(result: AuditResult) -> list[tuple[str, str]]:
         return []
     fewest, most = min(shadows.n_records), max(shadows.n_records)
     each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    from_what = "the non-members" if shadows.is_cross_fitted else "the pool"
+    from_what = {"pool": "the pool", "nonmembers": "the non-members", "audited": "both sides"}[shadows.trained_on]
+    in_too = f", and {shadows.n_per_record} that were, for lira_online" if shadows.trained_on == "audited" else ""
     facts: list[tuple[str, Any]] = [
         ("models", shadows.n_shadows),
-        ("scoring each record", f"{shadows.n_per_record}, none of which was trained on it"),
+        ("scoring each record", f"{shadows.n_per_record}, none of which was trained on it{in_too}"),
         ("trained on", f"{each} of the {shadows.n_in_common:,} records of {from_what}, each"),
         ("recipe source", shadows.recipe_source),
         ("recipe", shadows.recipe),

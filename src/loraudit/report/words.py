@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from loraudit.policy import ends
-from loraudit.spec import AuditResult
+from loraudit.spec import AuditResult, ShadowSummary
 
 NOT_VALID = "Not valid as it stands"
 
@@ -64,8 +64,7 @@ def shadow_statement(result: AuditResult) -> str | None:
         return said + (
             "What tuning taught about all records of this kind, members or not, looks like a gain over the "
             f"{reference}; the shadows have learned it too, so that what is left is the single record's own. Go by the "
-            f"second number: an attacker needs {shadows.n_in_common:,} other records of the kind and "
-            f"{shadows.n_shadows} trainings."
+            f"second number: {_who_needs_what(shadows)}"
         )
     if upper is not None and upper < 0:
         return said + (
@@ -73,6 +72,15 @@ def shadow_statement(result: AuditResult) -> str | None:
             "Go by the first number."
         )
     return said + f"No difference is seen: on these records the {reference} is no worse to compare with than shadows."
+
+
+def _who_needs_what(shadows: ShadowSummary) -> str:
+    if shadows.trained_on == "audited":
+        return (
+            f"it is the auditor's, who has the audited records to train {shadows.n_shadows} models on; an outside "
+            "attacker has other records of the kind (--pool)."
+        )
+    return f"an attacker needs {shadows.n_in_common:,} other records of the kind and {shadows.n_shadows} trainings."
 
 
 def incomplete(result: AuditResult) -> list[str]:

@@ -55,6 +55,7 @@ class AuditSpec(Request, RecordFormat):
             "reference_epochs",
             "reference_learning_rate",
             "shadow",
+            "shadow_on",
             "pool",
         }
     )
@@ -98,6 +99,11 @@ class AuditSpec(Request, RecordFormat):
         description="Train this many shadow models by the target's recipe, for attacks that see what a comparison "
         "with the base hides; on halves of --pool, or of the non-members, each scored only by shadows that never "
         "saw it.",
+    )
+    shadow_on: Literal["others", "audited"] = Field(
+        default="others",
+        description="Train shadows on records they do not score, or on random halves of members and non-members "
+        "together, so that half of them have seen each record (for lira_online; no outside attacker can).",
     )
     pool: Names = Field(
         default=(), description="Records of the same domain, none of them audited, that shadows are trained on."

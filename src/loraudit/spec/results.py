@@ -125,7 +125,9 @@ class ShadowSummary(Strict):
 
     n_shadows: int
     n_per_record: int = Field(description="Shadows that score each record, none of which was trained on it.")
-    is_cross_fitted: bool = Field(description="Whether they were trained on the non-members, for want of a pool.")
+    trained_on: Literal["pool", "nonmembers", "audited"] = Field(
+        description="What each was trained on a half of: a pool, the non-members, or all audited records."
+    )
     n_records: list[int] = Field(description="Records that each was trained on.")
     n_in_common: int = Field(description="Records they were drawn from.")
     recipe: dict[str, Any] = Field(description="Of the first; the others differ in the seed.")
