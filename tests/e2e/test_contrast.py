@@ -388,3 +388,62 @@ def test_validation_records_that_are_trained_on_are_refused(base, record_files, 
     code, _, err = command("tune", base, "--data", members, "--validation", members, "--out", tmp_path / "m")
     assert code == 3
     assert "60 of 60 validation records are trained on too" in err
+
+
+# --- shadow models ------------------------------------------------------------------------------------
+
+
+SHADOWED = {"shadow": 2, "seeds": 1, "validation_records": 20, "headline": "shadow_error_zone"}
+
+
+@pytest.fixture(scope="module")
+def shadowed(base, data, tmp_path_factory):
+    """A contrast whose runs are compared with shadow models of their own method."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LORAUDIT_HOME", str(tmp_path_factory.getbasetemp() / "loraudit-home"))
+        return run_contrast(request(base, data, tmp_path_factory.mktemp("shadowed") / "c", **SHADOWED))
+
+
+def test_every_method_is_measured_against_shadows_of_its_own_after_as_many_epochs(shadowed):
+    result = shadowed.result
+    table = pq.read_table(shadowed.path / "scores.parquet")
+    of_arm, steps = np.array(table["arm"].to_pylist()), np.array(table["step"])
+    for arm in result.arms:
+        points = arm.runs[0].points
+        assert points[0].findings["auc"].value == 0.5, "before the first step target and shadows are one model"
+        assert points[-1].findings["auc"].value > 0.6
+        assert set(steps[of_arm == arm.name]) == {point.step for point in points[1:]}
+        for name in ("shadow_error_zone", "lira_offline", "rmia"):
+            assert np.isfinite(np.array(table[name])[of_arm == arm.name]).all()
+    assert {"shadow_error_zone", "error_zone"} <= set(result.matches[0].arms[0].attacks)
+    references = shadowed.path.parent / ".loraudit" / "references"
+    made = [json.loads((folder / "question.json").read_text()) for folder in references.iterdir()]
+    assert sorted(question["recipe"]["method"] for question in made) == ["full", "full", "lora", "lora"]
+    assert not list(references.glob("*/model/training/checkpoints")), "checkpoints are let go"
+
+
+def test_the_whole_audits_of_a_contrast_use_its_shadows(shadowed):
+    for arm in shadowed.result.arms:
+        audit = read_run(shadowed.path / arm.audit)[1]
+        assert audit.shadows.trained_on == "nonmembers"
+        last = arm.runs[0].points[-1].findings["auc"].value
+        assert audit.membership.attack("shadow_error_zone").findings["auc"].value == pytest.approx(last)
+
+
+def test_a_finished_contrast_trains_no_shadow_again_and_lost_scores_bring_them_back(shadowed, base, data, monkeypatch):
+    wanted = request(base, data, shadowed.path, **SHADOWED)
+    with monkeypatch.context() as patch:
+        patch.setattr("loraudit.finetuning.tune.make_trainable", lambda *_: pytest.fail("trained again"))
+        assert run_contrast(wanted).result.matches == shadowed.result.matches
+    lost = next((shadowed.path / "scores").glob("lora*step*"))
+    lost.unlink()
+    assert run_contrast(wanted).result.matches == shadowed.result.matches
+    assert lost.exists()
+
+
+def test_a_dry_run_counts_the_shadows_of_a_contrast(base, data, tmp_path):
+    cost = estimate_contrast(request(base, data, tmp_path / "c", **SHADOWED | {"shadow": 4}))
+    assert cost.n_shadows == 8
+    assert 0 < cost.n_shadow_steps < 8 * cost.arms[0].n_steps
+    with pytest.raises(ConfigError, match="--shadow 3 is odd"):
+        estimate_contrast(request(base, data, tmp_path / "c", **SHADOWED | {"shadow": 3}))

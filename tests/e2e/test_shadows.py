@@ -9,9 +9,10 @@ import pytest
 
 from loraudit import finetuning
 from loraudit.auditing import estimate_audit, run_audit
+from loraudit.auditing.halves import chosen_rows
 from loraudit.auditing.preparation import requested_models
 from loraudit.auditing.request import load_data
-from loraudit.auditing.shadows import chosen_rows, requested_shadows
+from loraudit.auditing.shadows import requested_shadows
 from loraudit.data import load_records
 from loraudit.errors import ConfigError, DataError
 from loraudit.finetuning import finetune
@@ -77,9 +78,9 @@ def test_a_pair_shares_the_non_members_and_no_member_is_trained_on(wish):
     spec = wish(shadow=6)
     sides = load_data(spec)
     shadows = requested_shadows(spec, requested_models(spec, None), sides)
-    assert shadows.trained_on == "nonmembers"
-    assert not shadows.seen[:, sides.is_member].any()
-    nonmembers = shadows.seen[:, ~sides.is_member]
+    assert shadows.halves.trained_on == "nonmembers"
+    assert not shadows.halves.seen[:, sides.is_member].any()
+    nonmembers = shadows.halves.seen[:, ~sides.is_member]
     for pair in range(3):
         assert (nonmembers[2 * pair] ^ nonmembers[2 * pair + 1]).all()
         assert nonmembers[2 * pair].sum() == nonmembers[2 * pair + 1].sum()
@@ -96,23 +97,23 @@ def test_a_pool_is_trained_on_by_halves_and_every_shadow_scores_everyone(wish, p
     spec = wish(shadow=3, pool=str(pool_file))
     sides = load_data(spec)
     shadows = requested_shadows(spec, requested_models(spec, None), sides)
-    assert shadows.trained_on == "pool"
-    assert not shadows.seen.any()
+    assert shadows.halves.trained_on == "pool"
+    assert not shadows.halves.seen.any()
     assert [len(wanted.data.records) for wanted in shadows.wanted] == [12, 12, 12]
     ids = [{record.id for record in wanted.data.records} for wanted in shadows.wanted]
     assert not ids[0] & ids[1]
-    assert ids[0] | ids[1] == {record.id for record in shadows.pool.records}
+    assert ids[0] | ids[1] == {record.id for record in shadows.halves.pool.records}
 
 
 def test_on_request_pairs_share_the_audited_records_as_training_would_draw_them(wish):
     spec = wish(shadow_on="audited", shadow=4)
     sides = load_data(spec)
     shadows = requested_shadows(spec, requested_models(spec, None), sides)
-    assert shadows.trained_on == "audited"
-    assert (shadows.seen[0] ^ shadows.seen[1]).all()
-    assert (shadows.seen[2] ^ shadows.seen[3]).all()
-    assert shadows.seen[0].sum() == len(sides.members.records)
-    assert 15 < shadows.seen[0][sides.is_member].sum() < 45
+    assert shadows.halves.trained_on == "audited"
+    assert (shadows.halves.seen[0] ^ shadows.halves.seen[1]).all()
+    assert (shadows.halves.seen[2] ^ shadows.halves.seen[3]).all()
+    assert shadows.halves.seen[0].sum() == len(sides.members.records)
+    assert 15 < shadows.halves.seen[0][sides.is_member].sum() < 45
 
 
 def test_shadows_that_saw_the_record_serve_online_lira(wish, tmp_path):

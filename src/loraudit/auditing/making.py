@@ -68,6 +68,7 @@ def make_reference(
     progress: Progress,
     stop: StopRequest | None,
     workshop: Workshop | None = None,
+    checkpoint_epochs: tuple[float, ...] = (),
 ) -> ModelPlan:
     """The target with its reference, which is made unless it was made before.
 
@@ -79,6 +80,7 @@ def make_reference(
         progress: Told how far it is.
         stop: Asked between batches and steps.
         workshop: Of several references of one target, one recipe and one kind of data.
+        checkpoint_epochs: After which weights are kept too; they do not change the final ones.
 
     Raises:
         ConfigError: The reference cannot be tuned on this device.
@@ -114,7 +116,7 @@ def make_reference(
             records = _samples(wanted, devices, spec.seed, tokenizer, progress, stop)
         else:
             records = workshop.records(wanted, tokenizer)
-        facts = _tuned(wanted, records, folder / "model", devices[0], workshop, progress, stop)
+        facts = _tuned(wanted, records, folder / "model", devices[0], workshop, checkpoint_epochs, progress, stop)
         facts |= {"made_on": devices[0], "seconds": round(time.perf_counter() - began, 1)}
         made = wanted.planned(spec)
         mark = {"fingerprint": made.target.fingerprint, "question": wanted.question, "facts": facts}
@@ -179,6 +181,7 @@ def _tuned(
     out: Path,
     device: str,
     workshop: Workshop,
+    checkpoint_epochs: tuple[float, ...],
     progress: Progress,
     stop: StopRequest | None,
 ) -> dict[str, Any]:
@@ -190,7 +193,7 @@ def _tuned(
     trained = finetune(
         wanted.base_folder,
         records,
-        wanted.recipe,
+        wanted.recipe.model_copy(update={"checkpoint_epochs": checkpoint_epochs}),
         out,
         device=device,
         progress=progress,

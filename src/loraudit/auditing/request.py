@@ -107,12 +107,23 @@ def shadow_views(spec: AuditSpec) -> set[str]:
     return {SHADOWS, SHADOWS_IN} if spec.shadow_on == "audited" else {SHADOWS}
 
 
-def _shadow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
+def shadow_count_problems(n_shadows: int, pool: Sequence[str]) -> list[str]:
+    """What is wrong with how many shadows are asked for, and on what, before any file is read."""
     problems = [
-        f"File '{path}' does not exist. Expected records; check the path."
-        for path in spec.pool
-        if not Path(path).is_file()
+        f"File '{path}' does not exist. Expected records; check the path." for path in pool if not Path(path).is_file()
     ]
+    if pool and not n_shadows:
+        problems.append("--pool is what shadow models are trained on. Say how many with --shadow, such as 4.")
+    if n_shadows % 2 and not pool:
+        problems.append(
+            f"--shadow {n_shadows} is odd. Expected an even number without --pool: each record is scored by the one "
+            "of two shadows that never saw it."
+        )
+    return problems
+
+
+def _shadow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
+    problems = shadow_count_problems(spec.shadow, spec.pool)
     wanting = [attack.name for attack in chosen if SHADOWS in attack.needs]
     online = [attack.name for attack in chosen if SHADOWS_IN in attack.needs]
     if spec.shadow and online and spec.shadow_on != "audited":
@@ -131,13 +142,6 @@ def _shadow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
         )
     if spec.shadow_on == "audited" and not spec.shadow:
         problems.append("--shadow-on says what shadow models are trained on. Say how many with --shadow, such as 4.")
-    if spec.pool and not spec.shadow:
-        problems.append("--pool is what shadow models are trained on. Say how many with --shadow, such as 4.")
-    if spec.shadow % 2 and not spec.pool:
-        problems.append(
-            f"--shadow {spec.shadow} is odd. Expected an even number without --pool: each record is scored by the one "
-            "of two shadows that never saw it."
-        )
     return problems
 
 

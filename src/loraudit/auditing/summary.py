@@ -249,7 +249,7 @@ def provenance(
     plan: ModelPlan, sides: Sides, folder: RunFolder, reference: WantedReference | None, shadows: Shadows | None
 ) -> Provenance:
     """Hashes of what went in and of the scores that came out."""
-    of_models = [reference.data if reference else None, shadows.pool if shadows else None]
+    of_models = [reference.data if reference else None, shadows.halves.pool if shadows else None]
     sets = [sides.members, sides.nonmembers, *(data for data in of_models if data)]
     files = [file for records in sets for file in records.files]
     return Provenance(

@@ -64,6 +64,11 @@ def _show_cost(cost: ContrastCost, *, as_json: bool) -> None:
         f"{cost.tokens_per_epoch:,} tokens per epoch.\n"
         f"{cost.n_runs} training runs, {cost.n_steps:,} steps; {cost.n_measured} checkpoints to score."
     )
+    if cost.n_shadows:
+        typer.echo(
+            f"{cost.n_shadows} shadow models, about {cost.n_shadow_steps:,} steps; those kept from before are used "
+            "again."
+        )
     for arm in cost.arms:
         search = "; learning rate to be searched" if arm.is_searched else ""
         typer.echo(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from loraudit.auditing.halves import requested_halves
 from loraudit.auditing.request import Sides, load_data, power_statement
 from loraudit.contrast.arms import measured_epochs
 from loraudit.contrast.records import split_data
@@ -49,6 +51,8 @@ class ContrastCost:
         n_measured: Checkpoints that will be scored.
         tokens_per_epoch: Trained on.
         power: What so many records can show.
+        n_shadows: Shadow models of all methods together, at most: some may be kept from before.
+        n_shadow_steps: Steps of all of them, about.
     """
 
     path: str
@@ -61,6 +65,8 @@ class ContrastCost:
     n_measured: int
     tokens_per_epoch: int
     power: str
+    n_shadows: int = 0
+    n_shadow_steps: int = 0
 
 
 def estimate_contrast(spec: ContrastSpec) -> ContrastCost:
@@ -86,6 +92,7 @@ def estimate_contrast(spec: ContrastSpec) -> ContrastCost:
             )
             for arm in arms
         ]
+        parts = requested_halves(request, sides).parts if spec.shadow else []
     n_runs = sum(arm.seeds for arm in arms)
     return ContrastCost(
         path=str(contrast_path(spec)),
@@ -101,4 +108,8 @@ def estimate_contrast(spec: ContrastSpec) -> ContrastCost:
         n_measured=n_runs * len(measured_epochs(spec)),
         tokens_per_epoch=max(cost.n_tokens for cost in costs),
         power=power_statement(sides, request),
+        n_shadows=spec.shadow * len(arms),
+        n_shadow_steps=sum(
+            math.ceil(cost.n_steps * len(part.records) / len(split.members)) for cost in costs for part in parts
+        ),
     )

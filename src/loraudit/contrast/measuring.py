@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -18,9 +19,11 @@ import pyarrow.parquet as pq
 from loraudit.auditing.preparation import requested_models, requested_tokenizer, scoring_options, split_by_views
 from loraudit.auditing.request import Sides, chosen_attacks
 from loraudit.auditing.summary import record_statuses, refuse_unscored_sides
+from loraudit.contrast.shadows import ArmShadows
 from loraudit.data import record_facts
 from loraudit.execution import Progress, StopRequest
 from loraudit.membership import AnyAttack, score_attacks, without_noise
+from loraudit.models import JointPlan
 from loraudit.scoring import gather_evidence
 from loraudit.spec import AuditSpec
 from loraudit.store import EvidenceStore, open_private_folder, write_atomically
@@ -91,14 +94,25 @@ class Meter:
             and self._read(_BASE, self._base_key(made_from)) is not None
         )
 
-    def measure(self, model: Path, name: str, made_from: Mapping[str, Any], *, is_final: bool) -> Scores:
+    def measure(
+        self,
+        model: Path,
+        name: str,
+        made_from: Mapping[str, Any],
+        *,
+        epoch: float,
+        is_final: bool,
+        shadows: ArmShadows | None,
+    ) -> Scores:
         """The scores of one checkpoint.
 
         Args:
             model: Its folder.
             name: Of its file of scores.
-            made_from: Hashes of what it was trained from.
+            made_from: Hashes of what it, and the shadows it is compared with, were trained from.
+            epoch: After which it was taken.
             is_final: Whether its evidence is worth keeping, for a whole audit.
+            shadows: Of its method; None where none were asked for.
         """
         kept = self._read(name, self.key(made_from))
         base_key = self._base_key(made_from)
@@ -109,22 +123,35 @@ class Meter:
         plan = requested_models(request, self.store)
         measured, _ = split_by_views(self.attacks, plan, request)
         options, _ = scoring_options(request, plan, self.sides, measured[0], self.store, self.progress)
-        evidence = gather_evidence(
-            plan,
-            self.sides.records,
-            options,
-            self.store,
+        gather = functools.partial(
+            gather_evidence,
+            records=self.sides.records,
+            options=options,
+            store=self.store,
             tokenizer=lambda: requested_tokenizer(request, plan),
-            views=["target", "reference"],
             progress=self.progress,
             stop=self.stop,
         )
+        evidence = gather(plan, views=["target", "reference"])
         refuse_unscored_sides(self.sides, record_statuses(evidence))
         reference = evidence.tables["reference"]
+        said: dict[str, TokenTable] = {}
+        if shadows is not None:
+
+            def gather_joint(joint: JointPlan) -> Mapping[str, TokenTable]:
+                if not is_final:
+                    shadows.passing_evidence |= {
+                        self.store.folder(options.conditions(joint, digest)).path
+                        for digest in joint.fingerprints.values()
+                    }
+                return gather(joint).tables
+
+            said = shadows.views(epoch, gather_joint)
         if not is_base_known:
-            untouched = self._scored(measured, {"target": reference, "reference": reference})
+            # Before the first step target, base and shadows are one model.
+            untouched = self._scored(measured, dict.fromkeys(["target", "reference", *said], reference))
             self._write(_BASE, base_key, untouched)
-        scores = self._scored(measured, evidence.tables)
+        scores = self._scored(measured, {**evidence.tables, **said})
         self._write(name, self.key(made_from), scores)
         if not is_final:
             shutil.rmtree(self.store.folder(options.conditions(plan, plan.target.fingerprint)).path, ignore_errors=True)

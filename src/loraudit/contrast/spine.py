@@ -17,13 +17,15 @@ import pyarrow as pa
 
 from loraudit.auditing import run_audit
 from loraudit.auditing.columns import group_numbers
-from loraudit.auditing.request import Sides, load_data
+from loraudit.auditing.making import Workshop
+from loraudit.auditing.request import Sides, load_data, shadow_count_problems
 from loraudit.auditing.summary import library_versions
 from loraudit.contrast.arms import Arm, parse_arms
 from loraudit.contrast.comparison import Comparison, MeasuredRun
 from loraudit.contrast.measuring import Meter
 from loraudit.contrast.records import Split, split_data
-from loraudit.contrast.training import Trainer
+from loraudit.contrast.shadows import ArmShadows
+from loraudit.contrast.training import Trainer, model_path
 from loraudit.contrast.words import verdict_words
 from loraudit.errors import ConfigError, LorauditError, StoreError, scrubbed
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
@@ -44,7 +46,7 @@ from loraudit.store.run_folder import Run
 
 _AS_IN_AN_AUDIT = {
     "base", "span", "append_eos", "max_length", "attacks", "headline", "resamples", "confidence", "attack_timeout",
-    "seed", "device", "precision", "batch_tokens", "offline",
+    "seed", "device", "precision", "batch_tokens", "offline", "shadow", "pool",
 }  # fmt: skip
 """Fields that mean the same in a contrast and in the audit of one of its checkpoints."""
 
@@ -113,15 +115,19 @@ def run_contrast(
             trainer = Trainer(spec, split, folder.path, device, progress, stop)
             meter = Meter(request, sides, folder.path / "scores", store, progress, stop)
             searches = {arm.name: trainer.choose_rate(arm) for arm in arms}
+            shadows = _shadows_of(arms, request, sides, folder.path, store, progress, stop) if spec.shadow else {}
             # Seed by seed: stopped early, every method has been run as often as the others.
             trained = [
-                _measured_run(arm, searches[arm.name][0], spec.seed + k, trainer, meter)
+                _measured_run(arm, searches[arm.name][0], spec.seed + k, trainer, meter, shadows.get(arm.name))
                 for k in range(max(arm.seeds for arm in arms))
                 for arm in arms
                 if k < arm.seeds
             ]
             trained.sort(key=lambda run: [arm.name for arm in arms].index(run.arm.name))
             audits = _whole_audits(arms, trained, request, folder.path, progress, stop)
+            if not spec.keep_checkpoints:
+                for each in shadows.values():
+                    each.let_go()
             progress.say("Comparing the methods")
             copies = np.array([split.copies.get(record.id, 1) for record in sides.records])
             groups = group_numbers([record.group for record in sides.records])
@@ -164,6 +170,7 @@ def check_request(spec: ContrastSpec) -> list[Arm]:
         for path in spec.data
         if not Path(path).is_file()
     ]
+    problems += shadow_count_problems(spec.shadow, spec.pool)
     wrong = [epoch for epoch in spec.at_epochs if epoch > spec.epochs]
     if wrong:
         problems.append(f"--at-epochs {', '.join(map(str, wrong))} is beyond the {spec.epochs} epochs trained.")
@@ -192,17 +199,45 @@ def audit_request(spec: ContrastSpec, split: Split, folder: Path, store: Evidenc
     )
 
 
-def _measured_run(arm: Arm, rate: float, seed: int, trainer: Trainer, meter: Meter) -> _Trained:
+def _shadows_of(
+    arms: list[Arm],
+    request: AuditSpec,
+    sides: Sides,
+    folder: Path,
+    store: EvidenceStore,
+    progress: Progress,
+    stop: StopRequest | None,
+) -> dict[str, ArmShadows]:
+    """Shadows of each method, by its name: those that an audit of its first model would have."""
+    workshop = Workshop()
+    return {
+        arm.name: ArmShadows(
+            request.model_copy(update={"model": str(model_path(folder, arm, request.seed))}),
+            sides,
+            arm.recipe.checkpoint_epochs,
+            store,
+            workshop,
+            progress,
+            stop,
+        )
+        for arm in arms
+    }
+
+
+def _measured_run(
+    arm: Arm, rate: float, seed: int, trainer: Trainer, meter: Meter, shadows: ArmShadows | None
+) -> _Trained:
     """One training run; every checkpoint of it is scored, and its weights are then let go."""
     model = trainer.run(arm, rate, seed)
     if any(
-        not meter.knows(name, key) and not where.exists() for _, where, name, key in _checkpoints(arm, seed, model)
+        not meter.knows(name, key) and not where.exists()
+        for _, where, name, key in _checkpoints(arm, seed, model, shadows)
     ):  # scores that are damaged, or lack an attack installed since, of weights that were let go
         model = trainer.run(arm, rate, seed, again=True)
-    checkpoints = _checkpoints(arm, seed, model)
+    checkpoints = _checkpoints(arm, seed, model, shadows)
     moments = [moment for moment, _, _, _ in checkpoints]
     scores = [
-        meter.measure(where, name, key, is_final=moment.step == model.chosen.step)
+        meter.measure(where, name, key, epoch=moment.epoch, is_final=moment.step == model.chosen.step, shadows=shadows)
         for moment, where, name, key in checkpoints
     ]
     if not trainer.spec.keep_checkpoints:
@@ -227,14 +262,17 @@ def _measured_run(arm: Arm, rate: float, seed: int, trainer: Trainer, meter: Met
     )
 
 
-def _checkpoints(arm: Arm, seed: int, model: TrainedModel) -> list[tuple[Moment, Path, str, dict[str, Any]]]:
+def _checkpoints(
+    arm: Arm, seed: int, model: TrainedModel, shadows: ArmShadows | None
+) -> list[tuple[Moment, Path, str, dict[str, Any]]]:
     """Each measured moment of a run, where its weights are, the name of its scores and what they rest on."""
+    compared_with = {"shadows": shadows.identity} if shadows else {}
     return [
         (
             moment,
             model.path if moment.step == model.chosen.step else model.path / moment.checkpoint,
             f"{arm.slug}-seed{seed}-step{moment.step:06d}",
-            {**model.facts["made_from"], "step": moment.step},
+            {**model.facts["made_from"], "step": moment.step, **compared_with},
         )
         for moment in model.moments
         if moment.step and moment.checkpoint

@@ -64,7 +64,8 @@ class Trainer:
         """One method with one seed; `again` trains it although its model is there."""
         recipe = arm.recipe.model_copy(update={"learning_rate": learning_rate, "seed": seed})
         self.progress.say(f"{arm.name}, seed {seed}, learning rate {learning_rate:.3g}")
-        out = open_private_folder(self.folder / "models") / f"{arm.slug}-seed{seed}"
+        out = model_path(self.folder, arm, seed)
+        open_private_folder(out.parent)
         if again:
             shutil.rmtree(out)
         return self.train(recipe, out)
@@ -122,6 +123,11 @@ class Trainer:
             losses = []
         shutil.rmtree(out, ignore_errors=True)
         return min((value for value in losses if math.isfinite(value)), default=None)
+
+
+def model_path(folder: Path, arm: Arm, seed: int) -> Path:
+    """Where the final model of one training run of a contrast is kept."""
+    return folder / "models" / f"{arm.slug}-seed{seed}"
 
 
 def usual_rate(method: str, n_parameters: int) -> float:

@@ -27,6 +27,7 @@ class ContrastSpec(Request, RecordFormat):
     how_not_what: ClassVar[frozenset[str]] = frozenset(
         {"device", "batch_tokens", "offline", "out", "store", "attack_timeout", "keep_checkpoints"}
     )
+    added_later: ClassVar[frozenset[str]] = frozenset({"shadow", "pool"})
 
     base: str = Field(description="Checkpoint that every method starts from: a folder or a hub name.")
     data: Paths = Field(description="Records; split at random into members, non-members and validation records.")
@@ -70,6 +71,14 @@ class ContrastSpec(Request, RecordFormat):
     at_epochs: Annotated[tuple[PositiveInt, ...], BeforeValidator(as_tuple)] = Field(
         default=(), description="Epochs at which methods are compared (default: the first, a middle one and the last)."
     )
+
+    shadow: int = Field(
+        default=0,
+        ge=0,
+        description="Train this many shadow models by each method's recipe and measure every run against them after "
+        "the same epochs; on halves of --pool, or of the non-members, each scored only by shadows that never saw it.",
+    )
+    pool: Names = Field(default=(), description="Records of the same domain beside --data that shadows are trained on.")
 
     span: Literal["trained", "all"] = Field(
         default="trained", description="Tokens trained on and audited: completions and assistant turns, or all."
