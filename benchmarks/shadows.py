@@ -1,0 +1,458 @@
+"""What shadow models see of LoRA and full tuning that a comparison with the base does not, and what they cost.
+
+    python benchmarks/shadows.py --data reviews.jsonl.xz --other-domain news.jsonl.gz --other-base tinystories-656k \
+        --out runs/shadows
+
+`--data` is the Large Movie Review Dataset (Maas et al. 2011), `--other-domain` news passages, both as one JSON object
+per line with a `text` column (docs/data.md gives sources and sha256); `--other-base` is a checkpoint of another
+domain. Texts are drawn at random and cut to their first `--words` words before they are used anywhere. Prints the
+tables of docs/results.md. Interrupted, the same command goes on.
+
+Every target is trained three times, and full tuning at the learning rate at which three epochs reach the validation
+loss that LoRA reaches in three. On several cores start one process per core with `--worker` first: they share the
+work and print no table; the whole command then reads what they made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from loraudit.auditing.making import make_reference
+from loraudit.auditing.preparation import base_options, requested_models, requested_tokenizer
+from loraudit.auditing.request import Sides, load_data, store_path
+from loraudit.auditing.shadows import Shadows, requested_shadows
+from loraudit.data import load_records, read_rows, record_facts
+from loraudit.demo import packaged_base
+from loraudit.execution import Silent
+from loraudit.finetuning import TrainedModel, finetune
+from loraudit.membership import ATTACKS, score_attacks, without_noise
+from loraudit.models import ModelPlan
+from loraudit.scoring import Evidence, gather_evidence
+from loraudit.spec import AuditSpec, Recipe, RecordFormat, make_audit_spec
+from loraudit.statistics import auc, resample_rates, tpr_at_fpr
+from loraudit.statistics.bootstrap import ResampledRates
+from loraudit.store import EvidenceStore
+from loraudit.types import BoolArray, FloatArray, TokenTable
+
+N_VALIDATION = 300
+N_TARGETS = 3
+N_RESAMPLES = 2000
+AGAINST_BASE = "error_zone"
+FPRS = (0.01, 0.001)
+CURVE = ("shadow_error_zone", "bavaria", "lira_tokens", "shadow_window_vote")
+RATES_OF_FULL = (1e-4, 3e-4)
+LORA = Recipe(
+    method="lora", rank=16, alpha=32, dropout=0, epochs=3, learning_rate=2e-3, mixed_precision="bf16",
+)  # fmt: skip
+SHOWN = (
+    AGAINST_BASE, "window_vote", "reference_difference", "loss", "shadow_error_zone", "shadow_window_vote",
+    "shadow_paired_t", "shadow_reference_difference", "shadow_reference_ratio", "lira_offline", "bavaria",
+    "lira_tokens", "rmia",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One kind of target with one kind of attacker.
+
+    Attributes:
+        name: For the tables.
+        base: Of target and shadows.
+        target: Which kind of target it is, by name: settings may share one.
+        method: "lora" or "full".
+        pool: File of `--pool`; "" shares the non-members between pairs of shadows.
+        n_shadows: To be trained.
+        changes: In which the attacker's recipe differs from the target's.
+        shadow_on: "audited" for shadows on halves of both sides.
+    """
+
+    name: str
+    base: str
+    target: str
+    method: str
+    pool: str
+    n_shadows: int
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    shadow_on: str = "others"
+
+    @property
+    def n_per_record(self) -> int:
+        """Shadows that score each record and have not seen it."""
+        return self.n_shadows if self.pool else self.n_shadows // 2
+
+
+class Bench:
+    """Files, models and evidence under one folder."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.out: Path = arguments.out
+        self.out.mkdir(parents=True, exist_ok=True)
+        n, words = arguments.n, arguments.words
+        sizes = {"members": n, "nonmembers": n, "validation": N_VALIDATION, "pool": 2 * n, "domain": 4 * n}
+        self.files = write_texts(arguments.data, self.out, sizes, words)
+        self.files |= write_texts(arguments.other_domain, self.out, {"news": 2 * n}, words)
+        self.bases = {
+            "packaged": str(packaged_base()),
+            "near": str(self.out / "bases" / "near"),
+            "other": str(arguments.other_base),
+        }
+        pool, news = self.files["pool"], self.files["news"]
+        k = arguments.most
+        few = min(4, k)
+        self.settings = [
+            Setting("LoRA", "packaged", "lora", "lora", pool, few),
+            Setting("full", "packaged", "full", "full", pool, few),
+            Setting("LoRA, base near the domain", "near", "lora-near", "lora", pool, few),
+            Setting("LoRA, TinyStories-656K", "other", "lora-other", "lora", pool, few),
+            Setting("LoRA; shadows on news", "packaged", "lora", "lora", news, 2),
+            Setting("LoRA; shadows of one epoch", "packaged", "lora", "lora", pool, 2, {"epochs": 1}),
+            Setting("LoRA; shadows of rank 4", "packaged", "lora", "lora", pool, 2, {"rank": 4, "alpha": 8.0}),
+            Setting("LoRA; no pool", "packaged", "lora", "lora", "", 4),
+            Setting("LoRA; shadows on both sides", "packaged", "lora", "lora", "", 4, shadow_on="audited"),
+            Setting("LoRA, more shadows", "packaged", "lora", "lora", pool, k),
+        ]
+
+    # --- jobs -------------------------------------------------------------------------------------------
+
+    def jobs(self) -> Iterator[tuple[str, Callable[[], object], Callable[[], bool]]]:
+        """Name, what to do, and whether what it needs is there; in order of importance."""
+
+        seen: set[str] = set()
+        for setting in self.settings:
+            todo: list[tuple[str, Callable[[], object], Callable[[], bool]]] = []
+            base_is_there = functools.partial(Path(self.bases[setting.base]).exists)
+            if setting.base == "near":
+                todo.append(("base near", self.make_near_base, lambda: True))
+            if setting.method == "full":
+                todo += [(f"rate {r:g}", functools.partial(self.full_at, r), self.lora_is_there) for r in RATES_OF_FULL]
+            can_train = self.rate_is_known if setting.method == "full" else base_is_there
+            for seed in range(N_TARGETS):
+                train = functools.partial(self.score_target, setting, seed)
+                todo.append((f"target {setting.target} {seed}", train, can_train))
+            is_there = functools.partial(self.target_is_there, setting)
+            trained_on = Path(setting.pool).stem or setting.shadow_on
+            for number in range(setting.n_shadows):
+                name = f"shadow {setting.target} {trained_on} {dict(setting.changes)} {number}"
+                todo.append((name, functools.partial(self.shadow_table, setting, number), is_there))
+            for name, work, can_begin in todo:
+                if name not in seen:
+                    seen.add(name)
+                    yield name, work, can_begin
+
+    def work(self) -> None:
+        """Do what no other process is doing, until nothing is left."""
+        claims = self.out / "claims"
+        claims.mkdir(exist_ok=True)
+        while True:
+            left = [(name, work, ready) for name, work, ready in self.jobs() if not (claims / f"{name}.done").exists()]
+            if not left:
+                return
+            if not any(self._do(claims, *job) for job in left):
+                time.sleep(2)
+
+    @staticmethod
+    def _do(claims: Path, name: str, work: Callable[[], object], ready: Callable[[], bool]) -> bool:
+        if not ready():
+            return False
+        with (claims / f"{name}.lock").open("w") as claim:
+            try:
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            if (claims / f"{name}.done").exists():
+                return False
+            began = time.perf_counter()
+            work()
+            seconds = time.perf_counter() - began
+            print(f"{time.strftime('%H:%M:%S')} {name}: {seconds:.0f} s", flush=True)
+            (claims / f"{name}.done").write_text(f"{seconds:.1f}")
+        return True
+
+    # --- models -----------------------------------------------------------------------------------------
+
+    def make_near_base(self) -> None:
+        """The packaged base after one epoch of full tuning on further reviews of nobody's concern."""
+        recipe = Recipe(method="full", epochs=1, learning_rate=1e-3, mixed_precision="bf16", seed=77)
+        self._tuned("packaged", recipe, Path(self.bases["near"]), "domain")
+
+    def _tuned(self, base: str, recipe: Recipe, out: Path, records: str = "members") -> TrainedModel:
+        given = load_records([self.files[records]], RecordFormat()).records
+        held_out = load_records([self.files["validation"]], RecordFormat()).records
+        return finetune(self.bases[base], given, recipe, out, validation=held_out)
+
+    def target(self, setting: Setting, seed: int) -> TrainedModel:
+        recipe = LORA if setting.method == "lora" else self.full_recipe()
+        changed = recipe.model_copy(update={"seed": seed})
+        return self._tuned(setting.base, changed, self.out / "targets" / f"{setting.target}-{seed}")
+
+    def full_at(self, rate: float) -> TrainedModel:
+        recipe = Recipe(method="full", epochs=LORA.epochs, learning_rate=rate, mixed_precision="bf16")
+        return self._tuned("packaged", recipe, self.out / "search" / f"full-{rate:g}")
+
+    def full_recipe(self) -> Recipe:
+        """At the rate at which the loss after all epochs would be that of LoRA: a line through two tries."""
+        wanted = float(
+            np.mean([self.target(self.settings[0], seed).validation_losses[-1] for seed in range(N_TARGETS)])
+        )
+        losses = [self.full_at(rate).validation_losses[-1] for rate in RATES_OF_FULL]
+        logs = np.log(RATES_OF_FULL)
+        log_rate = logs[0] + (wanted - losses[0]) * (logs[1] - logs[0]) / (losses[1] - losses[0])
+        rate = float(f"{math.exp(log_rate):.2g}")
+        return Recipe(method="full", epochs=LORA.epochs, learning_rate=rate, mixed_precision="bf16")
+
+    def lora_is_there(self) -> bool:
+        return all(self._is_done(f"target lora {seed}") for seed in range(N_TARGETS))
+
+    def rate_is_known(self) -> bool:
+        return self.lora_is_there() and all(self._is_done(f"rate {rate:g}") for rate in RATES_OF_FULL)
+
+    def target_is_there(self, setting: Setting) -> bool:
+        return self._is_done(f"target {setting.target} 0")
+
+    def _is_done(self, name: str) -> bool:
+        return (self.out / "claims" / f"{name}.done").exists()
+
+    # --- evidence ---------------------------------------------------------------------------------------
+
+    def spec(self, setting: Setting, seed: int = 0) -> AuditSpec:
+        values = {
+            "model": str(self.out / "targets" / f"{setting.target}-{seed}"),
+            "base": self.bases[setting.base],
+            "members": self.files["members"],
+            "nonmembers": self.files["nonmembers"],
+            "shadow": setting.n_shadows,
+            "pool": [setting.pool] if setting.pool else [],
+            "shadow_on": setting.shadow_on,
+            "precision": "bf16",
+            "store": str(self.out / ".loraudit"),
+            "offline": True,
+        }
+        return make_audit_spec(values)
+
+    def sides(self, setting: Setting) -> Sides:
+        return load_data(self.spec(setting))
+
+    def gather(self, setting: Setting, plan: ModelPlan, views: Sequence[str], seed: int = 0) -> Evidence:
+        spec = self.spec(setting, seed)
+        return gather_evidence(
+            plan,
+            views=views,
+            records=self.sides(setting).records,
+            options=base_options(spec, plan),
+            store=EvidenceStore(store_path(spec)),
+            tokenizer=lambda: requested_tokenizer(spec, plan),
+            progress=Silent(),
+        )
+
+    def score_target(self, setting: Setting, seed: int) -> None:
+        self.target(setting, seed)
+        self.target_tables(setting, seed)
+
+    def target_tables(self, setting: Setting, seed: int) -> dict[str, TokenTable]:
+        plan = requested_models(self.spec(setting, seed), EvidenceStore(store_path(self.spec(setting))))
+        return dict(self.gather(setting, plan, ["reference", "target"], seed).tables)
+
+    @functools.cache  # noqa: B019 - one bench per process
+    def shadows(self, setting: Setting) -> Shadows:
+        spec = self.spec(setting)
+        found = requested_shadows(spec, requested_models(spec, EvidenceStore(store_path(spec))), self.sides(setting))
+        if found is None:
+            raise SystemExit("no shadows asked for")
+        changed = []
+        for wanted in found.wanted:
+            recipe = wanted.recipe.model_copy(update=dict(setting.changes))
+            question = {**wanted.question, "recipe": recipe.model_dump(mode="json")}
+            changed.append(replace(wanted, recipe=recipe, question=question))
+        return replace(found, wanted=changed)
+
+    def shadow_table(self, setting: Setting, number: int) -> TokenTable:
+        wanted = self.shadows(setting).wanted[number]
+        plan = make_reference(wanted, self.spec(setting), progress=Silent(), stop=None)
+        return self.gather(setting, plan, ["reference"]).tables["reference"]
+
+
+# --- what it shows ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Scores of every attack on the three targets of a setting, by number of shadows.
+
+    Attributes:
+        scores: [N] by (attack, target).
+        is_member: [N].
+        resampled: Bootstrap distributions of the same columns, with shared resamples.
+    """
+
+    scores: Mapping[tuple[str, int], FloatArray]
+    is_member: BoolArray
+    resampled: Mapping[str, ResampledRates]
+
+    def mean(self, attack: str, fpr: float | None) -> tuple[float, FloatArray, list[float]]:
+        """AUC, or TPR at a rate: the mean over targets, its resamples, and the value of each target."""
+        values, drawn = [], []
+        for seed in range(N_TARGETS):
+            column = self.scores[attack, seed]
+            sides = column[self.is_member], column[~self.is_member]
+            rates = self.resampled[f"{attack} {seed}"]
+            values.append(auc(*sides) if fpr is None else tpr_at_fpr(*sides, fpr=fpr))
+            drawn.append(rates.auc if fpr is None else rates.tpr[FPRS.index(fpr)])
+        return float(np.mean(values)), np.mean(drawn, axis=0), values
+
+    def shown(self, attack: str, fpr: float | None) -> str:
+        value, drawn, _ = self.mean(attack, fpr)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        if fpr is None:
+            return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+        return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+    def ratio(self, attack: str, to: str, fpr: float) -> str:
+        """Of true-positive rates."""
+        (one, drawn_one, _), (two, drawn_two, _) = (self.mean(name, fpr) for name in (attack, to))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low, high = np.nanquantile(drawn_one / drawn_two, [0.025, 0.975])
+        return f"{one / max(two, 1e-12):.1f} [{low:.1f}, {high:.1f}]"
+
+    def gain(self, attack: str, to: Measured, to_attack: str) -> str:
+        """Difference in AUC, on the same resamples."""
+        (one, drawn_one, _), (two, drawn_two, _) = self.mean(attack, None), to.mean(to_attack, None)
+        low, high = np.quantile(drawn_one - drawn_two, [0.025, 0.975])
+        return f"{one - two:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def measured(bench: Bench, setting: Setting, n_shadows: int) -> Measured:
+    """The setting with its first shadows alone."""
+    sides = bench.sides(setting)
+    facts = record_facts(sides.records, "trained")
+    given = replace(bench.shadows(setting).halves, parts=bench.shadows(setting).halves.parts[:n_shadows])
+    said = given.views([bench.shadow_table(setting, number) for number in range(n_shadows)], seed=0)
+    online = setting.shadow_on == "audited"
+    attacks = [ATTACKS[name] for name in (*SHOWN, *(["lira_online"] if online else []))]
+    scores: dict[tuple[str, int], FloatArray] = {}
+    for seed in range(N_TARGETS):
+        found = score_attacks(attacks, {**bench.target_tables(setting, seed), **said}, facts)
+        scores |= {(name, seed): without_noise(result.scores) for name, result in found.items()}
+    resampled = resample_rates(
+        {f"{name} {seed}": column for (name, seed), column in scores.items()},
+        sides.is_member,
+        fprs=FPRS,
+        max_fpr=0.1,
+        n_resamples=N_RESAMPLES,
+        rng=np.random.default_rng(0),
+    )
+    return Measured(scores, sides.is_member, resampled)
+
+
+def tables(bench: Bench) -> Iterator[str]:
+    """Markdown."""
+    by_name = {setting.name: setting for setting in bench.settings}
+    yield "| target | validation loss after three epochs, each run | learning rate |\n|---|---|---|"
+    for name in ("LoRA", "full", "LoRA, base near the domain", "LoRA, TinyStories-656K"):
+        models = [bench.target(by_name[name], seed) for seed in range(N_TARGETS)]
+        losses = ", ".join(f"{model.validation_losses[-1]:.3f}" for model in models)
+        yield f"| {name} | {losses} | {models[0].facts['recipe']['learning_rate']:g} |"
+    for name in ("LoRA", "full"):
+        setting = by_name[name]
+        found = measured(bench, setting, setting.n_shadows)
+        yield f"\n**{name}, {setting.n_shadows} shadows**\n"
+        yield (
+            "| attack | AUC | TPR at 1 % FPR | TPR at 0.1 % FPR | AUC beyond `error_zone` "
+            "| TPR at 1 %, times `error_zone`'s |"
+        )
+        yield "|---|---|---|---|---|---|"
+        for attack in SHOWN:
+            yield (
+                f"| `{attack}` | {found.shown(attack, None)} | {found.shown(attack, 0.01)} "
+                f"| {found.shown(attack, 0.001)} | {found.gain(attack, found, AGAINST_BASE)} "
+                f"| {found.ratio(attack, AGAINST_BASE, 0.01)} |"
+            )
+    yield "\n**More shadows (LoRA)**\n"
+    yield f"| shadows | {' | '.join(f'`{attack}`: TPR at 1 %, AUC' for attack in CURVE)} |"
+    yield "|---" * (len(CURVE) + 1) + "|"
+    setting, first = by_name["LoRA, more shadows"], None
+    for n_shadows in (n for n in (1, 2, 4, 8, 16, 32) if n <= setting.n_shadows):
+        found = measured(bench, setting, n_shadows)
+        first = first or found
+        cells = [f"{found.shown(attack, 0.01)}, {found.shown(attack, None)}" for attack in CURVE]
+        yield f"| {n_shadows} | {' | '.join(cells)} |"
+        if n_shadows > 1:
+            cells = [f"AUC beyond one shadow {found.gain(attack, first, attack)}" for attack in CURVE]
+            yield f"| | {' | '.join(cells)} |"
+    yield "\n**Other bases, other attackers**\n"
+    yield (
+        "| setting | shadows per record | `error_zone` against the base: TPR at 1 %, AUC "
+        f"| {' | '.join(f'`{attack}`: TPR at 1 %, AUC, TPR times' for attack in CURVE)} |"
+    )
+    yield "|---" * (len(CURVE) + 3) + "|"
+    for setting in bench.settings:
+        for n_shadows in sorted({min(2, setting.n_shadows), min(4, setting.n_shadows)}):
+            if "more" in setting.name or (n_shadows < 4 and not setting.pool):
+                continue
+            found = measured(bench, setting, n_shadows)
+            names = (*CURVE, *(["lira_online"] if setting.shadow_on == "audited" else []))
+            cells = [
+                f"{found.shown(a, 0.01)}, {found.shown(a, None)}, {found.ratio(a, AGAINST_BASE, 0.01)}" for a in names
+            ]
+            per_record = n_shadows if setting.pool else n_shadows // 2
+            base = f"{found.shown(AGAINST_BASE, 0.01)}, {found.shown(AGAINST_BASE, None)}"
+            yield f"| {setting.name} | {per_record} | {base} | {' | '.join(cells)} |"
+    yield "\n| work | seconds, each |\n|---|---|"
+    spent: dict[str, list[str]] = {}
+    for done in sorted((bench.out / "claims").glob("*.done")):
+        spent.setdefault(done.stem.rsplit(" ", 1)[0], []).append(f"{float(done.read_text()):.0f}")
+    for name, seconds in spent.items():
+        yield f"| {name} | {', '.join(seconds)} |"
+
+
+def write_texts(data: Path, out: Path, sizes: Mapping[str, int], words: int) -> dict[str, str]:
+    """Files of texts drawn at random without repetition, each cut to its first words."""
+    rows = [row for _, row in read_rows(str(data)).rows if isinstance(row, dict)]
+    order = np.random.default_rng(0).permutation(len(rows))
+    if len(rows) < sum(sizes.values()):
+        raise SystemExit(f"{data}: {len(rows)} records; {sum(sizes.values())} are needed")
+    paths: dict[str, str] = {}
+    start = 0
+    for name, size in sizes.items():
+        texts = [" ".join(rows[i]["text"].split()[:words]) for i in order[start : start + size]]
+        start += size
+        content = "".join(json.dumps({"text": text}) + "\n" for text in dict.fromkeys(texts))
+        path = out / f"{name}.jsonl"
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            path.write_text(content, encoding="utf-8")
+        paths[name] = str(path)
+    return paths
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="reviews, one JSON object per line")
+    parser.add_argument("--other-domain", type=Path, required=True, help="texts of another domain, as --data")
+    parser.add_argument("--other-base", type=Path, required=True, help="checkpoint folder of another, smaller base")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--n", type=int, default=1000, help="records per side")
+    parser.add_argument("--words", type=int, default=100, help="words kept of each text")
+    parser.add_argument("--most", type=int, default=16, help="shadows of the longest curve")
+    parser.add_argument("--worker", action="store_true", help="share the work with other processes, with one thread")
+    arguments = parser.parse_args()
+    if arguments.worker:
+        torch.set_num_threads(1)
+    bench = Bench(arguments)
+    bench.work()
+    if not arguments.worker:
+        print("\n".join(tables(bench)))
+
+
+if __name__ == "__main__":
+    main()
