@@ -23,6 +23,8 @@ from loraudit.statistics import (
     rate_metric,
     widened,
 )
+from loraudit.statistics.leakage import PARTIAL_AUC
+from loraudit.statistics.rates import RELIABLE_FALSE_POSITIVES
 from loraudit.types import Finding, FloatArray
 from loraudit.validity.blind import BAG_OF_WORDS
 
@@ -116,7 +118,14 @@ class _Fused:
             rng=rng,
             groups=self._columns.groups,
         )[_FUSED]
-        return {name: self._wider(found) for name, found in measured.items()} | {"auc": self.area(self.scores)}
+        # The others allow for a threshold that is not known, and are wide enough as they are.
+        n_nonmembers = measured[PARTIAL_AUC].n_nonmembers
+        wide = [rate_metric(fpr) for fpr in spec.fpr if fpr * n_nonmembers >= RELIABLE_FALSE_POSITIVES]
+        return (
+            measured
+            | {name: self._wider(measured[name]) for name in (PARTIAL_AUC, *wide)}
+            | {"auc": self.area(self.scores)}
+        )
 
     def area(self, scores: FloatArray) -> Finding:
         """AUC of cross-fitted scores."""
@@ -173,12 +182,12 @@ class _Fused:
                 differences[rate_metric(fpr)] = self._difference(part.value, part.interval, how, about)
         return differences
 
-    def _difference(self, value: float, interval: Interval, method: str, about: dict[str, Any]) -> Finding:
-        wide = widened(value, interval, self._factor, lowest=-1.0)
-        return finding(value, wide, method, confidence=self._spec.confidence, **about)
-
     def _wider(self, found: Finding) -> Finding:
         if found.value is None or found.lower is None or found.upper is None:
             return found
         interval = widened(found.value, Interval(found.lower, found.upper), self._factor, lowest=0.0)
         return replace(found, lower=interval.lower, upper=interval.upper, method=found.method + self._how)
+
+    def _difference(self, value: float, interval: Interval, method: str, about: dict[str, Any]) -> Finding:
+        wide = widened(value, interval, self._factor, lowest=-1.0)
+        return finding(value, wide, method, confidence=self._spec.confidence, **about)

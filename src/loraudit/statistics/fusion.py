@@ -19,8 +19,9 @@ from loraudit.types import BoolArray, FloatArray, IntArray
 
 N_FOLDS = 5
 FEWEST_DOCUMENTS = 100
-"""On each side. Weights are learned, so that what the fusion shows grows with the documents; from fewer it shows less
-than the best of the scores alone (benchmarks/fusion.py), and that would be no bound."""
+"""On each side. Weights are learned, so that what the fusion shows grows with the documents: where the signal lies in
+what sets scores apart, 400 show nine tenths of what they hold beyond guessing, 100 nearly half, 50 a sixth
+(benchmarks/fusion.py), and that is no bound."""
 _INVERSE_PENALTY = 0.1
 """scikit-learn's C. Ten times its default penalty: attacks read one evidence and are much alike, and without it few
 records are enough to set one against another (measured: docs/statistics.md)."""
@@ -123,6 +124,7 @@ class Fusion:
         *,
         groups: IntArray | None = None,
         folds: IntArray,
+        fewest: int = FEWEST_DOCUMENTS,
     ) -> Fusion:
         """Scores to be fused.
 
@@ -131,12 +133,13 @@ class Fusion:
             is_member: [N].
             groups: [N] document of each record, or None where each stands alone.
             folds: [N] see `disjoint_folds`.
+            fewest: Documents that each side must have.
         """
         # A score that is undefined for some and the same for the rest tells them apart; NaN counts as one value.
         names = tuple(name for name in sorted(columns) if len(np.unique(columns[name])) > 1)
         used = {name: columns[name] for name in names}
         n_folds = int(folds.max(initial=-1)) + 1
-        reason = _unfusable(used, is_member, groups)
+        reason = _unfusable(used, is_member, groups, fewest)
         numbers = () if reason else range(n_folds)
         return cls(names, n_folds, reason, used, is_member, [_design(used, folds != fold) for fold in numbers])
 
@@ -200,19 +203,21 @@ class Fusion:
         return [self.names[position] for position in found]
 
 
-def _unfusable(columns: Mapping[str, FloatArray], is_member: BoolArray, groups: IntArray | None) -> str | None:
+def _unfusable(
+    columns: Mapping[str, FloatArray], is_member: BoolArray, groups: IntArray | None, fewest: int
+) -> str | None:
     """Why these scores cannot be fused."""
     if not columns:
         return "no score takes more than one value"
     is_scored = ~np.all([np.isnan(values) for values in columns.values()], axis=0)
     units = np.arange(len(is_member)) if groups is None else groups
     counts = [len(np.unique(units[is_scored & side])) for side in (is_member, ~is_member)]
-    if min(counts) >= FEWEST_DOCUMENTS:
+    if min(counts) >= fewest:
         return None
     what = "records" if groups is None else "documents"
     return (
         f"{counts[0]:,} {what} of members and {counts[1]:,} of non-members have a score; weights learned from fewer "
-        f"than {FEWEST_DOCUMENTS} a side would show less than single scores do"
+        f"than {fewest} a side would show little of what the scores hold"
     )
 
 
