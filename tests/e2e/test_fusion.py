@@ -33,7 +33,7 @@ def done(base, full, texts, tmp_path_factory):
                 base=str(base),
                 members=str(folder / "members.jsonl"),
                 nonmembers=str(folder / "nonmembers.jsonl"),
-                resamples=50,
+                resamples=100,
                 fail_on=(LIMIT,),
                 out=str(folder / "run"),
             )
