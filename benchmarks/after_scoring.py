@@ -17,6 +17,7 @@ import numpy as np
 
 from loraudit.auditing.columns import Columns
 from loraudit.auditing.examination import examine
+from loraudit.auditing.fusing import fuse
 from loraudit.membership import ATTACKS, score_attacks, without_noise
 from loraudit.spec import AuditSpec
 from loraudit.synthetic import private_records
@@ -69,8 +70,12 @@ def run(n_records: int, n_resamples: int, seed: int) -> dict[str, float]:
     )
     spec = AuditSpec(model="m", members=("m",), nonmembers=("n",), resamples=n_resamples)
     began = time.perf_counter()
-    examine(columns, spec, lambda _: "")
+    examine(columns, spec, lambda _: "", with_fusion=False)
     seconds["figures"] = time.perf_counter() - began
+
+    began = time.perf_counter()
+    fuse(columns, spec, np.random.default_rng(seed))
+    seconds["fusion"] = time.perf_counter() - began
     return seconds
 
 

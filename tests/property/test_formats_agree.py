@@ -22,11 +22,13 @@ from loraudit.auditing import exit_code
 from loraudit.cli.result import show_result
 from loraudit.errors import EXIT_LIMIT_EXCEEDED, EXIT_OK, EXIT_PARTIAL
 from loraudit.policy import judge, verdict_of
-from loraudit.report import FORMATS, LIMIT_WORDS, STATUS_WORDS
+from loraudit.report import FORMATS, LIMIT_WORDS, STATUS_WORDS, fusion_statement
 from loraudit.spec import (
     AttackResult,
     AuditResult,
     AuditSpec,
+    FusionPart,
+    FusionResult,
     Gate,
     MembershipResult,
     ModelSummary,
@@ -94,6 +96,27 @@ def validities(draw, headline: AttackResult) -> ValidityResult | None:
     return ValidityResult(gates=gates, strongest_blind="length", headline_minus_blind=minus)
 
 
+@st.composite
+def fusions(draw) -> FusionResult | None:
+    kind = draw(st.sampled_from(["none", "refused", "whole", "whole"]))
+    about = {"attacks": ["error_zone", "loss"], "n_folds": 5, "error_factor": 1.5}
+    if kind == "none":
+        return None
+    if kind == "refused":
+        return FusionResult(reason="40 records of members have a score", **about)
+    parts = [FusionPart(name=name, auc=draw(findings()), adds=draw(findings(lowest=-1.0))) for name in about["attacks"]]
+    return FusionResult(
+        findings={metric: draw(findings()) for metric in ("auc", *draw(st.sets(st.sampled_from(RATES))))},
+        beyond_headline={"auc": draw(findings(lowest=-1.0))} if draw(st.booleans()) else {},
+        blind=["length"],
+        blind_auc=draw(st.none() | findings()),
+        beyond_blind=draw(st.none() | findings(lowest=-1.0)),
+        without=parts,
+        order=parts,
+        **about,
+    )
+
+
 def side(status: dict[str, int]) -> SideSummary:
     zero = dict.fromkeys(("n_bad", "n_duplicates", "n_overlap", "n_left_out", "n_windowed"), 0)
     files = [{"path": "members.jsonl", "sha256": "ab" * 32, "rows": 300}]
@@ -146,7 +169,12 @@ def results(draw) -> AuditResult:
         numerics={"precision": "fp32", "asked": "fp32", "devices": ["cpu"]},
         versions={"python": "3.11"},
         scoring={"max_length": 64, "stride": 32, "modes": []},
-        membership=MembershipResult(headline=names[0], attacks=found, records=None if n_exposed is None else records),
+        membership=MembershipResult(
+            headline=names[0],
+            attacks=found,
+            records=None if n_exposed is None else records,
+            fusion=draw(fusions()),
+        ),
         validity=draw(validities(found[0])),
         warnings=draw(st.sampled_from([[], ["3 rows were skipped."]])),
         started="2025-01-01T00:00:00+00:00",
@@ -354,6 +382,22 @@ def test_every_format_says_why_the_sides_cannot_be_compared_exactly_if_a_gate_fa
 def test_every_format_says_not_valid_as_it_stands_exactly_if_a_gate_failed(format_, result):
     failed = [gate for gate in result.validity.gates if gate.status == "failed"] if result.validity else []
     assert (NOT_VALID in READERS[format_](result).words.lower()) == bool(failed)
+
+
+@pytest.mark.parametrize("format_", ["terminal", "html", "markdown"])
+@EXAMPLES
+@given(result=results())
+def test_the_upper_bound_is_stated_in_the_same_words_and_called_the_auditor_s(format_, result):
+    statement = fusion_statement(result)
+    words = READERS[format_](result).words
+    assert (statement is None) == (result.membership.fusion is None)
+    assert ("Auditor's upper bound" in words) == (statement is not None)
+    if statement is not None:
+        assert statement.startswith("Auditor's upper bound: ")
+        assert folded(statement) in words
+        is_measured = "not measured;" not in statement
+        assert ("No outside attacker has those labels." in words) == is_measured
+        assert ("not what other attacks would" in words) == is_measured
 
 
 @EXAMPLES

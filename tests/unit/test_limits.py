@@ -13,6 +13,7 @@ from loraudit.spec import (
     AttackResult,
     AuditResult,
     AuditSpec,
+    FusionResult,
     Gate,
     MembershipResult,
     ModelSummary,
@@ -63,12 +64,14 @@ def validity(*gates: Gate, **minus: Finding) -> ValidityResult:
     return ValidityResult(gates=list(gates), strongest_blind="length", headline_minus_blind=minus)
 
 
+def fusion(findings: dict[str, Finding], reason: str | None = None) -> FusionResult:
+    return FusionResult(attacks=["loss"], n_folds=5, error_factor=1.5, findings=findings, reason=reason)
+
+
 def make_result(*attacks: AttackResult, validity: ValidityResult | None = None, **changes: Any) -> AuditResult:
     """The first attack is the headline."""
     attacks = attacks or (attack("error_zone"), attack("loss", {"auc": finding(0.6, 0.55, 0.65)}))
-    membership = {"dataset_test": None, "records": None} | {
-        name: changes.pop(name) for name in ("dataset_test", "records") if name in changes
-    }
+    membership = {name: changes.pop(name) for name in ("dataset_test", "records", "fusion") if name in changes}
     spec = AuditSpec(model="m", members="a.jsonl", nonmembers="b.jsonl", headline=attacks[0].name)
     values: dict[str, Any] = {
         "loraudit": "0.1.0",
@@ -246,6 +249,8 @@ def test_touching_the_bound_counts_only_where_the_sign_says_so(sign, expected):
         ("membership.loss.auc.value", 0.6),
         ("membership.loss.auc.upper95", 0.65),
         ("membership.tpr_at_fpr_1pct.lower95", 0.0),
+        ("membership.fusion.auc.value", 0.85),
+        ("membership.fusion.auc.upper95", 0.9),
         ("membership.records.n_exposed", 3),
         ("membership.dataset_test.p_mann_whitney", 0.02),
         ("membership.dataset_test.n_to_detect", 47),
@@ -267,6 +272,7 @@ def test_each_path_leads_to_its_number(path, measured):
         ),
         records=RecordsResult(fdr=0.05, n_exposed=3, smallest_p_value=0.004, exposed=[], subgroups=[]),
         dataset_test=DatasetTest(attack="loss", auc=FINDINGS["auc"], p_mann_whitney=0.02, p_welch=None, n_to_detect=47),
+        fusion=fusion({"auc": finding(0.85, 0.8, 0.9)}),
     )
     found = outcome(f"{path} >= {measured}", result)
     assert (found.status, found.measured) == ("exceeded", pytest.approx(measured))
@@ -291,6 +297,7 @@ NOT_MEASURED = {
     "a finer confidence": ("membership.auc.lower99_5", "the intervals of this run are at 95 %, not 99.5 %"),
     "no records": ("membership.records.n_exposed", "records.n_exposed is undefined"),
     "no test of the set": ("membership.dataset_test.p_welch", "dataset_test.p_welch is undefined"),
+    "no fusion": ("membership.fusion.auc.upper95", "the scores of this run were not fused"),
     "no gates": ("validity.n_failed", "this run has no validity gates"),
     "no gate of that name": ("validity.length.failed", "this run has no validity gates"),
     "no correction": ("validity.headline_minus_blind.auc.value", "this run has no validity gates"),
@@ -312,6 +319,21 @@ def test_what_is_not_measured_never_passes(path, why, sign):
         assert why in found.reason
         assert found.reason.endswith("what is not measured fails")
     assert judge(result, [f"{path} {sign} 0"]).exit_code == EXIT_LIMIT_EXCEEDED
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("membership.fusion.auc.upper95", "the scores were not fused: 3 records of members"),
+        ("membership.fusion.aucc.value", "the scores were not fused: 3 records of members"),
+    ],
+)
+def test_too_few_records_to_fuse_never_pass(path, why):
+    found = outcome(f"{path} > 0.6", make_result(fusion=fusion({}, "3 records of members")))
+    assert found.status == "not_measured"
+    assert why in found.reason
+    measured = make_result(fusion=fusion({"auc": finding(0.85, 0.8, 0.9)}))
+    assert "no metric 'aucc' (did you mean 'auc'?)" in outcome("membership.fusion.aucc.value > 0", measured).reason
 
 
 @pytest.mark.parametrize("sign", SIGNS)

@@ -14,8 +14,17 @@ import numpy as np
 
 from loraudit.auditing.columns import Columns
 from loraudit.auditing.exposed import exposed_records
+from loraudit.auditing.fusing import fuse
 from loraudit.membership.shadow import SHADOW_TWIN
-from loraudit.spec import AuditSpec, BestAttack, DatasetTest, RecordsResult, ShadowComparison, ValidityResult
+from loraudit.spec import (
+    AuditSpec,
+    BestAttack,
+    DatasetTest,
+    FusionResult,
+    RecordsResult,
+    ShadowComparison,
+    ValidityResult,
+)
 from loraudit.statistics import (
     PARTIAL_AUC_MAX_FPR,
     auc,
@@ -49,6 +58,7 @@ class Examined:
         records: Single records.
         validity: Gates.
         shadows: What shadow models change; None without them.
+        fusion: What all scores show together; None where it was not asked for.
     """
 
     findings: dict[str, dict[str, Finding]]
@@ -58,15 +68,17 @@ class Examined:
     records: RecordsResult | None
     validity: ValidityResult
     shadows: ShadowComparison | None
+    fusion: FusionResult | None
 
 
-def examine(columns: Columns, spec: AuditSpec, snippet: Callable[[int], str]) -> Examined:
+def examine(columns: Columns, spec: AuditSpec, snippet: Callable[[int], str], *, with_fusion: bool = True) -> Examined:
     """Every figure of a result.
 
     Args:
         columns: Scores and facts.
         spec: Rates, resamples, confidence, seed, headline.
         snippet: Masked beginning of the record in a row; called for exposed members only.
+        with_fusion: Whether the scores are fused too, which takes as long as all the rest.
     """
 
     def rng(purpose: int) -> np.random.Generator:
@@ -99,6 +111,7 @@ def examine(columns: Columns, spec: AuditSpec, snippet: Callable[[int], str]) ->
         exposed_records(columns, spec, snippet),
         _validity(columns, spec, rng(3)),
         _against_shadows(columns, spec, rng(4)),
+        fuse(columns, spec, rng(5)) if with_fusion else None,
     )
 
 

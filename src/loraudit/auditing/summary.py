@@ -169,6 +169,7 @@ def whole_result(
             dataset_test=examined.dataset_test,
             records=examined.records,
             shadows=examined.shadows,
+            fusion=examined.fusion,
         ),
         warnings=[*plan.warnings, *data_warnings(sides, statuses, evidence)],
         **facts,

@@ -199,7 +199,7 @@ class LiveAudit:
             ngram_share=np.asarray(overlap.ngram_share, dtype=np.float64),
             usual_share=overlap.usual_share,
         )
-        examined = examine(columns, request.spec, lambda _row: "")
+        examined = examine(columns, request.spec, lambda _row: "", with_fusion=False)  # training waits for it
         membership = MembershipResult(
             headline=request.spec.headline,
             attacks=attack_results(request.attacks, scores, examined),

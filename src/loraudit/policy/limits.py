@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from loraudit.errors import ConfigError
 from loraudit.policy.words import plain
-from loraudit.spec import LimitResult, MembershipResult, ValidityResult, read_spec_file
+from loraudit.spec import FusionResult, LimitResult, MembershipResult, ValidityResult, read_spec_file
 from loraudit.types import Finding
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -24,6 +24,8 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 _LIMIT = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
 _BOUND = re.compile(r"(lower|upper)(\d+(?:_\d+)?)")
+FUSION = "fusion"
+"""What stands in a path where the name of an attack does, for all attacks as one."""
 EXAMPLE = "membership.tpr_at_fpr_1pct.upper95 > 0.05"
 
 
@@ -80,9 +82,10 @@ def parse_limit(text: str) -> Limit:
 
     `membership.METRIC.FIELD OP NUMBER` speaks of the headline attack, `membership.ATTACK.METRIC.FIELD` of another;
     FIELD is `value`, `upper95` or `lower95` (the ends of the two-sided 95 % interval). Further:
-    `membership.records.n_exposed`, `membership.dataset_test.p_mann_whitney`, `validity.n_failed`,
-    `validity.GATE.failed` (0 or 1), and `validity.headline_minus_blind.METRIC.FIELD`. `validity.n_failed` counts
-    gates that failed; to insist that one was measured, name it.
+    `membership.fusion.METRIC.FIELD` (all attacks as one), `membership.records.n_exposed`,
+    `membership.dataset_test.p_mann_whitney`, `validity.n_failed`, `validity.GATE.failed` (0 or 1), and
+    `validity.headline_minus_blind.METRIC.FIELD`. `validity.n_failed` counts gates that failed; to insist that one was
+    measured, name it.
 
     Raises:
         ConfigError: It cannot be read.
@@ -185,6 +188,8 @@ def _membership(rest: list[str], result: Measured) -> float | str:
         holder = getattr(membership, rest[0])
         value = None if holder is None else getattr(holder, rest[1])
         return f"{rest[0]}.{rest[1]} is undefined" if value is None else float(value)
+    if len(rest) == 3 and rest[0] == FUSION:
+        return _fused(rest[1:], membership.fusion)
     name, rest = (rest[0], rest[1:]) if len(rest) == 3 else (membership.headline, rest)
     attacks = {attack.name: attack for attack in membership.attacks}
     if name not in attacks:
@@ -192,6 +197,12 @@ def _membership(rest: list[str], result: Measured) -> float | str:
     if attacks[name].status != "ok":
         return f"the attack {name} is {attacks[name].status.replace('_', ' ')}: {attacks[name].reason}"
     return _field(rest, attacks[name].findings)
+
+
+def _fused(rest: list[str], fusion: FusionResult | None) -> float | str:
+    if fusion is None:
+        return "the scores of this run were not fused"
+    return _field(rest, fusion.findings) if fusion.reason is None else f"the scores were not fused: {fusion.reason}"
 
 
 def _field(rest: list[str], findings: dict[str, Finding]) -> float | str:

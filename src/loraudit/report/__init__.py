@@ -2,6 +2,7 @@
 
 from loraudit.report.contrast import render_contrast_html, render_contrast_markdown
 from loraudit.report.formats import CONTRAST_FORMATS, FORMATS
+from loraudit.report.fusion import fusion_statement
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html, write_page, write_report
@@ -17,6 +18,7 @@ __all__ = [
     "Cell",
     "TableRow",
     "attack_table",
+    "fusion_statement",
     "incomplete",
     "render_contrast_html",
     "render_contrast_markdown",

@@ -10,6 +10,7 @@ import numpy as np
 from loraudit.policy import verdict_of
 from loraudit.report.cells import p_number
 from loraudit.report.figures import histogram_figure, roc_figure
+from loraudit.report.fusion import fusion_statement, fusion_tables
 from loraudit.report.table import attack_table
 from loraudit.report.templating import facts, fill, words_of
 from loraudit.report.tokens import shaded_records
@@ -62,6 +63,8 @@ def render_html(run: Run) -> str:
         not_said=not_said(result),
         shadow_statement=shadow_statement(result),
         shadow_facts=_shadow_facts(result),
+        fusion_statement=fusion_statement(result),
+        fusion_tables=fusion_tables(result),
         not_valid=NOT_VALID,
         incomplete="; ".join(incomplete(result)),
         p_cells={attack.name: _p_cell(attack) for attack in result.membership.attacks},

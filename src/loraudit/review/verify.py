@@ -103,7 +103,8 @@ def _figures(run: Run) -> list[Check]:
     columns = Columns.of(run.scores, attacks)
     recorded = result.membership.records
     snippets = {record.id: record.snippet for record in (recorded.exposed if recorded else ())}
-    again = examine(columns, result.spec, lambda row: snippets.get(columns.ids[row], ""))
+    has_fusion = result.membership.fusion is not None
+    again = examine(columns, result.spec, lambda row: snippets.get(columns.ids[row], ""), with_fusion=has_fusion)
     stated: dict[str, Any] = {}
     found: dict[str, Any] = {}
     for attack in result.membership.attacks:
@@ -121,6 +122,10 @@ def _figures(run: Run) -> list[Check]:
     if result.membership.shadows or again.shadows:
         parts.append(("shadow models", result.membership.shadows, again.shadows))
     checks: list[Check] = []
+    if has_fusion:
+        parts.append(("fusion", result.membership.fusion, again.fusion))
+    else:
+        checks.append(Check("fusion", "skipped", "none is recorded: the run was made before scores were fused"))
     for name, one, two in parts:
         before, after = dict(_leaves(one)), dict(_leaves(two))
         differing = [key for key in before.keys() | after.keys() if not _same(before.get(key), after.get(key))]

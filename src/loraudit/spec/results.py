@@ -136,6 +136,40 @@ class ShadowSummary(Strict):
     files: list[dict[str, Any]] = Field(description="File, sha256 and rows of each file of the pool.")
 
 
+class FusionPart(Strict):
+    """What one score adds to a fusion."""
+
+    name: str
+    auc: Finding = Field(description="Of the fusion: in `without`, of all others; in `order`, of this and all before.")
+    adds: Finding = Field(
+        description="AUC with this score minus AUC without it; of the first in `order`, minus 0.5. Paired DeLong."
+    )
+
+
+class FusionResult(Strict):
+    """What all scores show together to somebody who has the labels: the auditor's upper bound, no attack."""
+
+    label: str = "auditor's upper bound"
+    reason: str | None = Field(default=None, description="Why it is not measured; None where it is.")
+    attacks: list[str] = Field(description="Scores that were fused: those that take more than one value.")
+    n_folds: int = Field(description="Disjoint by document; the model of each learned on all others.")
+    error_factor: float = Field(description="By which intervals are wider, because folds err together.")
+    findings: dict[str, Finding] = Field(default_factory=dict, description="Of the fused scores, by metric.")
+    beyond_headline: dict[str, Finding] = Field(
+        default_factory=dict, description="Fusion minus headline attack on the same records, by metric."
+    )
+    blind: list[str] = Field(
+        default_factory=list, description="Scores that never saw the target, fused alike for comparison."
+    )
+    blind_auc: Finding | None = Field(default=None, description="Of that fusion.")
+    beyond_blind: Finding | None = Field(default=None, description="AUC of the fusion minus that.")
+    without: list[FusionPart] = Field(default_factory=list, description="The fusion without each score.")
+    order: list[FusionPart] = Field(
+        default_factory=list,
+        description="The scores that add most, one after the other; chosen with the labels, hence with hindsight.",
+    )
+
+
 class MembershipResult(Strict):
     """What the attacks found."""
 
@@ -145,6 +179,7 @@ class MembershipResult(Strict):
     dataset_test: DatasetTest | None = None
     records: RecordsResult | None = None
     shadows: ShadowComparison | None = Field(default=None, description="What shadow models change.")
+    fusion: FusionResult | None = Field(default=None, description="What all scores show together.")
 
     def attack(self, name: str) -> AttackResult:
         """The result of the attack called `name`.

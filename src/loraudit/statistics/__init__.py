@@ -22,6 +22,7 @@ from loraudit.statistics.exposure import (
     set_test,
     split_in_halves,
 )
+from loraudit.statistics.fusion import Fusion, cross_fitting_factor, disjoint_folds, widened
 from loraudit.statistics.intervals import Interval, clopper_pearson, finding, finite
 from loraudit.statistics.leakage import PARTIAL_AUC_MAX_FPR, measure, rate_metric
 from loraudit.statistics.matched import Reach, at_epoch, common_level, crossing, mean_over_runs, reach
@@ -47,6 +48,7 @@ __all__ = [
     "ByExposure",
     "Difference",
     "EpsilonBound",
+    "Fusion",
     "Interval",
     "McNemar",
     "Mixed",
@@ -70,8 +72,10 @@ __all__ = [
     "clopper_pearson",
     "common_level",
     "compare_scores",
+    "cross_fitting_factor",
     "crossing",
     "detectable_auc",
+    "disjoint_folds",
     "epsilon_from_guesses",
     "exposure_bits",
     "fewest_for_rate",
@@ -99,4 +103,5 @@ __all__ = [
     "threshold_at_fpr",
     "tpr_at_fpr",
     "unresolved_rate",
+    "widened",
 ]

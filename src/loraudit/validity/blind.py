@@ -7,7 +7,6 @@ arXiv:2402.07841).
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -26,18 +25,6 @@ def count_folds(is_member: BoolArray, groups: IntArray | None, n_folds: int = N_
     """Folds that can be made: fewer than `n_folds` where a side has not so many documents."""
     units = np.arange(len(is_member)) if groups is None else groups
     return min(n_folds, *(len(np.unique(units[side])) for side in (is_member, ~is_member)))
-
-
-def cross_fitting_factor(n_folds: int) -> float:
-    """Factor on the standard error of the bag of words' AUC.
-
-    Every record that tests one model trains the others, so folds err together (Nadeau and Bengio 2003,
-    Machine Learning 52(3), for K folds).
-
-    >>> cross_fitting_factor(5)
-    1.5
-    """
-    return math.sqrt(1 + n_folds / (n_folds - 1)) if n_folds > 1 else math.nan
 
 
 def blind_scores(

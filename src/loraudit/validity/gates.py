@@ -11,9 +11,9 @@ import numpy as np
 from scipy import stats
 
 from loraudit.spec import Gate
-from loraudit.statistics import auc, auc_interval, auc_p_value, finding, holm
+from loraudit.statistics import auc, auc_interval, auc_p_value, cross_fitting_factor, finding, holm
 from loraudit.types import BoolArray, FloatArray, IntArray
-from loraudit.validity.blind import BAG_OF_WORDS, LENGTH, ZLIB, count_folds, cross_fitting_factor
+from loraudit.validity.blind import BAG_OF_WORDS, LENGTH, ZLIB, count_folds
 from loraudit.validity.overlap import MOSTLY_SHARED, NEAR_DUPLICATE, NGRAM_WORDS
 
 REFERENCE_ONLY = "reference_"
