@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from loraudit.membership import ATTACKS, GRADIENT, SHADOWS, Attack, Folds, per_record, score_attacks
+from loraudit.membership import ATTACKS, GRADIENT, SHADOWS, Attack, per_record, score_attacks
 from loraudit.types import RecordFacts, TokenScores, TokenTable, Views
 
 BUILT_IN = {

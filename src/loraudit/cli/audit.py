@@ -51,7 +51,9 @@ def audit(
 
 
 def _gradient_words(n_tokens: int) -> str:
-    return f"Gradients: {n_tokens:,} tokens forward and backward through the target, loaded again.\n" * (n_tokens > 0)
+    return f"Gradients: {n_tokens:,} tokens forward and backward through the target, which is loaded again.\n" * (
+        n_tokens > 0
+    )
 
 
 def _show_estimate(estimate: Any, *, as_json: bool) -> None:
