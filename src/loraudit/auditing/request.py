@@ -11,7 +11,7 @@ import numpy as np
 from loraudit.auditing.columns import group_numbers
 from loraudit.data import RecordSet, load_sides
 from loraudit.errors import ConfigError
-from loraudit.membership import ATTACKS, GRADIENT, SHADOWS, AnyAttack, Folds
+from loraudit.membership import ATTACKS, GRADIENT, SHADOWS, AnyAttack, FittedAttack, Folds
 from loraudit.policy import parse_limit, read_policy
 from loraudit.spec import AuditSpec, spec_hash
 from loraudit.statistics import detectable_auc, fewest_for_rate, unresolved_rate
@@ -215,4 +215,5 @@ def attack_facts(attack: AnyAttack) -> dict[str, Any]:
         "source": attack.source,
         "needs": list(attack.needs),
         "cost": attack.cost,
+        "population": attack.population if isinstance(attack, FittedAttack) else None,
     }

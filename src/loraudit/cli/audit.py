@@ -51,9 +51,8 @@ def audit(
 
 
 def _gradient_words(n_tokens: int) -> str:
-    return f"Gradients: {n_tokens:,} tokens forward and backward through the target, which is loaded again.\n" * (
-        n_tokens > 0
-    )
+    words = f"Gradients: {n_tokens:,} tokens forward and backward through the target, which is loaded again.\n"
+    return words if n_tokens else ""
 
 
 def _show_estimate(estimate: Any, *, as_json: bool) -> None:
