@@ -1,12 +1,12 @@
 """What a backward pass and a regression on non-members add: `gradient_norm` and `quantile_regression` beside others.
 
-    python benchmarks/gradient_quantile.py --out runs/fictional
+    python benchmarks/gradient_quantile.py --n 400 --out runs/fictional
     python benchmarks/gradient_quantile.py --data reviews.jsonl.xz --out runs/reviews
 
 Without `--data` the records are the package's fictional ones; with it, reviews drawn at random and cut to their first
-`--words` words (docs/data.md gives source and sha256). The packaged base is tuned by full fine-tuning and by LoRA, and
-every target is audited by the command that is printed. Targets and audits that are there already are used again.
-Prints Markdown tables.
+`--words` words (docs/data.md gives source and sha256). The packaged base is tuned by LoRA (by both with `--methods lora
+full`), and every target is audited by the command that is printed. Targets and audits that are there already are used
+again. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=1000, help="records per side")
     parser.add_argument("--words", type=int, default=100, help="words kept of each review")
+    parser.add_argument("--methods", nargs="+", choices=("lora", "full"), default=["lora"])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--full-rate", type=float, default=1e-3)
     parser.add_argument("--lora-rate", type=float, default=2e-3)
@@ -72,12 +73,13 @@ def main() -> None:
         paths = write_fictional(arguments.out, n, seed)
     adapter = {"rank": arguments.rank, "alpha": 2 * arguments.rank, "learning_rate": arguments.lora_rate}
     recipes = {
-        f"LoRA r{arguments.rank}, {epochs} epochs": Recipe(method="lora", epochs=epochs, seed=seed, **adapter),
-        f"full, {epochs} epochs": Recipe(method="full", epochs=epochs, seed=seed, learning_rate=arguments.full_rate),
+        "lora": (f"LoRA r{arguments.rank}", Recipe(method="lora", epochs=epochs, seed=seed, **adapter)),
+        "full": ("full", Recipe(method="full", epochs=epochs, seed=seed, learning_rate=arguments.full_rate)),
     }
     members, validation = (load_records([paths[s]], RecordFormat()).records for s in ("members", "validation"))
     lines = ["| target | attack | AUC | TPR at 1 % FPR | seconds |", "|---|---|---|---|---|"]
-    for name, recipe in recipes.items():
+    for method in arguments.methods:
+        name, recipe = f"{recipes[method][0]}, {epochs} epochs", recipes[method][1]
         folder = arguments.out / name.replace(", ", "-").replace(" ", "-")
         trained = trained_before(base, members, recipe, folder) or finetune(
             base, members, recipe, folder, validation=validation, progress=Bar()

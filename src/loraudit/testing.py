@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -87,6 +88,7 @@ def fake_scores(
     target: FakeTarget,
     reference: FakeTarget | None = None,
     shadows: Sequence[FakeTarget] = (),
+    gradient_norms: Sequence[float] | None = None,
 ) -> dict[str, FloatArray]:
     """[N] scores of each attack on scripted evidence.
 
@@ -95,13 +97,16 @@ def fake_scores(
         target: The audited model.
         reference: What it is compared with, where an attack looks at that.
         shadows: Shadow models, where an attack looks at those.
+        gradient_norms: Of the target on each record, where an attack looks at those.
 
     Raises:
         AssertionError: An attack failed; the message is its own.
     """
     views = {"target": target, **({"reference": reference} if reference else {})}
     views |= {f"shadow/{number}": shadow for number, shadow in enumerate(shadows)}
-    found = score_attacks(attacks, {name: fake.table() for name, fake in views.items()}, fake_facts(target))
+    norms = None if gradient_norms is None else np.asarray(gradient_norms, dtype=np.float64)
+    facts = replace(fake_facts(target), gradient_norm=norms)
+    found = score_attacks(attacks, {name: fake.table() for name, fake in views.items()}, facts)
     failed = [f"{name}: {result.error}" for name, result in found.items() if result.error]
     if failed:
         raise AssertionError("; ".join(failed))
