@@ -18,7 +18,7 @@ import numpy as np
 from loraudit.auditing.columns import Columns
 from loraudit.auditing.examination import examine
 from loraudit.auditing.fusing import fuse
-from loraudit.membership import ATTACKS, score_attacks, without_noise
+from loraudit.membership import ATTACKS, Folds, score_attacks, without_noise
 from loraudit.spec import AuditSpec
 from loraudit.synthetic import private_records
 from loraudit.testing import FakeTarget, fake_facts
@@ -39,16 +39,22 @@ def run(n_records: int, n_resamples: int, seed: int) -> dict[str, float]:
     target, reference = evidence(n_records, rng)
     tables, facts = {"target": target.table(), "reference": reference.table()}, fake_facts(target)
     is_member = np.arange(n_records) < n_records // 2
+    folds = Folds.draw(is_member, None, seed=seed)
     texts = private_records(n_records, seed=seed)
-    attacks = [attack for name, attack in ATTACKS.items() if not name.startswith("plugin_")]
+    both = {"target", "reference"}
+    attacks = [a for name, a in ATTACKS.items() if not name.startswith("plugin_") and set(a.needs) <= both]
     seconds: dict[str, float] = {}
 
     began = time.perf_counter()
-    scores = {name: without_noise(found.scores) for name, found in score_attacks(attacks, tables, facts).items()}
+    scores = {
+        name: without_noise(found.scores) for name, found in score_attacks(attacks, tables, facts, folds=folds).items()
+    }
     seconds["attacks"] = time.perf_counter() - began
 
     began = time.perf_counter()
-    swapped = score_attacks(attacks, {"target": tables["reference"], "reference": tables["reference"]}, facts)
+    swapped = score_attacks(
+        attacks, {"target": tables["reference"], "reference": tables["reference"]}, facts, folds=folds
+    )
     words = Words.of(texts)
     blind = blind_scores(words, facts, is_member, rng=rng)
     overlap = measure_overlap(words, is_member, rng=rng)

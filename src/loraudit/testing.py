@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -88,6 +89,7 @@ def fake_scores(
     reference: FakeTarget | None = None,
     shadows: Sequence[FakeTarget] = (),
     shadows_in: Sequence[FakeTarget] = (),
+    gradient_norms: Sequence[float] | None = None,
 ) -> dict[str, FloatArray]:
     """[N] scores of each attack on scripted evidence.
 
@@ -97,6 +99,7 @@ def fake_scores(
         reference: What it is compared with, where an attack looks at that.
         shadows: Shadow models, where an attack looks at those.
         shadows_in: Shadow models that were trained on the records, likewise.
+        gradient_norms: Of the target on each record, where an attack looks at those.
 
     Raises:
         AssertionError: An attack failed; the message is its own.
@@ -104,7 +107,9 @@ def fake_scores(
     views = {"target": target, **({"reference": reference} if reference else {})}
     views |= {f"shadow/{number}": shadow for number, shadow in enumerate(shadows)}
     views |= {f"shadow_in/{number}": shadow for number, shadow in enumerate(shadows_in)}
-    found = score_attacks(attacks, {name: fake.table() for name, fake in views.items()}, fake_facts(target))
+    norms = None if gradient_norms is None else np.asarray(gradient_norms, dtype=np.float64)
+    facts = replace(fake_facts(target), gradient_norm=norms)
+    found = score_attacks(attacks, {name: fake.table() for name, fake in views.items()}, facts)
     failed = [f"{name}: {result.error}" for name, result in found.items() if result.error]
     if failed:
         raise AssertionError("; ".join(failed))

@@ -123,19 +123,27 @@ TOKEN_FIELDS: Mapping[str, type[np.generic]] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordFacts:
-    """What is known about N records without any model.
+    """One number each about N records: of their text, and where asked for what the target's gradient is like there.
 
     Attributes:
         n_bytes: [N] UTF-8 bytes of the audited text.
         n_zlib_bytes: [N] bytes of that text after zlib compression at its default level.
+        gradient_norm: [N] Euclidean norm of the gradient of the record's mean loss (nats per audited token) in the
+            parameters that tuning trained; NaN where undefined. None where it was not measured.
     """
 
     n_bytes: IntArray
     n_zlib_bytes: IntArray
+    gradient_norm: FloatArray | None = None
 
     def take(self, index: IntArray | slice) -> RecordFacts:
         """The facts of some of the records."""
-        return RecordFacts(self.n_bytes[index], self.n_zlib_bytes[index])
+        norms = None if self.gradient_norm is None else self.gradient_norm[index]
+        return RecordFacts(self.n_bytes[index], self.n_zlib_bytes[index], norms)
+
+    def of_text(self) -> RecordFacts:
+        """What is known without any model."""
+        return RecordFacts(self.n_bytes, self.n_zlib_bytes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from loraudit.membership import ATTACKS, SHADOWS, Attack, per_record, score_attacks
+from loraudit.membership import ATTACKS, GRADIENT, SHADOWS, Attack, per_record, score_attacks
 from loraudit.types import RecordFacts, TokenScores, TokenTable, Views
 
 BUILT_IN = {
@@ -32,11 +32,14 @@ BUILT_IN = {
     "error_zone",
     "error_zone_paper",
     "error_zone_reference_code",
+    "gradient_norm",
     "hard_token",
     "loss",
     "min_k",
     "min_k_plus_plus",
     "paired_t",
+    "quantile_regression",
+    "quantile_regression_text",
     "reference_difference",
     "reference_ratio",
     "sign",
@@ -46,7 +49,7 @@ BUILT_IN = {
 Floats = NDArray[np.float64]
 Behaviour = Callable[[Views], object]
 
-VIEW_NAME = re.compile(r"target|reference|[a-z][a-z_]*/\d+")
+VIEW_NAME = re.compile(r"target|reference|gradient|[a-z][a-z_]*/\d+")
 N_TOKENS = 128
 N_PER_SIDE = 400
 
@@ -75,9 +78,11 @@ def scores_of(log_prob: Floats, rng: np.random.Generator) -> TokenScores:
     )
 
 
-def facts_of(n_records: int, rng: np.random.Generator) -> RecordFacts:
-    n_bytes = rng.integers(490, 511, n_records)
-    return RecordFacts(n_bytes=n_bytes, n_zlib_bytes=n_bytes // 2)
+def facts_of(gain: Floats, rng: np.random.Generator) -> RecordFacts:
+    """Facts of one record per entry of `gain`, the more of which the smaller the gradient."""
+    n_bytes = rng.integers(490, 511, len(gain))
+    norms = np.exp(0.3 * rng.standard_normal(len(gain)) - gain)
+    return RecordFacts(n_bytes=n_bytes, n_zlib_bytes=n_bytes // 2, gradient_norm=norms)
 
 
 def evidence(needs: Sequence[str], gain: Floats, *, n_tokens: int, seed: int) -> Views:
@@ -97,9 +102,9 @@ def evidence(needs: Sequence[str], gain: Floats, *, n_tokens: int, seed: int) ->
             else np.minimum(log_prob + 0.8 + 0.1 * rng.standard_normal(shape), -1e-3),
             rng,
         )
-        for name in sorted({"target", "reference", *needs})
+        for name in sorted({"target", "reference", *needs} - {GRADIENT})
     }
-    return Views(views, facts_of(len(gain), rng))
+    return Views(views, facts_of(gain, rng))
 
 
 def ordinary(attack: Attack, *, n_records: int = 40, n_tokens: int = N_TOKENS, seed: int = 1) -> Views:
@@ -115,7 +120,7 @@ def arrays_of(views: Views) -> list[NDArray[np.generic]]:
         for field in dataclasses.fields(scores)
         if field.name != "log_sum_exps"
     ]
-    return [*per_token, views.facts.n_bytes, views.facts.n_zlib_bytes]
+    return [*per_token, views.facts.n_bytes, views.facts.n_zlib_bytes, views.facts.gradient_norm]
 
 
 def rows_of(views: Views, index: NDArray[np.integer]) -> Views:
@@ -165,7 +170,7 @@ def ragged(
         )
         for name in singles[0]
     }
-    return tables, facts_of(len(lengths), np.random.default_rng(0))
+    return tables, facts_of(np.zeros(len(lengths)), np.random.default_rng(0))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -201,7 +206,8 @@ def test_an_attack_names_the_views_it_needs(attack: Attack) -> None:
 @every_attack
 def test_an_attack_reads_only_the_views_it_needs(attack: Attack) -> None:
     views = ordinary(attack)
-    needed = Views({name: views[name] for name in attack.needs}, views.facts)
+    facts = views.facts if GRADIENT in attack.needs else views.facts.of_text()
+    needed = Views({name: views[name] for name in attack.needs if name != GRADIENT}, facts)
     np.testing.assert_array_equal(score(attack, needed), score(attack, views))
 
 
@@ -274,7 +280,7 @@ def test_records_of_one_law_score_alike_on_both_sides(attack: Attack) -> None:
 
 def test_views_hold_evidence_and_facts_but_no_label() -> None:
     assert {field.name for field in dataclasses.fields(Views)} == {"scores", "facts"}
-    assert {field.name for field in dataclasses.fields(RecordFacts)} == {"n_bytes", "n_zlib_bytes"}
+    assert {field.name for field in dataclasses.fields(RecordFacts)} == {"n_bytes", "n_zlib_bytes", "gradient_norm"}
     tell_tale = re.compile(r"member|label|split|side|train|seen|truth", re.IGNORECASE)
     public = [name for noun in (Views, TokenScores, RecordFacts) for name in dir(noun) if name[0] != "_"]
     assert [name for name in public if tell_tale.search(name)] == []

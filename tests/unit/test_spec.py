@@ -54,6 +54,7 @@ OTHER_VALUES = {
     "max_records": 1000,
     "on_overlap": "drop",
     "attacks": ("loss", "ratio"),
+    "gradients": True,
     "headline": "ratio",
     "fpr": (0.05,),
     "resamples": 500,
@@ -123,7 +124,7 @@ def test_a_default_said_aloud_is_the_same_request():
 def test_a_request_of_before_there_were_references_and_shadows_keeps_its_hash():
     """What a run folder is called, and what `verify` compares with, does not change with the version."""
     keys = set(AuditSpec.model_fields) - AuditSpec.how_not_what
-    new = {"pool"} | {key for key in keys if key.startswith(("reference", "shadow"))}
+    new = {"pool", "gradients"} | {key for key in keys if key.startswith(("reference", "shadow"))}
     before = spec().model_dump(mode="json", include=keys - new)
     assert spec_hash(spec()) == hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
 

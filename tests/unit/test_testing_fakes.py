@@ -98,7 +98,14 @@ def test_every_registered_attack_runs_on_fakes(name):
     rows = [(-rng.exponential(1, 8)).tolist() for _ in range(5)]
     better = [[value / 2 for value in row] for row in rows]
     reference = FakeTarget(rows)
-    scores = fake_scores([ATTACKS[name]], target=FakeTarget(better), reference=reference, shadows=[reference])
+    scores = fake_scores(
+        [ATTACKS[name]],
+        target=FakeTarget(better),
+        reference=reference,
+        shadows=[reference],
+        shadows_in=[reference],
+        gradient_norms=np.ones(len(better)),
+    )
     assert scores[name].shape == (5,)
     assert not np.isnan(scores[name]).all()
 

@@ -33,6 +33,7 @@ def result(
     kind: str = "base",
     details: dict[str, Any] | None = None,
     cost: str = "2 F",
+    population: str | None = None,
 ):
     """The parts of an `AuditResult` that a verdict reads."""
     headline = AttackResult(
@@ -41,6 +42,7 @@ def result(
         source="s",
         needs=list(needs),
         cost=cost,
+        population=population,
         status=status,
         reason=reason,
         findings=findings,
@@ -235,6 +237,20 @@ def test_the_attacker_of_a_reference_attack_has_the_reference():
         "candidate text, and has the reference my-base, and needs 2 forward passes per text. "
         "The false-alarm rate is counted on the non-members given."
     )
+
+
+def test_the_attacker_who_differentiates_has_the_weights():
+    found = verdict(result(AT_CHANCE, needs=("target", "gradient"), cost="1 F + 1 B")).threat_model
+    assert found.startswith("Attacker: has the weights, already holds the candidate text, reads the probabilities")
+    assert found.endswith(
+        "and needs a forward and a backward pass per text. The false-alarm rate is counted on the non-members given."
+    )
+
+
+def test_the_attacker_who_learns_from_nonmembers_knows_some():
+    words = ", knows texts of the same kind that the model was not tuned on, and needs 2 forward passes per text."
+    assert words in verdict(result(AT_CHANCE, population="nonmembers")).threat_model
+    assert "knows texts" not in verdict(result(AT_CHANCE, population="all")).threat_model
 
 
 @pytest.mark.parametrize(

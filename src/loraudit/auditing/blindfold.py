@@ -57,8 +57,9 @@ def look_without_target(
     reference = evidence.tables.get("reference")
     if reference is not None:
         tables = {**evidence.tables, "target": reference}
+        # Attacks on gradients have no such twin: what was tuned is nothing that the reference has.
         known = [attack for attack in attacks if set(attack.needs) <= set(tables)]
-        found = score_attacks(known, tables, facts, timeout=timeout)
+        found = score_attacks(known, tables, facts.of_text(), folds=sides.folds(seed), timeout=timeout)
         for attack in known:
             if found[attack.name].error is not None:
                 continue

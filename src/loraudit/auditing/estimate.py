@@ -10,16 +10,26 @@ import numpy as np
 
 from loraudit.auditing.preparation import base_options, requested_models, requested_tokenizer, split_by_views
 from loraudit.auditing.reference import Work, estimate_work, requested_reference
-from loraudit.auditing.request import Sides, chosen_attacks, load_data, power_statement, run_path, store_path
+from loraudit.auditing.request import (
+    Sides,
+    chosen_attacks,
+    load_data,
+    power_statement,
+    reads_gradients,
+    run_path,
+    store_path,
+)
 from loraudit.auditing.shadows import estimate_shadows, requested_shadows
+from loraudit.capture import gradient_folder
 from loraudit.data import encode
-from loraudit.membership import SHADOW_VIEWS
-from loraudit.scoring import estimate_cost, plan_units
+from loraudit.membership import needed_models
+from loraudit.models import ModelPlan
+from loraudit.scoring import ScoringOptions, estimate_cost, plan_units
 from loraudit.spec import AuditSpec
 from loraudit.store import EvidenceStore, RunFolder
 
 _PASSES_OF_TRAINING = 3
-"""Forward passes that one step of training costs: forward once, backward twice as much."""
+"""Forward passes that a forward and a backward pass cost together: the second costs twice the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,7 @@ class Estimate:
         power: What so many records can show.
         reference: What must be made first for the target to be compared with; None where nothing must.
         shadows: What shadow models take that are still to be made; None where none are.
+        n_gradient_tokens: Tokens to send through the target forward and backward, beside `n_tokens`.
     """
 
     n_members: int
@@ -51,6 +62,7 @@ class Estimate:
     power: str
     reference: Work | None = None
     shadows: Work | None = None
+    n_gradient_tokens: int = 0
 
 
 def estimate_audit(spec: AuditSpec) -> Estimate:
@@ -70,7 +82,7 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
     options = base_options(spec, plan)
     shadows = requested_shadows(spec, plan, sides)
     shadow_work = estimate_shadows(shadows, spec)
-    views = sorted({view for attack in measured for view in attack.needs} - SHADOW_VIEWS)
+    views = needed_models(measured)
     prints = {"target": plan.target.fingerprint}
     if plan.reference:
         prints["reference"] = plan.reference.fingerprint
@@ -96,8 +108,11 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
     share_missing = 1 - n_cached / len(sides.records)
     n_units = len(plan_units(lengths, batch_tokens=options.tokens_at_once))
     n_tokens = int(sum(lengths) * len(views) * share_missing)
+    n_gradient_tokens = 0
+    if reads_gradients(measured):
+        n_gradient_tokens = sum(lengths[i] for i in _without_gradient(sides, store, plan, options))
     n_first = sum(one.n_sampled_tokens + _PASSES_OF_TRAINING * one.n_training_tokens for one in works)
-    cost = estimate_cost(plan, options, n_tokens + n_first)
+    cost = estimate_cost(plan, options, n_tokens + n_first + _PASSES_OF_TRAINING * n_gradient_tokens)
     return Estimate(
         n_members=len(sides.members.records),
         n_nonmembers=len(sides.nonmembers.records),
@@ -110,7 +125,17 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
         power=power_statement(sides, spec),
         reference=work,
         shadows=shadow_work,
+        n_gradient_tokens=n_gradient_tokens,
     )
+
+
+def _without_gradient(sides: Sides, store: EvidenceStore | None, plan: ModelPlan, options: ScoringOptions) -> list[int]:
+    """Records whose gradient norm is not there yet."""
+    if store is None:
+        return list(range(len(sides.records)))
+    folder = gradient_folder(plan, options, store)
+    folder.refresh()
+    return [i for i, record in enumerate(sides.records) if folder.lacks(record.id)]
 
 
 def _n_cached(sides: Sides, store: EvidenceStore, conditions: Sequence[dict[str, Any]]) -> int:

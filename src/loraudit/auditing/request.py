@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,16 @@ import numpy as np
 from loraudit.auditing.columns import group_numbers
 from loraudit.data import RecordSet, load_sides
 from loraudit.errors import ConfigError
-from loraudit.membership import ATTACKS, SHADOW_VIEWS, SHADOWS, SHADOWS_IN, AnyAttack
+from loraudit.membership import (
+    ATTACKS,
+    GRADIENT,
+    SHADOW_VIEWS,
+    SHADOWS,
+    SHADOWS_IN,
+    AnyAttack,
+    FittedAttack,
+    Folds,
+)
 from loraudit.policy import parse_limit, read_policy
 from loraudit.spec import AuditSpec, spec_hash
 from loraudit.statistics import detectable_auc, fewest_for_rate, unresolved_rate
@@ -38,6 +47,10 @@ class Sides(NamedTuple):
     def groups(self) -> IntArray | None:
         """Document of each record as a number; None where no record names one."""
         return group_numbers([record.group for record in self.records])
+
+    def folds(self, seed: int) -> Folds:
+        """For attacks that learn from some of the non-members."""
+        return Folds.draw(self.is_member, self.groups, seed=seed)
 
     @property
     def n_copies(self) -> IntArray:
@@ -72,6 +85,11 @@ def chosen_attacks(spec: AuditSpec) -> list[AnyAttack]:
     )
     problems.extend(reference_problems(spec))
     problems.extend(_shadow_problems(spec, list(chosen.values())))
+    if spec.gradients and chosen and not reads_gradients(chosen.values()):
+        problems.append(
+            "--gradients measures what no attack asked for looks at. Leave it out, or ask for an attack that reads "
+            "gradients, such as gradient_norm."
+        )
     if spec.reference != "base" and chosen and not any("reference" in attack.needs for attack in chosen.values()):
         problems.append(
             f"Reference '{spec.reference}' is not looked at by any attack asked for. Leave --reference out, or ask for "
@@ -95,9 +113,14 @@ def chosen_attacks(spec: AuditSpec) -> list[AnyAttack]:
 
 
 def usual_attacks(spec: AuditSpec) -> list[str]:
-    """All attacks; those that compare with shadow models only where these are asked for."""
-    given = shadow_views(spec)
-    return [name for name, attack in ATTACKS.items() if SHADOW_VIEWS & set(attack.needs) <= given]
+    """All attacks; those that compare with shadow models or read gradients only where these are asked for."""
+    left_out = (SHADOW_VIEWS - shadow_views(spec)) | ({GRADIENT} if not spec.gradients else set())
+    return [name for name, attack in ATTACKS.items() if not left_out & set(attack.needs)]
+
+
+def reads_gradients(attacks: Iterable[AnyAttack]) -> bool:
+    """Whether the target is to be differentiated."""
+    return any(GRADIENT in attack.needs for attack in attacks)
 
 
 def shadow_views(spec: AuditSpec) -> set[str]:
@@ -222,4 +245,5 @@ def attack_facts(attack: AnyAttack) -> dict[str, Any]:
         "source": attack.source,
         "needs": list(attack.needs),
         "cost": attack.cost,
+        "population": attack.population if isinstance(attack, FittedAttack) else None,
     }

@@ -17,6 +17,7 @@ from loraudit.auditing.examination import Examined
 from loraudit.auditing.reference import WantedReference
 from loraudit.auditing.request import Sides, attack_facts
 from loraudit.auditing.shadows import Shadows
+from loraudit.capture import Gradients
 from loraudit.data import RecordSet
 from loraudit.errors import DataError, scrubbed
 from loraudit.membership import ATTACKS, AnyAttack, AttackScores, without_noise
@@ -231,9 +232,20 @@ def without_credentials(result: AuditResult) -> AuditResult:
     return AuditResult.model_validate_json(scrubbed(result.model_dump_json()))
 
 
-def scoring_facts(evidence: Evidence, options: ScoringOptions) -> dict[str, Any]:
-    """How the evidence came to be."""
+def scoring_facts(evidence: Evidence, options: ScoringOptions, gradients: Gradients | None) -> dict[str, Any]:
+    """How the evidence came to be, and the gradients where they were asked for."""
+    of_gradients: dict[str, Any] = {}
+    if gradients is not None:
+        of_gradients["gradients"] = {
+            "records_measured": gradients.n_measured,
+            "records_cached": gradients.n_cached,
+            "damaged_units_redone": gradients.n_damaged_units,
+            "out_of_memory_backoffs": gradients.n_backoffs,
+            "seconds": round(gradients.seconds, 2),
+            "modes": gradients.modes,
+        }
     return {
+        **of_gradients,
         "records_scored": evidence.n_scored,
         "records_cached": evidence.n_cached,
         "damaged_units_redone": evidence.n_damaged_units,

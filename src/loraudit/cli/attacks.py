@@ -42,6 +42,7 @@ def attacks(
         table.add_row(*map(visible, (attack.name, needed_words(attack), attack.cost, attack.summary, attack.source)))
     console_for_tables().print(table)
     typer.echo("F: forward passes per record. Evidence is stored, so all attacks together cost the largest of these.")
+    typer.echo("B: backward passes, which only run where they are asked for (loraudit audit --gradients).")
     typer.echo("K: shadow models, which are trained first (loraudit audit --shadow K).")
     for origin, reason in ATTACKS.broken.items():
         typer.echo(f"Could not be loaded: {visible(origin)}: {visible(reason)}", err=True)

@@ -50,6 +50,11 @@ def audit(
     raise typer.Exit(exit_code(run.result))
 
 
+def _gradient_words(n_tokens: int) -> str:
+    words = f"Gradients: {n_tokens:,} tokens forward and backward through the target, which is loaded again.\n"
+    return words if n_tokens else ""
+
+
 def _show_estimate(estimate: Any, *, as_json: bool) -> None:
     import dataclasses
     import json
@@ -67,6 +72,7 @@ def _show_estimate(estimate: Any, *, as_json: bool) -> None:
         f"{estimate.n_cached:,} of them already scored.\n"
         f"{first}To do: {estimate.n_units:,} units, {estimate.n_tokens:,} tokens; "
         f"loaded one after another: {'; '.join(estimate.stages)}.\n"
+        f"{_gradient_words(estimate.n_gradient_tokens)}"
         f"About {estimate.memory_bytes / 2**30:.2f} GiB of memory and {estimate.seconds:,.0f} s of "
         f"{'work' if first else 'scoring'} (from file sizes and one matrix product on this machine).\n"
         f"{estimate.power}"

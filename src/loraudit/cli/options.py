@@ -106,6 +106,7 @@ PANELS = {
     "Tokens": ("span", "append_eos", "max_length", "stride", "on_long"),
     "Attacks and statistics": (
         "attacks",
+        "gradients",
         "headline",
         "fpr",
         "resamples",

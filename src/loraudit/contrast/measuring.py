@@ -168,7 +168,8 @@ class Meter:
         return scores
 
     def _scored(self, attacks: Sequence[AnyAttack], tables: Mapping[str, TokenTable]) -> Scores:
-        found = score_attacks(attacks, tables, self.facts, timeout=self.request.attack_timeout)
+        folds = self.sides.folds(self.request.seed)
+        found = score_attacks(attacks, tables, self.facts, folds=folds, timeout=self.request.attack_timeout)
         target = tables["target"].audited()
         with np.errstate(invalid="ignore"):
             losses = -np.add.reduceat(

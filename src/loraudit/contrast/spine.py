@@ -30,6 +30,8 @@ from loraudit.contrast.words import verdict_words
 from loraudit.errors import ConfigError, LorauditError, StoreError, scrubbed
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
 from loraudit.finetuning import Moment, TrainedModel, training_device
+from loraudit.membership import ATTACKS, SHADOWS, needed_words
+from loraudit.models.plan import REFERENCE, TARGET
 from loraudit.report import render_contrast_html, write_page
 from loraudit.spec import (
     ArmResult,
@@ -174,6 +176,13 @@ def check_request(spec: ContrastSpec) -> list[Arm]:
     wrong = [epoch for epoch in spec.at_epochs if epoch > spec.epochs]
     if wrong:
         problems.append(f"--at-epochs {', '.join(map(str, wrong))} is beyond the {spec.epochs} epochs trained.")
+    named = [ATTACKS[name] for name in (spec.headline, *spec.attacks) if name in ATTACKS]
+    problems.extend(
+        f"Attack '{attack.name}' needs more than a model and its base ({needed_words(attack)}). Expected attacks that "
+        "look at these two, or at shadow models with --shadow; single models can be audited by it with: loraudit audit"
+        for attack in named
+        if not set(attack.needs) <= ({TARGET, REFERENCE, SHADOWS} if spec.shadow else {TARGET, REFERENCE})
+    )
     arms: list[Arm] = []
     try:
         arms = parse_arms(spec)

@@ -147,7 +147,13 @@ class LiveAudit:
         request = self.prepared.request
         views = {TARGET: target, REFERENCE: self.reference}
         refuse_unscored_sides(self.prepared.sides, record_statuses(Evidence(views)))
-        scores = score_attacks(request.attacks, views, self.prepared.facts, timeout=request.spec.attack_timeout)
+        scores = score_attacks(
+            request.attacks,
+            views,
+            self.prepared.facts,
+            folds=self.prepared.sides.folds(request.spec.seed),
+            timeout=request.spec.attack_timeout,
+        )
         return self._found(scores, target)
 
     def _rehearse(self) -> Found:

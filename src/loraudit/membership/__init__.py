@@ -4,9 +4,10 @@ Higher always means more likely a member. A score that is undefined is NaN and i
 never replaced. Attacks see audited tokens only; the windows of a long record arrive joined.
 """
 
-from loraudit.membership import calibrated, error_zone, shadow, target_only, token_votes
+from loraudit.membership import calibrated, error_zone, quantile, shadow, target_only, token_votes
 from loraudit.membership.attack import (
     ATTACKS,
+    GRADIENT,
     SHADOW_VIEWS,
     SHADOWS,
     SHADOWS_IN,
@@ -15,13 +16,16 @@ from loraudit.membership.attack import (
     FittedAttack,
     attack,
     fitted_attack,
+    needed_models,
     needed_words,
     per_record,
 )
 from loraudit.membership.evaluate import AttackScores, score_attacks, without_noise
+from loraudit.membership.folds import Folds
 
 __all__ = [
     "ATTACKS",
+    "GRADIENT",
     "SHADOWS",
     "SHADOWS_IN",
     "SHADOW_VIEWS",
@@ -29,12 +33,15 @@ __all__ = [
     "Attack",
     "AttackScores",
     "FittedAttack",
+    "Folds",
     "attack",
     "calibrated",
     "error_zone",
     "fitted_attack",
+    "needed_models",
     "needed_words",
     "per_record",
+    "quantile",
     "score_attacks",
     "shadow",
     "target_only",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from loraudit.registry import Registry
-from loraudit.types import FloatArray, RecordFacts, TokenScores, Views
+from loraudit.types import FloatArray, TokenScores, Views
 
 ScoreFunction = Callable[[Views], FloatArray]
 SHADOWS = "shadow/0"
@@ -16,6 +17,9 @@ SHADOWS = "shadow/0"
 SHADOWS_IN = "shadow_in/0"
 """The same of shadow models that were trained on the record."""
 SHADOW_VIEWS = frozenset({SHADOWS, SHADOWS_IN})
+GRADIENT = "gradient"
+"""What an attack names in `needs` to be given the target's gradient norms in `views.facts`; no view of its own."""
+Population = Literal["all", "nonmembers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +30,10 @@ class Attack:
         name: Column in `scores.parquet` and name on the command line.
         score: Views of N records of T ≥ 1 audited tokens to [N] numbers; higher = more likely a
             member, NaN = undefined.
-        needs: Views it reads.
+        needs: Views it reads; `gradient` stands for `views.facts.gradient_norm`.
         source: Paper the score comes from, and any departure from it.
         summary: One line for `loraudit attacks`.
-        cost: Forward passes per record, such as "1 F" or "2 F".
+        cost: Passes per record, such as "2 F": two forward passes.
     """
 
     name: str
@@ -54,6 +58,8 @@ class FittedAttack:
         source: As of `Attack`.
         summary: As of `Attack`.
         cost: As of `Attack`.
+        population: "all": the audited records themselves, whichever side they are on. "nonmembers": non-members of
+            other folds than the record's own, so that its label decides nothing about its score.
     """
 
     name: str
@@ -62,6 +68,7 @@ class FittedAttack:
     source: str
     summary: str
     cost: str
+    population: Population = "all"
 
     def score(self, views: Views) -> FloatArray:
         """[N] scores of records that are their own population."""
@@ -93,11 +100,13 @@ def attack(name: str, *, needs: tuple[str, ...], source: str, summary: str) -> C
     return register
 
 
-def fitted_attack(name: str, *, needs: tuple[str, ...], source: str, summary: str) -> Callable[[Fit], FittedAttack]:
+def fitted_attack(
+    name: str, *, needs: tuple[str, ...], source: str, summary: str, population: Population = "all"
+) -> Callable[[Fit], FittedAttack]:
     """Decorator that makes a fitting function a `FittedAttack` and registers it under `name`."""
 
     def register(fit: Fit) -> FittedAttack:
-        made = FittedAttack(name, fit, needs, source, summary, _cost(needs))
+        made = FittedAttack(name, fit, needs, source, summary, _cost(needs), population)
         ATTACKS.add(name, made)
         return made
 
@@ -110,10 +119,14 @@ def needed_words(attack: AnyAttack) -> str:
     return ", ".join(words.get(view, view) for view in attack.needs)
 
 
+def needed_models(attacks: Iterable[AnyAttack]) -> list[str]:
+    """Views of target and reference that the attacks read, sorted."""
+    return sorted({view for attack in attacks for view in attack.needs} - SHADOW_VIEWS - {GRADIENT})
+
+
 def _cost(needs: tuple[str, ...]) -> str:
-    if SHADOWS not in needs:
-        return f"{len(needs)} F"
-    return f"{len(set(needs) - SHADOW_VIEWS)} F + K F and K trainings"
+    n_forward = len(set(needs) - SHADOW_VIEWS - {GRADIENT})
+    return f"{n_forward} F" + " + 1 B" * (GRADIENT in needs) + " + K F and K trainings" * (SHADOWS in needs)
 
 
 def per_record(score_one: Callable[[Views], float]) -> ScoreFunction:
@@ -145,5 +158,4 @@ def _one(views: Views, row: int) -> Views:
             {decoding: array[index] for decoding, array in scores.log_sum_exps.items()},
         )
 
-    facts = RecordFacts(views.facts.n_bytes[index], views.facts.n_zlib_bytes[index])
-    return Views({name: cut(scores) for name, scores in views.items()}, facts)
+    return Views({name: cut(scores) for name, scores in views.items()}, views.facts.take(index))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loraudit.membership.attack import attack
+from loraudit.membership.attack import GRADIENT, attack
 from loraudit.types import FloatArray, RecordFacts, TokenScores, Views
 
 LOWEST_SHARE = 0.2
@@ -81,3 +81,17 @@ def min_k(views: Views) -> FloatArray:
 def min_k_plus_plus(views: Views) -> FloatArray:
     """[N] see `min_k_plus_plus_score`."""
     return min_k_plus_plus_score(views.target)
+
+
+@attack(
+    "gradient_norm",
+    needs=("target", GRADIENT),
+    source="Nasr et al. 2019, arXiv:1812.00910 (gradient norm), in the parameters that tuning trained",
+    summary="Minus the norm of the gradient of the record's mean loss in what was tuned.",
+)
+def gradient_norm(views: Views) -> FloatArray:
+    """[N] minus ‖∂(mean −log p)/∂θ‖₂: training stops where the gradients on its records are small."""
+    norms = views.facts.gradient_norm
+    if norms is None:
+        raise ValueError("the gradients were not measured")
+    return -np.asarray(norms, dtype=np.float64)

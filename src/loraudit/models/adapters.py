@@ -79,12 +79,13 @@ def plan_adapter(target: Source, given: str | None, options: LoadingOptions, *, 
                 "converted, with path_initial_model_for_weight_conversion."
             )
         # PEFT keeps what an adapter adds, copies of whole modules included, under the adapter's name.
-        added = [
-            name.removeprefix("base_model.model.")
-            for name, _ in module.named_parameters()
+        added = {
+            name.removeprefix("base_model.model."): parameter
+            for name, parameter in module.named_parameters()
             if f".{module.active_adapter}." in f"{name}."
-        ]
-        return shared_copy(module, device, module.get_base_model(), added, module.disable_adapter)
+        }
+        inner, tuned = module.get_base_model(), list(added.values())
+        return shared_copy(module, device, inner, list(added), module.disable_adapter, tuned)
 
     context = context_length(base.config)
     tokenizer_folder = target.folder if has_tokenizer(target.folder) else base.folder

@@ -158,6 +158,7 @@ def _load_swapping(target: Source, base: Source, options: LoadingOptions) -> Loa
         # Parameter by parameter as loaded, because loaders rename, split and tie what files store.
         original = dict(options.load(base, numerics, "cpu").named_parameters(remove_duplicate=False))
         tensors: dict[str, Any] = {}
+        tuned: list[Any] = []
         for name, parameter in module.named_parameters():
             if name not in original or original[name].shape != parameter.shape:
                 raise ModelError(
@@ -167,6 +168,7 @@ def _load_swapping(target: Source, base: Source, options: LoadingOptions) -> Loa
             value = original[name].data.to(parameter.device)
             if not value.equal(parameter.data):
                 tensors[name] = value
-        return shared_copy(module, device, module, list(tensors), swapped(module, tensors))
+                tuned.append(parameter)
+        return shared_copy(module, device, module, list(tensors), swapped(module, tensors), tuned)
 
     return load

@@ -130,8 +130,19 @@ def width_of(config: Mapping[str, Any]) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def shared_copy(module: Any, device: str, inner: Any, changed: list[str], as_reference: View) -> Resident:
-    """One copy that gives both views; `changed` are the parameters of `inner` in which they differ."""
+def shared_copy(
+    module: Any, device: str, inner: Any, changed: list[str], as_reference: View, tuned: list[Any]
+) -> Resident:
+    """One copy that gives both views.
+
+    Args:
+        module: The target.
+        device: Where it is.
+        inner: The model inside an adapter's wrapper, or the same.
+        changed: Names of the parameters of `inner` in which the views differ.
+        as_reference: The view that is the reference.
+        tuned: As of `Resident`.
+    """
     layers = find_layers(inner)[1]
     n_shared = count_shared_layers(inner, changed) if changed else 0
     head = next((name for name, child in inner.named_modules() if child is inner.get_output_embeddings()), None)
@@ -144,6 +155,7 @@ def shared_copy(module: Any, device: str, inner: Any, changed: list[str], as_ref
         and n_shared == len(layers)
         and all(head is not None and name.startswith(f"{head}.") for name in changed),
         layers=layers,
+        tuned=tuned,
     )
 
 

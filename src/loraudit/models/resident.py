@@ -23,6 +23,8 @@ class Resident:
         shares_trunk: Whether the views differ in the output head alone.
         layers: The decoder layers, first to last; empty where they could not be identified.
         is_mixed: Whether its views compute in half precision what its weights hold in full.
+        tuned: The target's own parameters: those of the adapter, or those in which it differs from the base. None
+            where that is not known, or holds for most.
     """
 
     module: Any
@@ -32,6 +34,7 @@ class Resident:
     shares_trunk: bool = False
     layers: list[Any] = field(default_factory=list[Any])
     is_mixed: bool = False
+    tuned: list[Any] | None = None
 
     @property
     def head(self) -> Any:

@@ -211,6 +211,13 @@ def threat_model(headline: AttackResult, result: AuditResult) -> str:
     needs = "reads the probabilities the model gives to every token of a candidate text"
     if "reference" in headline.needs and result.reference is not None:
         needs += _reference_words(result.spec.reference, result.reference)
+    if headline.population == "nonmembers":
+        needs += ", knows texts of the same kind that the model was not tuned on"
+    if "gradient" in headline.needs:
+        return (
+            f"Attacker: has the weights, already holds the candidate text, {needs}, and needs a forward and a backward "
+            "pass per text. The false-alarm rate is counted on the non-members given."
+        )
     of_shadows = any(view.startswith("shadow") for view in headline.needs)
     if result.shadows is not None and of_shadows and result.shadows.trained_on == "audited":
         return (

@@ -128,6 +128,11 @@ def _notes(result: AuditResult) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
+def _gradients(result: AuditResult) -> list[tuple[str, Any]]:
+    found = result.scoring.get("gradients")
+    return [("How differentiated", found["modes"] or "all gradient norms were cached")] if found else []
+
+
 def _settings(result: AuditResult) -> list[tuple[str, str]]:
     spec, numerics = result.spec, result.numerics
     settings: list[tuple[str, Any]] = [
@@ -136,6 +141,7 @@ def _settings(result: AuditResult) -> list[tuple[str, str]]:
         ("Precision", f"{numerics['precision']} (asked: {numerics['asked']}), vocabulary sums in float32"),
         ("Device", numerics["devices"]),
         ("How scored", result.scoring["modes"] or "all evidence was cached"),
+        *_gradients(result),
         ("Resamples", f"{spec.resamples:,}, seed {spec.seed}"),
         ("Intervals", f"{100 * spec.confidence:g} %, two-sided"),
         ("Started", f"{result.started} (took {result.seconds:.0f} s)"),

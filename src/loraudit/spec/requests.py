@@ -57,6 +57,7 @@ class AuditSpec(Request, RecordFormat):
             "shadow",
             "shadow_on",
             "pool",
+            "gradients",
         }
     )
     known_by: ClassVar[frozenset[str]] = frozenset(
@@ -128,6 +129,11 @@ class AuditSpec(Request, RecordFormat):
 
     attacks: Names = Field(
         default=(), description="Attacks to run (default: all that the evidence allows; see `loraudit attacks`)."
+    )
+    gradients: bool = Field(
+        default=False,
+        description="Run attacks that read gradients too, which takes a forward and a backward pass per record "
+        "(naming one with --attacks does the same).",
     )
     headline: str = Field(default="error_zone", description="The attack the verdict rests on, declared before the run.")
     fpr: Annotated[tuple[Rate, ...], BeforeValidator(as_tuple)] = Field(

@@ -46,6 +46,10 @@ class AttackResult(Strict):
     source: str
     needs: list[str]
     cost: str
+    population: Literal["all", "nonmembers"] | None = Field(
+        default=None,
+        description="What it first learned from: all records, unlabelled; or non-members of other folds.",
+    )
     status: Literal["ok", "error", "not_measured"]
     reason: str | None = None
     seconds: float = 0.0

@@ -7,12 +7,14 @@ only. A killed write leaves a temporary file that the next run ignores, never ha
 from loraudit.store.evidence import EvidenceFolder, EvidenceStore
 from loraudit.store.files import Lock, open_private_folder, write_atomically
 from loraudit.store.identity import shown_ids, user_secret
+from loraudit.store.numbers import NumberFolder
 from loraudit.store.run_folder import RunFolder, read_contrast, read_run
 
 __all__ = [
     "EvidenceFolder",
     "EvidenceStore",
     "Lock",
+    "NumberFolder",
     "RunFolder",
     "open_private_folder",
     "read_contrast",

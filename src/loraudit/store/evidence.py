@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import numpy as safetensors_numpy
 
 from loraudit.store.files import open_private_folder, write_atomically
+from loraudit.store.numbers import NumberFolder
 from loraudit.types import TOKEN_FIELDS, Decoding, Status, TokenTable
 
 EVIDENCE_SCHEMA = 1
@@ -41,12 +42,24 @@ class EvidenceStore:
             conditions: Everything that could change a score: fingerprint of the model, tokenizer,
                 span, windowing, numerics. Written to `conditions.json`.
         """
-        content = json.dumps({"evidence_schema": EVIDENCE_SCHEMA, **conditions}, sort_keys=True, indent=2)
+        return EvidenceFolder(self._keyed("evidence", {"evidence_schema": EVIDENCE_SCHEMA, **conditions}))
+
+    def numbers(self, kind: str, conditions: Mapping[str, Any]) -> NumberFolder:
+        """One number per record, measured under these conditions.
+
+        Args:
+            kind: What is measured, such as "gradients"; the folder's name.
+            conditions: As of `folder`, with all that defines the number.
+        """
+        return NumberFolder(self._keyed(kind, conditions))
+
+    def _keyed(self, kind: str, conditions: Mapping[str, Any]) -> Path:
+        content = json.dumps(dict(conditions), sort_keys=True, indent=2)
         name = hashlib.sha256(content.encode()).hexdigest()[:32]
-        folder = open_private_folder(open_private_folder(self.root / "evidence") / name)
+        folder = open_private_folder(open_private_folder(self.root / kind) / name)
         if not (folder / "conditions.json").exists():
             write_atomically(folder / "conditions.json", content.encode())
-        return EvidenceFolder(folder)
+        return folder
 
     def recall(self, question: Mapping[str, Any]) -> Any | None:
         """What was remembered about this question, or None."""
