@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from loraudit.membership import ATTACKS, SHADOWS, Attack, per_record, score_attacks
+from loraudit.membership import ATTACKS, SHADOWS, SLOW_VIEWS, Attack, per_record, score_attacks
 from loraudit.types import RecordFacts, TokenScores, TokenTable, Views
 
 BUILT_IN = {
@@ -33,6 +33,9 @@ BUILT_IN = {
     "error_zone_reference_code",
     "hard_token",
     "loss",
+    "neighbourhood",
+    "recall",
+    "spv_mia",
     "min_k",
     "min_k_plus_plus",
     "paired_t",
@@ -45,7 +48,7 @@ BUILT_IN = {
 Floats = NDArray[np.float64]
 Behaviour = Callable[[Views], object]
 
-VIEW_NAME = re.compile(r"target|reference|[a-z][a-z_]*/\d+")
+VIEW_NAME = re.compile(r"target|reference|(reference_)?prefixed|[a-z][a-z_]*/\d+")
 N_TOKENS = 128
 N_PER_SIDE = 400
 
@@ -362,7 +365,7 @@ MISBEHAVIOURS: dict[str, tuple[Behaviour, str]] = {
 
 @pytest.mark.parametrize(("misbehave", "told"), MISBEHAVIOURS.values(), ids=MISBEHAVIOURS)
 def test_an_attack_that_fails_is_reported_and_the_others_finish(misbehave: Behaviour, told: str) -> None:
-    tables, facts = ragged((SHADOWS,), [5, 30, 5, 17])
+    tables, facts = ragged((SHADOWS, *SLOW_VIEWS), [5, 30, 5, 17])
     alone = score_attacks(list(ATTACKS.values()), tables, facts)
     first, *rest = ATTACKS.values()
     together = score_attacks([first, stray("stray", misbehave), *rest], tables, facts)
@@ -377,7 +380,7 @@ def test_an_attack_that_fails_is_reported_and_the_others_finish(misbehave: Behav
 
 
 def test_every_result_tells_the_time_it_took() -> None:
-    tables, facts = ragged((SHADOWS,), [5, 30])
+    tables, facts = ragged((SHADOWS, *SLOW_VIEWS), [5, 30])
     results = score_attacks(list(ATTACKS.values()), tables, facts)
     assert all(result.seconds > 0 for result in results.values())
 

@@ -11,7 +11,7 @@ import numpy as np
 from loraudit.auditing.request import Sides, attack_facts
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress
-from loraudit.membership import ATTACKS, SHADOWS, AnyAttack
+from loraudit.membership import ATTACKS, PREFIXED, SHADOWS, SLOW_VIEWS, AnyAttack, is_slow
 from loraudit.models import ModelPlan, Numerics, load_tokenizer, plan_models, resolve_devices
 from loraudit.models.numerics import device_kind
 from loraudit.models.plan import DEFAULT_CONTEXT
@@ -43,6 +43,8 @@ def split_by_views(
 ) -> tuple[list[AnyAttack], list[AttackResult]]:
     """The attacks whose views the models can give, and the others with the reason."""
     views = {view for stage_views, _ in plan.stages for view in stage_views} | ({SHADOWS} if spec.shadow else set())
+    if spec.slow:  # neighbours are drawn from the base
+        views |= SLOW_VIEWS if plan.reference else {PREFIXED}
     measured = [attack for attack in attacks if set(attack.needs) <= views]
     unmeasured = [
         AttackResult(
@@ -63,8 +65,9 @@ def split_by_views(
 
 
 def probed(measured: Sequence[AnyAttack]) -> AnyAttack:
-    """The attack whose scores decide whether half precision is exact enough: the first that needs no shadow models."""
-    return next((attack for attack in measured if SHADOWS not in attack.needs), ATTACKS["loss"])
+    """The attack whose scores decide whether half precision is exact enough: the first on the records themselves."""
+    plain = (attack for attack in measured if SHADOWS not in attack.needs and not is_slow(attack))
+    return next(plain, ATTACKS["loss"])
 
 
 def requested_window(spec: AuditSpec, plan: ModelPlan) -> tuple[int, int]:

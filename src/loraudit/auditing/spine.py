@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from loraudit.auditing.altered import requested_slow
 from loraudit.auditing.blindfold import look_without_target
 from loraudit.auditing.columns import Columns
 from loraudit.auditing.examination import examine
@@ -20,6 +21,8 @@ from loraudit.auditing.preparation import probed, requested_models, requested_to
 from loraudit.auditing.reference import requested_reference
 from loraudit.auditing.request import chosen_attacks, limits_of, load_data, power_statement, run_path, store_path
 from loraudit.auditing.shadows import requested_shadows, shadow_summary, shadow_tables
+from loraudit.auditing.slow import measurable, score_apart, slow_evidence
+from loraudit.auditing.slow_facts import slow_summary
 from loraudit.auditing.summary import (
     attack_results,
     provenance,
@@ -34,7 +37,7 @@ from loraudit.auditing.tokens import write_text
 from loraudit.data import audited_text, masked_snippet, record_facts
 from loraudit.errors import LorauditError, StoreError
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
-from loraudit.membership import SHADOWS, score_attacks
+from loraudit.membership import own_views
 from loraudit.policy import judge, verdict_of
 from loraudit.report import render_html, write_page
 from loraudit.scoring import gather_evidence
@@ -89,6 +92,7 @@ def run_audit(
             wanted = requested_reference(spec, base_plan, sides)
             shadows = requested_shadows(spec, base_plan, sides)
             measured, unmeasured = split_by_views(attacks, base_plan, spec)
+            altered = requested_slow(spec, sides, measured)
             power = power_statement(sides, spec)
             progress.say(power)
             plan = make_reference(wanted, spec, progress=progress, stop=stop) if wanted else base_plan
@@ -102,22 +106,44 @@ def run_audit(
                 progress=progress,
                 stop=stop,
             )
-            evidence = gather(plan, views=sorted({view for attack in measured for view in attack.needs} - {SHADOWS}))
+            # Altered copies under the reference are the control of slow attacks, whichever were asked for.
+            evidence = gather(plan, views=["target", "reference"] if altered else own_views(measured))
             # A distilled reference has heard the target speak: that it knows the members is no sign of unlike sides.
             untouched = gather(base_plan, views=["reference"]) if spec.reference == "distilled" else evidence
             said = shadow_tables(shadows, spec, gather, progress=progress, stop=stop)
             evidence.tables |= said
             untouched.tables |= said
+            slow = slow_evidence(
+                altered,
+                plan,
+                base_plan,
+                sides,
+                spec,
+                options,
+                store,
+                gather,
+                evidence.tables["target"],
+                tokenizer=lambda: requested_tokenizer(spec, base_plan),
+                progress=progress,
+                stop=stop,
+            )
+            measured, unmeasured = measurable(measured, unmeasured, slow.tokens, spec)
             folder.log("evidence", scored=evidence.n_scored, cached=evidence.n_cached, seconds=evidence.seconds)
             statuses = record_statuses(evidence)
             refuse_unscored_sides(sides, statuses)
             progress.say(f"Running {len(measured)} attacks on {len(statuses):,} records")
             facts = record_facts(sides.records, spec.span)
-            scores = score_attacks(measured, evidence.tables, facts, timeout=spec.attack_timeout)
+            scores = score_apart(measured, evidence.tables, slow.tables, facts, timeout=spec.attack_timeout)
             progress.say("Checking what tells the sides apart without the target")
-            given = [attack for attack in measured if scores[attack.name].error is None]  # a hang is waited for once
             blind = look_without_target(
-                sides, facts, untouched, given, span=spec.span, seed=spec.seed, timeout=spec.attack_timeout
+                sides,
+                facts,
+                untouched,
+                [attack for attack in measured if scores[attack.name].error is None],  # a hang is waited for once
+                span=spec.span,
+                seed=spec.seed,
+                timeout=spec.attack_timeout,
+                altered=slow.untouched,
             )
             folder.reopen()
             table = write_scores(folder, sides, evidence, statuses, scores, blind)
@@ -145,7 +171,8 @@ def run_audit(
                     scoring=scoring_facts(evidence, options),
                     power=power,
                     shadows=shadow_summary(shadows, spec),
-                    provenance=provenance(plan, sides, folder, wanted, shadows),
+                    slow=slow_summary(altered, slow, base_plan, sides),
+                    provenance=provenance(plan, sides, folder, [wanted, shadows, altered]),
                     started=started.isoformat(timespec="seconds"),
                     seconds=round(time.perf_counter() - began, 2),
                 )

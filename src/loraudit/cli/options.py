@@ -106,6 +106,10 @@ PANELS = {
     "Attacks and statistics": (
         "attacks",
         "headline",
+        "slow",
+        "neighbours",
+        "recall_shots",
+        "recall_prefix",
         "fpr",
         "resamples",
         "confidence",
@@ -134,6 +138,7 @@ _METAVARS = {
     "nonmembers": "FILE",
     "reference_data": "FILE",
     "pool": "FILE",
+    "recall_prefix": "FILE",
     "attacks": "ATTACK",
     "headline": "ATTACK",
     "fail_on": "LIMIT",

@@ -13,6 +13,16 @@ from loraudit.types import FloatArray, RecordFacts, TokenScores, Views
 ScoreFunction = Callable[[Views], FloatArray]
 SHADOWS = "shadow/0"
 """The first shadow model's view, which an attack names in `needs` to be given all of them."""
+NEIGHBOURS = "neighbour/0"
+"""What the target says of the first altered copy of each record; stands for all copies, as above."""
+REFERENCE_NEIGHBOURS = "reference_neighbour/0"
+"""What the reference says of the same copies."""
+PREFIXED = "prefixed"
+"""What the target says of each record behind records that it was not trained on."""
+REFERENCE_PREFIXED = "reference_prefixed"
+"""What the reference says of the same."""
+SLOW_VIEWS = frozenset({NEIGHBOURS, REFERENCE_NEIGHBOURS, PREFIXED, REFERENCE_PREFIXED})
+"""Views of records that were altered: each costs passes of its own, so they are made where they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +111,34 @@ def fitted_attack(name: str, *, needs: tuple[str, ...], source: str, summary: st
     return register
 
 
+_IN_WORDS = {
+    SHADOWS: "shadows",
+    NEIGHBOURS: "neighbours",
+    REFERENCE_NEIGHBOURS: "neighbours under the reference",
+    PREFIXED: "the record behind a prefix",
+    REFERENCE_PREFIXED: "the same under the reference",
+}
+
+
 def needed_words(attack: AnyAttack) -> str:
     """The views an attack reads, for a person."""
-    return ", ".join("shadows" if view == SHADOWS else view for view in attack.needs)
+    return ", ".join(_IN_WORDS.get(view, view) for view in attack.needs)
+
+
+def is_slow(attack: AnyAttack) -> bool:
+    """Whether an attack looks at altered copies of the records."""
+    return not SLOW_VIEWS.isdisjoint(attack.needs)
+
+
+def own_views(attacks: Iterable[AnyAttack]) -> list[str]:
+    """The views of the records as they are, by target and reference, that these attacks read; sorted."""
+    return sorted({view for attack in attacks for view in attack.needs} - {SHADOWS} - SLOW_VIEWS)
 
 
 def _cost(needs: tuple[str, ...]) -> str:
+    n_sets = len({NEIGHBOURS, REFERENCE_NEIGHBOURS}.intersection(needs))
+    if n_sets:  # and one pass of the base, whose predictions the neighbours are drawn from
+        return f"({len(needs) - n_sets + 1} + {'' if n_sets == 1 else n_sets}N) F"
     if SHADOWS not in needs:
         return f"{len(needs)} F"
     return f"{len(needs) - 1} F + K F and K trainings"

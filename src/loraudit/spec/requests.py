@@ -56,6 +56,10 @@ class AuditSpec(Request, RecordFormat):
             "reference_learning_rate",
             "shadow",
             "pool",
+            "slow",
+            "neighbours",
+            "recall_shots",
+            "recall_prefix",
         }
     )
     known_by: ClassVar[frozenset[str]] = frozenset(
@@ -100,7 +104,9 @@ class AuditSpec(Request, RecordFormat):
         "saw it.",
     )
     pool: Names = Field(
-        default=(), description="Records of the same domain, none of them audited, that shadows are trained on."
+        default=(),
+        description="Records of the same domain, none of them audited, that shadows are trained on; and, with --slow, "
+        "the prefix of recall is taken from.",
     )
 
     span: Literal["trained", "all"] = Field(
@@ -122,6 +128,18 @@ class AuditSpec(Request, RecordFormat):
 
     attacks: Names = Field(
         default=(), description="Attacks to run (default: all that the evidence allows; see `loraudit attacks`)."
+    )
+    slow: bool = Field(
+        default=False,
+        description="Run the attacks on altered copies of the records too, which take many more passes: neighbourhood, "
+        "spv_mia, recall.",
+    )
+    neighbours: int = Field(default=10, ge=1, description="Altered copies of each record, with --slow.")
+    recall_shots: int = Field(default=7, ge=1, description="Non-members that stand before each record in recall.")
+    recall_prefix: Names = Field(
+        default=(),
+        description="Records that the target was not trained on, none of them audited, for the prefix of recall "
+        "(default: from --pool; without one, non-members are set aside and not audited).",
     )
     headline: str = Field(default="error_zone", description="The attack the verdict rests on, declared before the run.")
     fpr: Annotated[tuple[Rate, ...], BeforeValidator(as_tuple)] = Field(

@@ -8,12 +8,14 @@ from loraudit.store.evidence import EvidenceFolder, EvidenceStore
 from loraudit.store.files import Lock, open_private_folder, write_atomically
 from loraudit.store.identity import shown_ids, user_secret
 from loraudit.store.run_folder import RunFolder, read_contrast, read_run
+from loraudit.store.substitutions import SubstitutionFolder
 
 __all__ = [
     "EvidenceFolder",
     "EvidenceStore",
     "Lock",
     "RunFolder",
+    "SubstitutionFolder",
     "open_private_folder",
     "read_contrast",
     "read_run",

@@ -1,0 +1,137 @@
+"""What the slow attacks add to `error_zone`, on targets tuned for three epochs, and what they cost.
+
+    python benchmarks/slow_attacks.py --out runs/slow                            # fictional records
+    python benchmarks/slow_attacks.py --data reviews.jsonl.xz --out runs/slow    # film reviews as well
+
+`--data` is the Large Movie Review Dataset as docs/data.md describes it; each review is cut to its first `--words` words.
+The packaged base is tuned by full fine-tuning and by LoRA on `--n` records drawn at random and audited on these and as
+many others, by the commands that are printed. The prefix of recall is of further records. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from loraudit.cli import main as loraudit
+from loraudit.data import read_rows
+from loraudit.demo import packaged_base
+from loraudit.policy import percent, percent_interval
+from loraudit.spec import AuditResult
+from loraudit.statistics import rate_metric
+from loraudit.store import read_run
+from loraudit.synthetic import private_records
+from loraudit.types import Finding
+
+SHOWN = ("error_zone", "reference_difference", "neighbourhood", "spv_mia", "recall")
+TARGETS = {
+    "full": ("--method", "full", "--learning-rate", "1e-3"),
+    "LoRA, rank 16": ("--method", "lora", "--rank", "16", "--alpha", "32", "--learning-rate", "2e-3"),
+}
+EPOCHS = 3
+N_PREFIX = 7
+
+
+def texts_of(data: Path | None, n: int, words: int, seed: int) -> dict[str, list[str]]:
+    """Per data set, `n` distinct texts in random order."""
+    found = {"fictional": private_records(n, seed=seed)}
+    if data is not None:
+        rows = [row["text"] for _, row in read_rows(str(data)).rows if isinstance(row, dict)]
+        order = np.random.default_rng(seed).permutation(len(rows))
+        cut = dict.fromkeys(" ".join(rows[i].split()[:words]) for i in order[: 2 * n])
+        found["reviews"] = list(cut)[:n]
+    return found
+
+
+def called(*words: str) -> None:
+    """`loraudit …`, printed first."""
+    print("\n$ loraudit", shlex.join(words), flush=True)
+    kept, sys.argv = sys.argv, ["loraudit", *words]
+    try:
+        loraudit()
+    except SystemExit as end:
+        if end.code:
+            raise
+    finally:
+        sys.argv = kept
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, help="reviews, one JSON object per line; left out: fictional records alone"
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--n", type=int, default=500, help="records per side")
+    parser.add_argument("--words", type=int, default=100, help="words kept of each review")
+    parser.add_argument("--neighbours", type=int, default=10)
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--reference", default="base", help="base, or distilled: the published reference of spv_mia")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    lines = [
+        "| records | target | attack | AUC | TPR at 1 % FPR | n | passes | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    n = arguments.n
+    for name, texts in texts_of(arguments.data, 2 * n + N_PREFIX, arguments.words, arguments.seed).items():
+        folder = arguments.out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        cuts = {"members": texts[:n], "nonmembers": texts[n : 2 * n], "prefix": texts[2 * n :]}
+        paths = {side: folder / f"{side}.jsonl" for side in cuts}
+        for side, path in paths.items():
+            path.write_text("".join(json.dumps({"text": text}) + "\n" for text in cuts[side]), encoding="utf-8")
+        for target, recipe in TARGETS.items():
+            model = folder / target.replace(", ", "-").replace(" ", "-")
+            data = ("--data", str(paths["members"]), "--epochs", str(EPOCHS), "--seed", str(arguments.seed))
+            called("tune", str(packaged_base()), *data, *recipe, "--device", "cpu", "-o", str(model))
+            run = folder / f"audit-{model.name}-{arguments.reference}"
+            sides = ("--members", str(paths["members"]), "--nonmembers", str(paths["nonmembers"]))
+            slow = ("--slow", "--neighbours", str(arguments.neighbours), "--recall-prefix", str(paths["prefix"]))
+            reference = () if arguments.reference == "base" else ("--reference", arguments.reference)
+            how = ("--base", str(packaged_base()), "--device", "cpu", "--precision", arguments.precision)
+            began = time.perf_counter()
+            called("audit", str(model), *sides, *how, *slow, *reference, "-q", "-o", str(run))
+            print(f"{time.perf_counter() - began:.0f} s in all")
+            lines += [f"| {name} | {target} {row}" for row in rows_of(read_run(run)[1], arguments.neighbours)]
+    print("\n" + "\n".join(lines))
+
+
+def rows_of(result: AuditResult, n: int) -> list[str]:
+    """One row per attack; the seconds of slow ones are those of their copies, of the others those of the records."""
+    slow, own = result.slow, float(result.scoring["seconds"])
+    parts = slow.seconds if slow else {}
+    drawn, around, behind = (parts.get(name, 0.0) for name in ("drawing", "neighbours", "prefixed"))
+    # Neighbours are scored by target and reference together, so each is charged with half of it.
+    costs = {
+        "error_zone": ("2", own),
+        "reference_difference": ("2", own),
+        "neighbourhood": (f"{2 + n}", own / 2 + drawn + around / 2),
+        "spv_mia": (f"{3 + 2 * n}", own + drawn + around),
+        "recall": ("2", own / 2 + behind / 2),
+    }
+    rows: list[str] = []
+    for attack in SHOWN:
+        found = result.membership.attack(attack).findings
+        area, rate = found["auc"], found[rate_metric(0.01)]
+        passes, seconds = costs[attack]
+        rows.append(
+            f"| `{attack}` | {area.value:.3f} [{area.lower:.3f}, {area.upper:.3f}] | {in_percent(rate)} "
+            f"| {area.n_members} + {area.n_nonmembers} | {passes} | {seconds:.1f} |"
+        )
+    return rows
+
+
+def in_percent(rate: Finding) -> str:
+    return "refused" if rate.value is None else f"{percent(rate.value)} {percent_interval(rate)}"
+
+
+if __name__ == "__main__":
+    main()
