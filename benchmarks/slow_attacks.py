@@ -3,9 +3,10 @@
     python benchmarks/slow_attacks.py --out runs/slow                            # fictional records
     python benchmarks/slow_attacks.py --data reviews.jsonl.xz --out runs/slow    # film reviews as well
 
-`--data` is the Large Movie Review Dataset as docs/data.md describes it; each review is cut to its first `--words` words.
-The packaged base is tuned by full fine-tuning and by LoRA on `--n` records drawn at random and audited on these and as
-many others, by the commands that are printed. The prefix of recall is of further records. Prints a Markdown table.
+`--data` is the Large Movie Review Dataset as docs/data.md describes it; each review is cut to its first `--words`
+words. The packaged base is tuned by full fine-tuning and by LoRA on `--n` records drawn at random and audited on these
+and as many others, by the commands that are printed. The prefix of recall is of further records. Prints a Markdown
+table.
 """
 
 from __future__ import annotations
@@ -90,8 +91,9 @@ def main() -> None:
             path.write_text("".join(json.dumps({"text": text}) + "\n" for text in cuts[side]), encoding="utf-8")
         for target, recipe in TARGETS.items():
             model = folder / target.replace(", ", "-").replace(" ", "-")
-            data = ("--data", str(paths["members"]), "--epochs", str(EPOCHS), "--seed", str(arguments.seed))
-            called("tune", str(packaged_base()), *data, *recipe, "--device", "cpu", "-o", str(model))
+            data = ("--data", str(paths["members"]), "--validation-share", "0", "--epochs", str(EPOCHS))
+            machine = ("--mixed-precision", arguments.precision, "--device", "cpu", "--seed", str(arguments.seed))
+            called("tune", str(packaged_base()), *data, *recipe, *machine, "-q", "-o", str(model))
             run = folder / f"audit-{model.name}-{arguments.reference}"
             sides = ("--members", str(paths["members"]), "--nonmembers", str(paths["nonmembers"]))
             slow = ("--slow", "--neighbours", str(arguments.neighbours), "--recall-prefix", str(paths["prefix"]))

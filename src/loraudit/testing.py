@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -87,6 +87,7 @@ def fake_scores(
     target: FakeTarget,
     reference: FakeTarget | None = None,
     shadows: Sequence[FakeTarget] = (),
+    others: Mapping[str, FakeTarget] | None = None,
 ) -> dict[str, FloatArray]:
     """[N] scores of each attack on scripted evidence.
 
@@ -95,12 +96,13 @@ def fake_scores(
         target: The audited model.
         reference: What it is compared with, where an attack looks at that.
         shadows: Shadow models, where an attack looks at those.
+        others: Other views by name, such as `neighbour/0` and `prefixed`.
 
     Raises:
         AssertionError: An attack failed; the message is its own.
     """
     views = {"target": target, **({"reference": reference} if reference else {})}
-    views |= {f"shadow/{number}": shadow for number, shadow in enumerate(shadows)}
+    views |= {f"shadow/{number}": shadow for number, shadow in enumerate(shadows)} | dict(others or {})
     found = score_attacks(attacks, {name: fake.table() for name, fake in views.items()}, fake_facts(target))
     failed = [f"{name}: {result.error}" for name, result in found.items() if result.error]
     if failed:

@@ -11,9 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from loraudit.membership import ATTACKS, SHADOWS
+from loraudit.membership import ATTACKS, SHADOWS, is_slow
 
-BUILT_IN = sorted(n for n, entry in ATTACKS.items() if not n.startswith("plugin_") and SHADOWS not in entry.needs)
+BUILT_IN = sorted(
+    name
+    for name, entry in ATTACKS.items()
+    if not name.startswith("plugin_") and SHADOWS not in entry.needs and not is_slow(entry)
+)
 
 
 def sides(record_files):

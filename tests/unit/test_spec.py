@@ -46,6 +46,10 @@ OTHER_VALUES = {
     "reference_learning_rate": 0.01,
     "shadow": 4,
     "pool": ("pool.jsonl",),
+    "slow": True,
+    "neighbours": 3,
+    "recall_shots": 2,
+    "recall_prefix": ("others.jsonl",),
     "span": "all",
     "append_eos": True,
     "max_length": 512,
@@ -122,7 +126,9 @@ def test_a_default_said_aloud_is_the_same_request():
 def test_a_request_of_before_there_were_references_and_shadows_keeps_its_hash():
     """What a run folder is called, and what `verify` compares with, does not change with the version."""
     keys = set(AuditSpec.model_fields) - AuditSpec.how_not_what
-    new = {"shadow", "pool"} | {key for key in keys if key.startswith("reference")}
+    new = {"shadow", "pool", "slow", "neighbours", "recall_shots", "recall_prefix"} | {
+        key for key in keys if key.startswith("reference")
+    }
     before = spec().model_dump(mode="json", include=keys - new)
     assert spec_hash(spec()) == hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
 

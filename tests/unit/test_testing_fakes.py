@@ -10,7 +10,7 @@ import pytest
 
 import loraudit.testing
 from loraudit.errors import ConfigError
-from loraudit.membership import ATTACKS, Attack, per_record
+from loraudit.membership import ATTACKS, SLOW_VIEWS, Attack, per_record
 from loraudit.testing import FakeTarget, fake_facts, fake_scores
 from loraudit.types import TOKEN_FIELDS, TokenTable
 
@@ -98,7 +98,9 @@ def test_every_registered_attack_runs_on_fakes(name):
     rows = [(-rng.exponential(1, 8)).tolist() for _ in range(5)]
     better = [[value / 2 for value in row] for row in rows]
     reference = FakeTarget(rows)
-    scores = fake_scores([ATTACKS[name]], target=FakeTarget(better), reference=reference, shadows=[reference])
+    others = dict.fromkeys(SLOW_VIEWS, reference)
+    target = FakeTarget(better)
+    scores = fake_scores([ATTACKS[name]], target=target, reference=reference, shadows=[reference], others=others)
     assert scores[name].shape == (5,)
     assert not np.isnan(scores[name]).all()
 

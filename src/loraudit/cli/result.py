@@ -76,10 +76,11 @@ def _show_table(console: Console, result: AuditResult, *, verbose: bool) -> None
 def _show_rest(console: Console, result: AuditResult, *, verbose: bool) -> None:
     from rich.text import Text
 
-    from loraudit.report import STATUS_WORDS, shadow_statement
+    from loraudit.report import STATUS_WORDS, shadow_statement, slow_statement
 
-    if statement := shadow_statement(result):
-        console.print(Text(statement))
+    for statement in (shadow_statement(result), slow_statement(result)):
+        if statement:
+            console.print(Text(visible(statement)))
     for gate in result.validity.gates if result.validity else ():
         if gate.status in {"warned", "failed"} or verbose:
             words = f"{STATUS_WORDS[gate.status]}. {visible(gate.reason)}"
