@@ -3,10 +3,10 @@
     python benchmarks/slow_attacks.py --out runs/slow                            # fictional records
     python benchmarks/slow_attacks.py --data reviews.jsonl.xz --out runs/slow    # film reviews as well
 
-`--data` is the Large Movie Review Dataset as docs/data.md describes it; each review is cut to its first `--words`
-words. The packaged base is tuned by full fine-tuning and by LoRA on `--n` records drawn at random and audited on these
-and as many others, by the commands that are printed. The prefix of recall is of further records. Prints a Markdown
-table.
+`--data` is the Large Movie Review Dataset as docs/data.md describes it. Each text is cut to its first `--words` words,
+so that there is room for a prefix in the context of the packaged base. That base is tuned by full fine-tuning and by
+LoRA on `--n` records drawn at random and audited on these and as many others, by the commands that are printed. The
+prefix of recall is of further records. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ N_PREFIX = 7
 
 def texts_of(data: Path | None, n: int, words: int, seed: int) -> dict[str, list[str]]:
     """Per data set, `n` distinct texts in random order."""
-    found = {"fictional": private_records(n, seed=seed)}
+    found = {"fictional": private_records(2 * n, seed=seed)}
     if data is not None:
         rows = [row["text"] for _, row in read_rows(str(data)).rows if isinstance(row, dict)]
-        order = np.random.default_rng(seed).permutation(len(rows))
-        cut = dict.fromkeys(" ".join(rows[i].split()[:words]) for i in order[: 2 * n])
-        found["reviews"] = list(cut)[:n]
-    return found
+        found["reviews"] = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))[: 2 * n]]
+    return {
+        name: list(dict.fromkeys(" ".join(text.split()[:words]) for text in texts))[:n] for name, texts in found.items()
+    }
 
 
 def called(*words: str) -> None:
@@ -69,9 +69,9 @@ def main() -> None:
         "--data", type=Path, help="reviews, one JSON object per line; left out: fictional records alone"
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--n", type=int, default=500, help="records per side")
-    parser.add_argument("--words", type=int, default=100, help="words kept of each review")
-    parser.add_argument("--neighbours", type=int, default=10)
+    parser.add_argument("--n", type=int, default=300, help="records per side")
+    parser.add_argument("--words", type=int, default=50, help="words kept of each text")
+    parser.add_argument("--neighbours", type=int, default=5)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--reference", default="base", help="base, or distilled: the published reference of spv_mia")
     parser.add_argument("--seed", type=int, default=0)
