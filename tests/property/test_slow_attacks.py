@@ -228,15 +228,17 @@ def test_the_same_tokens_are_audited_behind_a_prefix_and_no_others(item):
 # --- tables -------------------------------------------------------------------------------------------
 
 
-def test_records_without_a_copy_are_undefined_for_slow_attacks_alone():
+def test_records_without_a_copy_are_undefined_for_the_attacks_that_look_at_it_alone():
     rows = [[-1.0, -2.0], [-3.0], [-1.5, -0.5, -2.5]]
     target = FakeTarget(rows)
     there = np.array([True, False, True])
     copies = with_gaps(FakeTarget([[-2.0, -2.0], [-3.0, -3.0, -3.0]]).table(), there, target.table())
     assert copies.status == ["ok", "nonfinite", "ok"]
-    attacks = [ATTACKS["recall"], ATTACKS["loss"]]
-    found = score_apart(attacks, {"target": target.table()}, {"prefixed": copies}, fake_facts(target), timeout=9)
-    assert list(found) == ["recall", "loss"]
+    attacks = [ATTACKS["recall"], ATTACKS["loss"], ATTACKS["neighbourhood"]]
+    slow = {"prefixed": copies, "neighbour/0": target.table(), "neighbour/1": target.table()}
+    found = score_apart(attacks, {"target": target.table()}, slow, fake_facts(target), timeout=9)
+    assert list(found) == ["recall", "loss", "neighbourhood"]
+    assert found["neighbourhood"].scores.tolist() == [0.0, 0.0, 0.0]
     np.testing.assert_allclose(found["recall"].scores, [2 / 1.5, math.nan, 2.0])
     np.testing.assert_allclose(found["loss"].scores, [-1.5, -3.0, -1.5])
 

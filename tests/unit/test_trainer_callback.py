@@ -509,11 +509,6 @@ def test_attacks_that_need_other_models_are_refused_if_they_were_named(monkeypat
     assert "shadowed" not in [attack.name for attack in request.attacks]
 
 
-def test_slow_attacks_are_refused_while_training(record_files):
-    with pytest.raises(ConfigError, match=r"Slow attacks would hold the training up.*loraudit audit --slow"):
-        quick(record_files, slow=True)
-
-
 def test_a_trainer_without_tokenizer_is_refused(base, trained, record_files):
     trainer = trained(full_model(base), quick(record_files), processing_class=None)
     with pytest.raises(ConfigError, match=r"The trainer has no tokenizer.*processing_class=tokenizer"):

@@ -14,7 +14,7 @@ from loraudit.auditing.neighbours import draw_neighbours, kept_substitutions, ne
 from loraudit.auditing.request import Sides, attack_facts
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress, StopRequest
-from loraudit.membership import PREFIXED, AnyAttack, AttackScores, is_slow, score_attacks
+from loraudit.membership import PREFIXED, SLOW_VIEWS, AnyAttack, AttackScores, score_attacks
 from loraudit.models import ModelPlan
 from loraudit.models.plan import REFERENCE, TARGET
 from loraudit.scoring import Evidence, ScoringOptions
@@ -187,15 +187,19 @@ def score_apart(
     *,
     timeout: float,
 ) -> dict[str, AttackScores]:
-    """As `score_attacks`; a copy that could not be scored leaves the record undefined for slow attacks alone."""
+    """As `score_attacks`; a copy that could not be scored leaves its record undefined for those that look at it alone."""
     found: dict[str, AttackScores] = {}
-    for some, seen in (
-        ([attack for attack in attacks if not is_slow(attack)], tables),
-        ([attack for attack in attacks if is_slow(attack)], {**tables, **slow_tables}),
-    ):
-        if some:
-            found |= score_attacks(some, seen, facts, timeout=timeout)
+    for views in {SLOW_VIEWS.intersection(attack.needs): None for attack in attacks}:
+        looking = [attack for attack in attacks if SLOW_VIEWS.intersection(attack.needs) == views]
+        copies = {name: table for name, table in slow_tables.items() if _first_of(name) in views}
+        found |= score_attacks(looking, {**tables, **copies}, facts, timeout=timeout)
     return {attack.name: found[attack.name] for attack in attacks}
+
+
+def _first_of(view: str) -> str:
+    """The name by which attacks ask for this view and all its like: `neighbour/0` for `neighbour/7`."""
+    kind, is_numbered, _ = view.partition("/")
+    return f"{kind}/0" if is_numbered else kind
 
 
 def in_targets_role(untouched: Mapping[str, TokenTable]) -> dict[str, TokenTable]:

@@ -84,11 +84,6 @@ def make_request(
             "fail_on": stop_if,
         }
     )
-    if spec.slow:
-        raise ConfigError(
-            "Slow attacks would hold the training up. Leave slow out, and audit the saved checkpoints with: "
-            "loraudit audit --slow"
-        )
     files = {side: tuple(s for s in given if isinstance(s, str)) for side, given in sources.items()}
     named = [ATTACKS[name] for name in (spec.headline, *spec.attacks) if name in ATTACKS]
     blocked = [attack.name for attack in named if not set(attack.needs) <= _VIEWS]
