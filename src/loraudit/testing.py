@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -88,7 +88,7 @@ def fake_scores(
     target: FakeTarget,
     reference: FakeTarget | None = None,
     shadows: Sequence[FakeTarget] = (),
-    shadows_in: Sequence[FakeTarget] = (),
+    others: Mapping[str, FakeTarget] | None = None,
     gradient_norms: Sequence[float] | None = None,
 ) -> dict[str, FloatArray]:
     """[N] scores of each attack on scripted evidence.
@@ -98,15 +98,14 @@ def fake_scores(
         target: The audited model.
         reference: What it is compared with, where an attack looks at that.
         shadows: Shadow models, where an attack looks at those.
-        shadows_in: Shadow models that were trained on the records, likewise.
+        others: Other views by name, such as `shadow_in/0`, `neighbour/0` and `prefixed`.
         gradient_norms: Of the target on each record, where an attack looks at those.
 
     Raises:
         AssertionError: An attack failed; the message is its own.
     """
     views = {"target": target, **({"reference": reference} if reference else {})}
-    views |= {f"shadow/{number}": shadow for number, shadow in enumerate(shadows)}
-    views |= {f"shadow_in/{number}": shadow for number, shadow in enumerate(shadows_in)}
+    views |= {f"shadow/{number}": shadow for number, shadow in enumerate(shadows)} | dict(others or {})
     norms = None if gradient_norms is None else np.asarray(gradient_norms, dtype=np.float64)
     facts = replace(fake_facts(target), gradient_norm=norms)
     found = score_attacks(attacks, {name: fake.table() for name, fake in views.items()}, facts)

@@ -150,7 +150,8 @@ class RecordFacts:
 class Views(Mapping[str, TokenScores]):
     """N records of equally many audited tokens, each seen by several models.
 
-    Names are `target`, `reference` and, for other attacks, `shadow/3`, `shadow_in/3`, `neighbour/7` and so on.
+    Names are `target`, `reference` and, for other attacks, `shadow/3`, `shadow_in/3`, `neighbour/7`, `prefixed` and so
+    on.
     Views carry no membership label, so an attack cannot use one.
     """
 
@@ -186,8 +187,18 @@ class Views(Mapping[str, TokenScores]):
         """What shadow models said that were trained on the record; by number."""
         return self._numbered("shadow_in/")
 
-    def _numbered(self, beginning: str) -> list[TokenScores]:
-        names = [name for name in self.scores if name.startswith(beginning)]
+    @property
+    def neighbours(self) -> list[TokenScores]:
+        """What the audited model said about altered copies of the records; by number."""
+        return self._numbered("neighbour/")
+
+    @property
+    def reference_neighbours(self) -> list[TokenScores]:
+        """What the reference said about the same copies."""
+        return self._numbered("reference_neighbour/")
+
+    def _numbered(self, prefix: str) -> list[TokenScores]:
+        names = [name for name in self.scores if name.startswith(prefix)]
         return [self.scores[name] for name in sorted(names, key=lambda name: int(name.split("/")[1]))]
 
     @property
@@ -236,6 +247,18 @@ class TokenTable:
             log_sum_exps={decoding: column[mask] for decoding, column in self.log_sum_exps.items()},
             offsets=n_kept_before[self.offsets],
             is_audited=mask[mask],
+        )
+
+    def rows(self, start: int, end: int) -> TokenTable:
+        """The records from `start` to before `end`."""
+        first, last = int(self.offsets[start]), int(self.offsets[end])
+        return TokenTable(
+            columns={name: column[first:last] for name, column in self.columns.items()},
+            offsets=self.offsets[start : end + 1] - first,
+            is_audited=self.is_audited[first:last],
+            n_windows=self.n_windows[start:end],
+            status=self.status[start:end],
+            log_sum_exps={decoding: column[first:last] for decoding, column in self.log_sum_exps.items()},
         )
 
     def rectangle(self, index: IntArray, n_tokens: int) -> TokenScores:

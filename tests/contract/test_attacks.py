@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from loraudit.membership import ATTACKS, GRADIENT, SHADOWS, Attack, per_record, score_attacks
+from loraudit.membership import ATTACKS, GRADIENT, SHADOWS, SLOW_VIEWS, Attack, per_record, score_attacks
 from loraudit.types import RecordFacts, TokenScores, TokenTable, Views
 
 BUILT_IN = {
@@ -35,6 +35,9 @@ BUILT_IN = {
     "gradient_norm",
     "hard_token",
     "loss",
+    "neighbourhood",
+    "recall",
+    "spv_mia",
     "min_k",
     "min_k_plus_plus",
     "paired_t",
@@ -49,7 +52,7 @@ BUILT_IN = {
 Floats = NDArray[np.float64]
 Behaviour = Callable[[Views], object]
 
-VIEW_NAME = re.compile(r"target|reference|gradient|[a-z][a-z_]*/\d+")
+VIEW_NAME = re.compile(r"target|reference|gradient|(reference_)?prefixed|[a-z][a-z_]*/\d+")
 N_TOKENS = 128
 N_PER_SIDE = 400
 
@@ -371,7 +374,7 @@ MISBEHAVIOURS: dict[str, tuple[Behaviour, str]] = {
 
 @pytest.mark.parametrize(("misbehave", "told"), MISBEHAVIOURS.values(), ids=MISBEHAVIOURS)
 def test_an_attack_that_fails_is_reported_and_the_others_finish(misbehave: Behaviour, told: str) -> None:
-    tables, facts = ragged((SHADOWS,), [5, 30, 5, 17])
+    tables, facts = ragged((SHADOWS, *SLOW_VIEWS), [5, 30, 5, 17])
     alone = score_attacks(list(ATTACKS.values()), tables, facts)
     first, *rest = ATTACKS.values()
     together = score_attacks([first, stray("stray", misbehave), *rest], tables, facts)
@@ -386,7 +389,7 @@ def test_an_attack_that_fails_is_reported_and_the_others_finish(misbehave: Behav
 
 
 def test_every_result_tells_the_time_it_took() -> None:
-    tables, facts = ragged((SHADOWS,), [5, 30])
+    tables, facts = ragged((SHADOWS, *SLOW_VIEWS), [5, 30])
     results = score_attacks(list(ATTACKS.values()), tables, facts)
     assert all(result.seconds > 0 for result in results.values())
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from loraudit.membership import ATTACKS, GRADIENT, SHADOWS
+from loraudit.membership import ATTACKS, needed_models
 
 BUILT_IN = sorted(
     name
     for name, entry in ATTACKS.items()
-    if not name.startswith("plugin_") and not {SHADOWS, GRADIENT} & set(entry.needs)
+    if not name.startswith("plugin_") and len(needed_models([entry])) == len(entry.needs)
 )
 
 

@@ -47,6 +47,10 @@ OTHER_VALUES = {
     "shadow": 4,
     "shadow_on": "audited",
     "pool": ("pool.jsonl",),
+    "slow": True,
+    "neighbours": 3,
+    "recall_shots": 2,
+    "recall_prefix": ("others.jsonl",),
     "span": "all",
     "append_eos": True,
     "max_length": 512,
@@ -124,7 +128,8 @@ def test_a_default_said_aloud_is_the_same_request():
 def test_a_request_of_before_there_were_references_and_shadows_keeps_its_hash():
     """What a run folder is called, and what `verify` compares with, does not change with the version."""
     keys = set(AuditSpec.model_fields) - AuditSpec.how_not_what
-    new = {"pool", "gradients"} | {key for key in keys if key.startswith(("reference", "shadow"))}
+    new = {"pool", "gradients", "slow", "neighbours", "recall_shots", "recall_prefix"}
+    new |= {key for key in keys if key.startswith(("reference", "shadow"))}
     before = spec().model_dump(mode="json", include=keys - new)
     assert spec_hash(spec()) == hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
 

@@ -10,7 +10,7 @@ import pytest
 
 import loraudit.testing
 from loraudit.errors import ConfigError
-from loraudit.membership import ATTACKS, Attack, per_record
+from loraudit.membership import ATTACKS, SHADOWS_IN, SLOW_VIEWS, Attack, per_record
 from loraudit.testing import FakeTarget, fake_facts, fake_scores
 from loraudit.types import TOKEN_FIELDS, TokenTable
 
@@ -103,7 +103,7 @@ def test_every_registered_attack_runs_on_fakes(name):
         target=FakeTarget(better),
         reference=reference,
         shadows=[reference],
-        shadows_in=[reference],
+        others=dict.fromkeys([SHADOWS_IN, *SLOW_VIEWS], reference),
         gradient_norms=np.ones(len(better)),
     )
     assert scores[name].shape == (5,)

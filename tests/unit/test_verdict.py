@@ -56,6 +56,7 @@ def result(
         membership=MembershipResult(headline="error_zone", attacks=[other, headline]),
         spec=SimpleNamespace(fpr=fpr, reference=kind),
         shadows=None,
+        slow=None,
         reference=None
         if reference is None
         else ModelSummary(name=reference, kind="k", fingerprint="f", details=details or {}),

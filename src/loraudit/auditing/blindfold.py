@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from loraudit.auditing.request import Sides
+from loraudit.auditing.slow import in_targets_role, score_apart
 from loraudit.data import audited_text
-from loraudit.membership import AnyAttack, score_attacks
+from loraudit.membership import AnyAttack
 from loraudit.scoring import Evidence
-from loraudit.types import FloatArray, RecordFacts
+from loraudit.types import FloatArray, RecordFacts, TokenTable
 from loraudit.validity import Overlap, Words, blind_scores, measure_overlap
 from loraudit.validity.gates import CONTROL, REFERENCE_ONLY
 
@@ -39,6 +40,7 @@ def look_without_target(
     span: str,
     seed: int,
     timeout: float,
+    altered: Mapping[str, TokenTable] | None = None,
 ) -> BlindFacts:
     """Blind classifiers, controls and overlap of both sides.
 
@@ -50,6 +52,7 @@ def look_without_target(
         span: "trained" or "all".
         seed: Of folds and halves.
         timeout: Seconds per attack.
+        altered: What the reference said of altered copies, by the name of the view, for slow attacks.
     """
     words = Words.of([audited_text(record, span) for record in sides.records])
     blind = blind_scores(words, facts, sides.is_member, groups=sides.groups, rng=np.random.default_rng([seed, 0]))
@@ -58,8 +61,9 @@ def look_without_target(
     if reference is not None:
         tables = {**evidence.tables, "target": reference}
         # Attacks on gradients have no such twin: what was tuned is nothing that the reference has.
-        known = [attack for attack in attacks if set(attack.needs) <= set(tables)]
-        found = score_attacks(known, tables, facts.of_text(), folds=sides.folds(seed), timeout=timeout)
+        altered = in_targets_role(altered or {})
+        known = [attack for attack in attacks if set(attack.needs) <= {*tables, *altered}]
+        found = score_apart(known, tables, altered, facts.of_text(), folds=sides.folds(seed), timeout=timeout)
         for attack in known:
             if found[attack.name].error is not None:
                 continue

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from loraudit.auditing.altered import altered_tokens, requested_slow
 from loraudit.auditing.preparation import base_options, requested_models, requested_tokenizer, split_by_views
 from loraudit.auditing.reference import Work, estimate_work, requested_reference
 from loraudit.auditing.request import (
@@ -20,6 +21,8 @@ from loraudit.auditing.request import (
     store_path,
 )
 from loraudit.auditing.shadows import estimate_shadows, requested_shadows
+from loraudit.auditing.slow import measurable
+from loraudit.auditing.slow_facts import estimate_slow
 from loraudit.capture import gradient_folder
 from loraudit.data import encode
 from loraudit.membership import needed_models
@@ -49,6 +52,7 @@ class Estimate:
         reference: What must be made first for the target to be compared with; None where nothing must.
         shadows: What shadow models take that are still to be made; None where none are.
         n_gradient_tokens: Tokens to send through the target forward and backward, beside `n_tokens`.
+        slow: What slow attacks take beside the records' own evidence; None where nothing.
     """
 
     n_members: int
@@ -63,6 +67,7 @@ class Estimate:
     reference: Work | None = None
     shadows: Work | None = None
     n_gradient_tokens: int = 0
+    slow: str | None = None
 
 
 def estimate_audit(spec: AuditSpec) -> Estimate:
@@ -79,13 +84,19 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
     plan = requested_models(spec, store)
     wanted = requested_reference(spec, plan, sides)
     measured, _ = split_by_views(attacks, plan, spec)
+    altered = requested_slow(spec, sides, measured)
     options = base_options(spec, plan)
+    tokenizer = requested_tokenizer(spec, plan)
+    tokens = altered_tokens(altered, sides.records, spec, options, tokenizer) if altered else None
+    measurable(measured, (), tokens, spec)
     shadows = requested_shadows(spec, plan, sides)
     shadow_work = estimate_shadows(shadows, spec)
     views = needed_models(measured)
     prints = {"target": plan.target.fingerprint}
     if plan.reference:
         prints["reference"] = plan.reference.fingerprint
+    if altered:
+        views = list(prints)
     stages = [" and ".join(stage_views) for stage_views, _ in plan.stages]
     work = None
     if wanted is not None:
@@ -96,6 +107,7 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
             views, stages = [*views, "base"], [*stages, "base"]
             prints["base"] = prints["reference"]
         prints["reference"] = made.reference.fingerprint if made and made.reference else ""
+    slow = estimate_slow(altered, tokens, plan, sides, options, store, list(prints.values()))
     for number, wanted_shadow in enumerate(shadows.wanted if shadows else ()):
         kept = wanted_shadow.kept(spec)
         views, stages = [*views, f"shadow/{number}"], [*stages, f"shadow {number + 1}"]
@@ -103,11 +115,11 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
     works = [one for one in (work, shadow_work) if one is not None]
     conditions = [options.conditions(plan, prints[view]) for view in views]
     n_cached = _n_cached(sides, store, conditions) if store and not works else 0
-    encoded = encode(sides.records, requested_tokenizer(spec, plan), span=spec.span, append_eos=spec.append_eos)
+    encoded = encode(sides.records, tokenizer, span=spec.span, append_eos=spec.append_eos)
     lengths = [len(item.ids) for item in encoded]
     share_missing = 1 - n_cached / len(sides.records)
     n_units = len(plan_units(lengths, batch_tokens=options.tokens_at_once))
-    n_tokens = int(sum(lengths) * len(views) * share_missing)
+    n_tokens = int(sum(lengths) * len(views) * share_missing) + (slow.n_tokens if slow else 0)
     n_gradient_tokens = 0
     if reads_gradients(measured):
         n_gradient_tokens = sum(lengths[i] for i in _without_gradient(sides, store, plan, options))
@@ -117,7 +129,7 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
         n_members=len(sides.members.records),
         n_nonmembers=len(sides.nonmembers.records),
         n_tokens=n_tokens,
-        n_units=int(np.ceil(n_units * share_missing)) * len(stages),
+        n_units=int(np.ceil(n_units * share_missing)) * len(stages) + (slow.n_units if slow else 0),
         n_cached=n_cached,
         memory_bytes=cost.memory_bytes + max((one.training_bytes for one in works), default=0),
         seconds=cost.seconds,
@@ -126,6 +138,7 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
         reference=work,
         shadows=shadow_work,
         n_gradient_tokens=n_gradient_tokens,
+        slow=slow.words if slow else None,
     )
 
 

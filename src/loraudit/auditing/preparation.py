@@ -11,7 +11,7 @@ import numpy as np
 from loraudit.auditing.request import Sides, attack_facts, shadow_views
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress
-from loraudit.membership import ATTACKS, GRADIENT, SHADOW_VIEWS, AnyAttack
+from loraudit.membership import ATTACKS, GRADIENT, PREFIXED, SLOW_VIEWS, AnyAttack, needed_models
 from loraudit.models import ModelPlan, Numerics, load_tokenizer, plan_models, resolve_devices
 from loraudit.models.numerics import device_kind
 from loraudit.models.plan import DEFAULT_CONTEXT
@@ -43,6 +43,8 @@ def split_by_views(
 ) -> tuple[list[AnyAttack], list[AttackResult]]:
     """The attacks whose views the models can give, and the others with the reason."""
     views = {view for stage_views, _ in plan.stages for view in stage_views} | shadow_views(spec) | {GRADIENT}
+    if spec.slow:  # neighbours are drawn from the base
+        views |= SLOW_VIEWS if plan.reference else {PREFIXED}
     measured = [attack for attack in attacks if set(attack.needs) <= views]
     unmeasured = [
         AttackResult(
@@ -63,8 +65,8 @@ def split_by_views(
 
 
 def probed(measured: Sequence[AnyAttack]) -> AnyAttack:
-    """The attack whose scores decide whether half precision is exact enough: the first that needs two views at most."""
-    return next((a for a in measured if not {GRADIENT, *SHADOW_VIEWS} & set(a.needs)), ATTACKS["loss"])
+    """The attack whose scores decide whether half precision is exact enough: the first on forward passes alone."""
+    return next((a for a in measured if len(needed_models([a])) == len(a.needs)), ATTACKS["loss"])
 
 
 def requested_window(spec: AuditSpec, plan: ModelPlan) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,28 +11,36 @@ import numpy as np
 
 from loraudit.auditing.columns import group_numbers
 from loraudit.data import RecordSet, load_sides
-from loraudit.errors import ConfigError
+from loraudit.errors import ConfigError, DataError
 from loraudit.membership import (
     ATTACKS,
     GRADIENT,
+    NEIGHBOURS,
+    PREFIXED,
+    REFERENCE_NEIGHBOURS,
     SHADOW_VIEWS,
     SHADOWS,
     SHADOWS_IN,
+    SLOW_VIEWS,
     AnyAttack,
     FittedAttack,
     Folds,
+    is_slow,
 )
 from loraudit.policy import parse_limit, read_policy
 from loraudit.spec import AuditSpec, spec_hash
 from loraudit.statistics import detectable_auc, fewest_for_rate, unresolved_rate
 from loraudit.types import BoolArray, IntArray, Record
 
+_ASIDE = 41
+
 
 class Sides(NamedTuple):
-    """The records of both sides, members first."""
+    """The records of both sides, members first; and non-members that were set aside, which are not audited."""
 
     members: RecordSet
     nonmembers: RecordSet
+    aside: tuple[Record, ...] = ()
 
     @property
     def records(self) -> list[Record]:
@@ -90,6 +99,7 @@ def chosen_attacks(spec: AuditSpec) -> list[AnyAttack]:
             "--gradients measures what no attack asked for looks at. Leave it out, or ask for an attack that reads "
             "gradients, such as gradient_norm."
         )
+    problems.extend(_slow_problems(spec, list(chosen.values())))
     if spec.reference != "base" and chosen and not any("reference" in attack.needs for attack in chosen.values()):
         problems.append(
             f"Reference '{spec.reference}' is not looked at by any attack asked for. Leave --reference out, or ask for "
@@ -113,8 +123,10 @@ def chosen_attacks(spec: AuditSpec) -> list[AnyAttack]:
 
 
 def usual_attacks(spec: AuditSpec) -> list[str]:
-    """All attacks; those that compare with shadow models or read gradients only where these are asked for."""
-    left_out = (SHADOW_VIEWS - shadow_views(spec)) | ({GRADIENT} if not spec.gradients else set())
+    """All attacks; those on shadow models, gradients or altered copies only where these are asked for."""
+    left_out = SHADOW_VIEWS - shadow_views(spec)
+    left_out |= set() if spec.gradients else {GRADIENT}
+    left_out |= set() if spec.slow else SLOW_VIEWS
     return [name for name, attack in ATTACKS.items() if not left_out & set(attack.needs)]
 
 
@@ -130,12 +142,12 @@ def shadow_views(spec: AuditSpec) -> set[str]:
     return {SHADOWS, SHADOWS_IN} if spec.shadow_on == "audited" else {SHADOWS}
 
 
-def shadow_count_problems(n_shadows: int, pool: Sequence[str]) -> list[str]:
+def shadow_count_problems(n_shadows: int, pool: Sequence[str], *, pool_has_other_use: bool = False) -> list[str]:
     """What is wrong with how many shadows are asked for, and on what, before any file is read."""
     problems = [
         f"File '{path}' does not exist. Expected records; check the path." for path in pool if not Path(path).is_file()
     ]
-    if pool and not n_shadows:
+    if pool and not n_shadows and not pool_has_other_use:
         problems.append("--pool is what shadow models are trained on. Say how many with --shadow, such as 4.")
     if n_shadows % 2 and not pool:
         problems.append(
@@ -146,7 +158,7 @@ def shadow_count_problems(n_shadows: int, pool: Sequence[str]) -> list[str]:
 
 
 def _shadow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
-    problems = shadow_count_problems(spec.shadow, spec.pool)
+    problems = shadow_count_problems(spec.shadow, spec.pool, pool_has_other_use=spec.slow)
     wanting = [attack.name for attack in chosen if SHADOWS in attack.needs]
     online = [attack.name for attack in chosen if SHADOWS_IN in attack.needs]
     if spec.shadow and online and spec.shadow_on != "audited":
@@ -165,6 +177,47 @@ def _shadow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
         )
     if spec.shadow_on == "audited" and not spec.shadow:
         problems.append("--shadow-on says what shadow models are trained on. Say how many with --shadow, such as 4.")
+    return problems
+
+
+def _slow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
+    problems = [
+        f"File '{path}' does not exist. Expected records; check the path."
+        for path in spec.recall_prefix
+        if not Path(path).is_file()
+    ]
+    slow = [attack for attack in chosen if is_slow(attack)]
+    if not spec.slow:
+        if slow:
+            problems.append(
+                f"Attack '{slow[0].name}' takes many passes over altered copies of each record, and is run by "
+                "loraudit audit where they are asked for. Add --slow, or leave the attack out."
+            )
+        problems += [
+            f"--{name.replace('_', '-')} is for the attacks that --slow adds. Add --slow, or leave it out."
+            for name in ("neighbours", "recall_shots", "recall_prefix")
+            if getattr(spec, name) != AuditSpec.model_fields[name].default
+        ]
+        return problems
+    needs = {view for attack in slow for view in attack.needs}
+    if chosen and not slow:
+        problems.append(
+            "--slow is for attacks on altered copies, and none was asked for. Leave it out, or ask for one, such as "
+            "neighbourhood."
+        )
+    if slow and PREFIXED not in needs:
+        problems += [
+            f"--{name.replace('_', '-')} is for recall, which was not asked for. Leave it out, or ask for recall."
+            for name in ("recall_shots", "recall_prefix")
+            if getattr(spec, name) != AuditSpec.model_fields[name].default
+        ]
+    if slow and not needs & {NEIGHBOURS, REFERENCE_NEIGHBOURS} and "neighbours" in spec.model_fields_set:
+        problems.append("--neighbours is for attacks on neighbours, and none was asked for. Leave it out.")
+    if spec.pool and not spec.shadow and (PREFIXED not in needs or spec.recall_prefix):
+        problems.append(
+            "--pool is what shadow models are trained on, or the prefix of recall is taken from; nothing asked for "
+            "looks at it. Leave it out, or add --shadow."
+        )
     return problems
 
 
@@ -201,7 +254,10 @@ def limits_of(spec: AuditSpec) -> list[str]:
 
 
 def load_data(spec: AuditSpec) -> Sides:
-    """Both sides' records; a rate asked for that they cannot resolve is refused."""
+    """Both sides' records; a rate asked for that they cannot resolve is refused.
+
+    Where recall is to be run and no other records are given for its prefix, some non-members are set aside.
+    """
     members, nonmembers = load_sides(
         spec.members,
         spec.nonmembers,
@@ -210,11 +266,50 @@ def load_data(spec: AuditSpec) -> Sides:
         max_records=spec.max_records,
         seed=spec.seed,
     )
+    aside: tuple[Record, ...] = ()
+    if _sets_aside(spec):
+        nonmembers, aside = _set_aside(nonmembers, spec)
     if "fpr" in spec.model_fields_set:
         refused = [unresolved_rate(len(nonmembers.records), fpr) for fpr in spec.fpr]
         if any(refused):
             raise ConfigError("\n".join(reason for reason in refused if reason))
-    return Sides(members, nonmembers)
+    return Sides(members, nonmembers, aside)
+
+
+def _sets_aside(spec: AuditSpec) -> bool:
+    if not spec.slow or spec.recall_prefix or spec.pool:
+        return False
+    names = (spec.headline, *(spec.attacks or usual_attacks(spec)))
+    return any(PREFIXED in ATTACKS[name].needs for name in names if name in ATTACKS)
+
+
+def _set_aside(nonmembers: RecordSet, spec: AuditSpec) -> tuple[RecordSet, tuple[Record, ...]]:
+    """The non-members without those of the prefix, and those of the prefix.
+
+    Documents are set aside whole: a record would be better predicted behind another part of its own document.
+
+    Raises:
+        DataError: None would be left.
+    """
+    documents: dict[tuple[str, str], list[Record]] = {}
+    for record in nonmembers.records:
+        key = ("alone", record.id) if record.group is None else ("group", record.group)
+        documents.setdefault(key, []).append(record)
+    order = np.random.default_rng([spec.seed, _ASIDE]).permutation(len(documents))
+    whole = list(documents.values())
+    taken: list[Record] = []
+    for number in order:
+        if len(taken) < spec.recall_shots:
+            taken += whole[number]
+    ids = {record.id for record in taken}
+    kept = tuple(record for record in nonmembers.records if record.id not in ids)
+    if not kept:
+        raise DataError(
+            f"The prefix of recall takes {spec.recall_shots} non-members, which leaves none of "
+            f"{len(nonmembers.records)} to be audited. Give other records with --recall-prefix, or fewer "
+            "--recall-shots."
+        )
+    return replace(nonmembers, records=kept, n_set_aside=len(taken)), tuple(taken[: spec.recall_shots])
 
 
 def power_statement(sides: Sides, spec: AuditSpec) -> str:

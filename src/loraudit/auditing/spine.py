@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
-import functools
 import html
 import shlex
 import time
@@ -13,27 +11,28 @@ from typing import Any
 
 import pyarrow as pa
 
+from loraudit.auditing.altered import requested_slow
 from loraudit.auditing.blindfold import look_without_target
 from loraudit.auditing.columns import Columns
 from loraudit.auditing.examination import examine
+from loraudit.auditing.gathering import Plans, gather_all
 from loraudit.auditing.making import make_reference
 from loraudit.auditing.preparation import probed, requested_models, requested_tokenizer, scoring_options, split_by_views
 from loraudit.auditing.reference import requested_reference
 from loraudit.auditing.request import (
-    Sides,
     chosen_attacks,
     limits_of,
     load_data,
     power_statement,
-    reads_gradients,
     run_path,
     store_path,
 )
-from loraudit.auditing.shadows import requested_shadows, shadow_summary, shadow_tables
+from loraudit.auditing.shadows import requested_shadows, shadow_summary
+from loraudit.auditing.slow import score_apart
+from loraudit.auditing.slow_facts import slow_summary
 from loraudit.auditing.summary import (
     attack_results,
     provenance,
-    record_statuses,
     refuse_unscored_sides,
     scoring_facts,
     whole_result,
@@ -41,18 +40,14 @@ from loraudit.auditing.summary import (
     write_scores,
 )
 from loraudit.auditing.tokens import write_text
-from loraudit.capture import Gradients, gather_gradients
-from loraudit.data import audited_text, masked_snippet, record_facts
+from loraudit.data import audited_text, masked_snippet
 from loraudit.errors import LorauditError, StoreError
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
-from loraudit.membership import needed_models, score_attacks
 from loraudit.policy import judge, verdict_of
 from loraudit.report import render_html, write_page
-from loraudit.scoring import gather_evidence
 from loraudit.spec import AuditResult, AuditSpec
 from loraudit.store import EvidenceStore, RunFolder, read_run, user_secret
 from loraudit.store.run_folder import Run
-from loraudit.types import RecordFacts
 
 
 class AuditRun(Run):
@@ -101,38 +96,44 @@ def run_audit(
             wanted = requested_reference(spec, base_plan, sides)
             shadows = requested_shadows(spec, base_plan, sides)
             measured, unmeasured = split_by_views(attacks, base_plan, spec)
+            altered = requested_slow(spec, sides, measured)
             power = power_statement(sides, spec)
             progress.say(power)
             plan = make_reference(wanted, spec, progress=progress, stop=stop) if wanted else base_plan
             options, numerics = scoring_options(spec, plan, sides, probed(measured), store, progress)
-            how: dict[str, Any] = {
-                "records": sides.records,
-                "options": options,
-                "store": store,
-                "tokenizer": lambda: requested_tokenizer(spec, base_plan),
-                "progress": progress,
-                "stop": stop,
-            }
-            gather = functools.partial(gather_evidence, **how)
-            evidence = gather(plan, views=needed_models(measured))
-            # A distilled reference has heard the target speak: that it knows the members is no sign of unlike sides.
-            untouched = gather(base_plan, views=["reference"]) if spec.reference == "distilled" else evidence
-            said = shadow_tables(shadows, spec, gather, progress=progress, stop=stop)
-            evidence.tables |= said
-            untouched.tables |= said
+            found = gather_all(
+                spec,
+                Plans(plan, base_plan, shadows, altered),
+                sides,
+                measured,
+                unmeasured,
+                options,
+                store,
+                progress=progress,
+                stop=stop,
+            )
+            measured, statuses, evidence = found.measured, found.statuses, found.evidence
             folder.log("evidence", scored=evidence.n_scored, cached=evidence.n_cached, seconds=evidence.seconds)
-            statuses = record_statuses(evidence)
             refuse_unscored_sides(sides, statuses)
-            gradients = gather_gradients(base_plan, **how) if reads_gradients(measured) else None
-            facts = _facts(sides, spec, gradients)
             progress.say(f"Running {len(measured)} attacks on {len(statuses):,} records")
-            scores = score_attacks(
-                measured, evidence.tables, facts, folds=sides.folds(spec.seed), timeout=spec.attack_timeout
+            scores = score_apart(
+                measured,
+                evidence.tables,
+                found.slow.tables,
+                found.facts,
+                folds=sides.folds(spec.seed),
+                timeout=spec.attack_timeout,
             )
             progress.say("Checking what tells the sides apart without the target")
-            given = [attack for attack in measured if scores[attack.name].error is None]  # a hang is waited for once
             blind = look_without_target(
-                sides, facts, untouched, given, span=spec.span, seed=spec.seed, timeout=spec.attack_timeout
+                sides,
+                found.facts,
+                found.untouched,
+                [attack for attack in measured if scores[attack.name].error is None],  # a hang is waited for once
+                span=spec.span,
+                seed=spec.seed,
+                timeout=spec.attack_timeout,
+                altered=found.slow.untouched,
             )
             folder.reopen()
             table = write_scores(folder, sides, evidence, statuses, scores, blind)
@@ -154,13 +155,14 @@ def run_audit(
                     sides=sides,
                     statuses=statuses,
                     evidence=evidence,
-                    attacks=[*attack_results(measured, scores, examined), *unmeasured],
+                    attacks=[*attack_results(measured, scores, examined), *found.unmeasured],
                     examined=examined,
                     numerics=numerics,
-                    scoring=scoring_facts(evidence, options, gradients),
+                    scoring=scoring_facts(evidence, options, found.gradients),
                     power=power,
                     shadows=shadow_summary(shadows, spec),
-                    provenance=provenance(plan, sides, folder, wanted, shadows),
+                    slow=slow_summary(altered, found.slow, base_plan, sides),
+                    provenance=provenance(plan, sides, folder, [wanted, shadows, altered]),
                     started=started.isoformat(timespec="seconds"),
                     seconds=round(time.perf_counter() - began, 2),
                 )
@@ -171,11 +173,6 @@ def run_audit(
                 folder.log("stopped", reason=f"{type(error).__name__}: {error}")
             raise
     return AuditRun(*read_run(folder.path))
-
-
-def _facts(sides: Sides, spec: AuditSpec, gradients: Gradients | None) -> RecordFacts:
-    facts = record_facts(sides.records, spec.span)
-    return dataclasses.replace(facts, gradient_norm=gradients.norms) if gradients else facts
 
 
 def _publish(folder: RunFolder, result: AuditResult, table: pa.Table, text: Any) -> None:

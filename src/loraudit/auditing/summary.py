@@ -11,12 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from loraudit.auditing.altered import WantedSlow
 from loraudit.auditing.blindfold import BlindFacts
 from loraudit.auditing.columns import BLIND, CONTROL, OVERLAP, USUAL_SHARE
 from loraudit.auditing.examination import Examined
 from loraudit.auditing.reference import WantedReference
 from loraudit.auditing.request import Sides, attack_facts
 from loraudit.auditing.shadows import Shadows
+from loraudit.auditing.slow_facts import slow_warnings
 from loraudit.capture import Gradients
 from loraudit.data import RecordSet
 from loraudit.errors import DataError, scrubbed
@@ -24,7 +26,7 @@ from loraudit.membership import ATTACKS, AnyAttack, AttackScores, without_noise
 from loraudit.models import ModelPlan
 from loraudit.models.fingerprint import chat_template_fingerprint
 from loraudit.scoring import Evidence, ScoringOptions
-from loraudit.spec import AttackResult, AuditResult, AuditSpec, MembershipResult, Provenance, SideSummary
+from loraudit.spec import AttackResult, AuditResult, AuditSpec, MembershipResult, Provenance, SideSummary, SlowSummary
 from loraudit.store import RunFolder
 
 _LIBRARIES = ("loraudit", "torch", "transformers", "peft", "numpy", "scipy", "safetensors", "tokenizers")
@@ -98,6 +100,7 @@ def side_summary(side: RecordSet, target: Any, statuses: Sequence[str], where: s
         n_duplicates=side.n_duplicates,
         n_overlap=side.n_overlap,
         n_left_out=side.n_left_out,
+        n_set_aside=side.n_set_aside,
         n_records=len(side.records),
         n_groups=len(named) + alone,
         n_tokens=int(target.n_tokens[where].sum()),
@@ -137,6 +140,7 @@ def whole_result(
     evidence: Evidence,
     attacks: Sequence[AttackResult],
     examined: Examined,
+    slow: SlowSummary | None,
     **facts: Any,
 ) -> AuditResult:
     """Everything an audit found, before it is judged.
@@ -150,6 +154,7 @@ def whole_result(
         attacks: Results of the attacks asked for; plug-ins that could not be loaded are added, unless attacks
             were named.
         examined: What follows from the scores.
+        slow: What the slow attacks looked at.
         **facts: The other fields of an `AuditResult`, as they are.
     """
     target = evidence.tables["target"].audited()
@@ -172,7 +177,8 @@ def whole_result(
             shadows=examined.shadows,
             fusion=examined.fusion,
         ),
-        warnings=[*plan.warnings, *data_warnings(sides, statuses, evidence)],
+        slow=slow,
+        warnings=[*plan.warnings, *data_warnings(sides, statuses, evidence), *slow_warnings(slow, sides)],
         **facts,
     )
 
@@ -259,11 +265,11 @@ def scoring_facts(evidence: Evidence, options: ScoringOptions, gradients: Gradie
 
 
 def provenance(
-    plan: ModelPlan, sides: Sides, folder: RunFolder, reference: WantedReference | None, shadows: Shadows | None
+    plan: ModelPlan, sides: Sides, folder: RunFolder, others: Sequence[WantedReference | Shadows | WantedSlow | None]
 ) -> Provenance:
-    """Hashes of what went in and of the scores that came out."""
-    of_models = [reference.data if reference else None, shadows.halves.pool if shadows else None]
-    sets = [sides.members, sides.nonmembers, *(data for data in of_models if data)]
+    """Hashes of what went in and of the scores that came out; `others` are what else records were read for."""
+    read = [other.halves.pool if isinstance(other, Shadows) else other.data for other in others if other]
+    sets = [sides.members, sides.nonmembers, *(data for data in read if data)]
     files = [file for records in sets for file in records.files]
     return Provenance(
         weights=plan.hashes,

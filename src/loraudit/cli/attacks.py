@@ -44,5 +44,6 @@ def attacks(
     typer.echo("F: forward passes per record. Evidence is stored, so all attacks together cost the largest of these.")
     typer.echo("B: backward passes, which only run where they are asked for (loraudit audit --gradients).")
     typer.echo("K: shadow models, which are trained first (loraudit audit --shadow K).")
+    typer.echo("N: altered copies of each record, which are drawn and scored first (loraudit audit --slow).")
     for origin, reason in ATTACKS.broken.items():
         typer.echo(f"Could not be loaded: {visible(origin)}: {visible(reason)}", err=True)

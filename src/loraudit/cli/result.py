@@ -76,9 +76,9 @@ def _show_table(console: Console, result: AuditResult, *, verbose: bool) -> None
 def _show_rest(console: Console, result: AuditResult, *, verbose: bool) -> None:
     from rich.text import Text
 
-    from loraudit.report import STATUS_WORDS, fusion_statement, shadow_statement
+    from loraudit.report import STATUS_WORDS, fusion_statement, shadow_statement, slow_statement
 
-    for statement in (shadow_statement(result), fusion_statement(result)):
+    for statement in (shadow_statement(result), slow_statement(result), fusion_statement(result)):
         if statement:
             console.print(Text(visible(statement)))
     for gate in result.validity.gates if result.validity else ():

@@ -3,6 +3,14 @@
 Tokenizers are passed in; nothing here loads a model.
 """
 
+from loraudit.data.altering import (
+    Prefix,
+    Proposals,
+    behind_prefix,
+    draw_substitutions,
+    joined_prefix,
+    with_substitutions,
+)
 from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_record, token_texts
 from loraudit.data.masking import masked_snippet
 from loraudit.data.reading import FileRows, Row, names_file, read_rows
@@ -14,12 +22,17 @@ __all__ = [
     "Encoded",
     "FileRows",
     "InMemory",
+    "Prefix",
+    "Proposals",
     "RecordSet",
     "Row",
     "Window",
     "audited_text",
+    "behind_prefix",
     "cut_windows",
+    "draw_substitutions",
     "encode",
+    "joined_prefix",
     "load_records",
     "load_sides",
     "masked_snippet",
@@ -31,4 +44,5 @@ __all__ = [
     "split_records",
     "token_record",
     "token_texts",
+    "with_substitutions",
 ]

@@ -30,6 +30,7 @@ class RecordSet:
         n_duplicates: Repeats of an earlier record, left out.
         n_overlap: Records left out because they stand on the other side too.
         n_left_out: Records left out by a limit on their number.
+        n_set_aside: Records put to another use, and therefore left out.
         copies: How often each record of the files stands there, by id.
         named: The first record under each id of the user's, where a column names them.
     """
@@ -41,6 +42,7 @@ class RecordSet:
     n_duplicates: int
     n_overlap: int = 0
     n_left_out: int = 0
+    n_set_aside: int = 0
     copies: Mapping[str, int] = field(default_factory=dict[str, int])
     named: Mapping[str, Record] = field(default_factory=dict[str, Record])
 

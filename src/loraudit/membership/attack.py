@@ -19,6 +19,16 @@ SHADOWS_IN = "shadow_in/0"
 SHADOW_VIEWS = frozenset({SHADOWS, SHADOWS_IN})
 GRADIENT = "gradient"
 """What an attack names in `needs` to be given the target's gradient norms in `views.facts`; no view of its own."""
+NEIGHBOURS = "neighbour/0"
+"""What the target says of the first altered copy of each record; stands for all copies, as above."""
+REFERENCE_NEIGHBOURS = "reference_neighbour/0"
+"""What the reference says of the same copies."""
+PREFIXED = "prefixed"
+"""What the target says of each record behind records that it was not trained on."""
+REFERENCE_PREFIXED = "reference_prefixed"
+"""What the reference says of the same."""
+SLOW_VIEWS = frozenset({NEIGHBOURS, REFERENCE_NEIGHBOURS, PREFIXED, REFERENCE_PREFIXED})
+"""Views of records that were altered: each costs passes of its own, so they are made where they are asked for."""
 Population = Literal["all", "nonmembers"]
 
 
@@ -113,18 +123,35 @@ def fitted_attack(
     return register
 
 
+_IN_WORDS = {
+    SHADOWS: "shadows",
+    SHADOWS_IN: "shadows that saw the record",
+    NEIGHBOURS: "neighbours",
+    REFERENCE_NEIGHBOURS: "neighbours under the reference",
+    PREFIXED: "the record behind a prefix",
+    REFERENCE_PREFIXED: "the same under the reference",
+}
+
+
 def needed_words(attack: AnyAttack) -> str:
     """The views an attack reads, for a person."""
-    words = {SHADOWS: "shadows", SHADOWS_IN: "shadows that saw the record"}
-    return ", ".join(words.get(view, view) for view in attack.needs)
+    return ", ".join(_IN_WORDS.get(view, view) for view in attack.needs)
+
+
+def is_slow(attack: AnyAttack) -> bool:
+    """Whether an attack looks at altered copies of the records."""
+    return not SLOW_VIEWS.isdisjoint(attack.needs)
 
 
 def needed_models(attacks: Iterable[AnyAttack]) -> list[str]:
-    """Views of target and reference that the attacks read, sorted."""
-    return sorted({view for attack in attacks for view in attack.needs} - SHADOW_VIEWS - {GRADIENT})
+    """Views of the records as they are, by target and reference, that the attacks read; sorted."""
+    return sorted({view for attack in attacks for view in attack.needs} - SHADOW_VIEWS - SLOW_VIEWS - {GRADIENT})
 
 
 def _cost(needs: tuple[str, ...]) -> str:
+    n_sets = len({NEIGHBOURS, REFERENCE_NEIGHBOURS}.intersection(needs))
+    if n_sets:  # and one pass of the base, whose predictions the neighbours are drawn from
+        return f"({len(needs) - n_sets + 1} + {'' if n_sets == 1 else n_sets}N) F"
     n_forward = len(set(needs) - SHADOW_VIEWS - {GRADIENT})
     return f"{n_forward} F" + " + 1 B" * (GRADIENT in needs) + " + K F and K trainings" * (SHADOWS in needs)
 

@@ -232,11 +232,34 @@ def threat_model(headline: AttackResult, result: AuditResult) -> str:
             f"{result.shadows.n_shadows} models by the target's recipe on. The false-alarm rate is counted on the "
             "non-members given."
         )
+    copies = _copies_words(headline, result)
+    if copies is not None:
+        return (
+            f"Attacker: already holds the candidate text, {needs}, and needs {copies}. The false-alarm rate is counted "
+            "on the non-members given."
+        )
     return (
         f"Attacker: already holds the candidate text, {needs}, and needs {headline.cost.replace(' F', '')} forward "
         "pass" + ("es" if headline.cost != "1 F" else "") + " per text. "
         "The false-alarm rate is counted on the non-members given."
     )
+
+
+def _copies_words(headline: AttackResult, result: AuditResult) -> str | None:
+    """What a slow attack takes per text; None of another."""
+    slow = result.slow
+    if slow is None:
+        return None
+    n_sets = len({"neighbour/0", "reference_neighbour/0"}.intersection(headline.needs))
+    if n_sets:
+        n_passes = len(headline.needs) - n_sets + 1 + n_sets * slow.n_neighbours
+        return f"{n_passes} forward passes per text, {n_sets * slow.n_neighbours} of them over altered copies"
+    if "prefixed" in headline.needs:
+        return (
+            f"2 forward passes per text, one of them behind {slow.n_prefix_tokens} tokens of {slow.n_shots} records "
+            "that the model was not trained on"
+        )
+    return None
 
 
 def _reference_words(kind: str, reference: ModelSummary) -> str:

@@ -7,7 +7,7 @@ from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html, write_page, write_report
 from loraudit.report.table import Cell, TableRow, attack_table
-from loraudit.report.words import LIMIT_WORDS, NOT_VALID, STATUS_WORDS, incomplete, shadow_statement
+from loraudit.report.words import LIMIT_WORDS, NOT_VALID, STATUS_WORDS, incomplete, shadow_statement, slow_statement
 
 __all__ = [
     "CONTRAST_FORMATS",
@@ -27,6 +27,7 @@ __all__ = [
     "render_markdown",
     "render_model_card",
     "shadow_statement",
+    "slow_statement",
     "write_page",
     "write_report",
 ]

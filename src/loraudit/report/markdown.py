@@ -6,7 +6,15 @@ from loraudit.policy import ends, percent, percent_interval, verdict_of
 from loraudit.report.fusion import fusion_statement
 from loraudit.report.marking import as_code, as_words, markdown_table
 from loraudit.report.table import TableRow, attack_table
-from loraudit.report.words import LIMIT_WORDS, NOT_VALID, STATUS_WORDS, incomplete, not_said, shadow_statement
+from loraudit.report.words import (
+    LIMIT_WORDS,
+    NOT_VALID,
+    STATUS_WORDS,
+    incomplete,
+    not_said,
+    shadow_statement,
+    slow_statement,
+)
 from loraudit.spec import AuditResult, ValidityResult, VerdictResult
 from loraudit.statistics import rate_metric
 
@@ -27,7 +35,7 @@ def render_markdown(result: AuditResult) -> str:
                 f"{best.auc.value or 0:.3f} {ends(best.auc)}."
             ),
         ]
-    for statement in (shadow_statement(result), fusion_statement(result)):
+    for statement in (shadow_statement(result), slow_statement(result), fusion_statement(result)):
         lines += ["", as_words(statement)] if statement else []
     lines += validity_lines(result.validity) if result.validity else [""]
     lines += _record_lines(result)

@@ -14,7 +14,15 @@ from loraudit.report.fusion import fusion_statement, fusion_tables
 from loraudit.report.table import attack_table
 from loraudit.report.templating import facts, fill, words_of
 from loraudit.report.tokens import shaded_records
-from loraudit.report.words import LIMIT_WORDS, NOT_VALID, STATUS_WORDS, incomplete, not_said, shadow_statement
+from loraudit.report.words import (
+    LIMIT_WORDS,
+    NOT_VALID,
+    STATUS_WORDS,
+    incomplete,
+    not_said,
+    shadow_statement,
+    slow_statement,
+)
 from loraudit.spec import AttackResult, AuditResult
 from loraudit.store import read_run, write_atomically
 from loraudit.store.run_folder import Run
@@ -65,6 +73,8 @@ def render_html(run: Run) -> str:
         shadow_facts=_shadow_facts(result),
         fusion_statement=fusion_statement(result),
         fusion_tables=fusion_tables(result),
+        slow_statement=slow_statement(result),
+        slow_facts=_slow_facts(result),
         not_valid=NOT_VALID,
         incomplete="; ".join(incomplete(result)),
         p_cells={attack.name: _p_cell(attack) for attack in result.membership.attacks},
@@ -117,6 +127,32 @@ def _shadow_facts(result: AuditResult) -> list[tuple[str, str]]:
         ("recipe", shadows.recipe),
         *(("file", f"{file['path']} (sha256 {file['sha256']})") for file in shadows.files),
     ]
+    return [(name, words_of(value)) for name, value in facts]
+
+
+def _slow_facts(result: AuditResult) -> list[tuple[str, str]]:
+    slow = result.slow
+    if slow is None:
+        return []
+    facts: list[tuple[str, Any]] = []
+    if slow.n_neighbours:
+        facts += [
+            ("neighbours", f"{slow.n_neighbours} of each record"),
+            ("replaced", f"{100 * slow.replaced_share:g} % of the audited tokens in each"),
+            ("replacements", f"among the {slow.n_likeliest} likeliest others of {slow.drawn_by}"),
+            ("fingerprint of that model", slow.drawn_by_fingerprint),
+        ]
+    if slow.n_shots:
+        facts += [
+            ("prefix", f"{slow.n_prefix_tokens} tokens of {slow.n_shots} records, {slow.prefix_from}"),
+            ("set aside for it", f"{slow.n_set_aside} non-members"),
+            ("too long for it", f"{slow.n_too_long} records"),
+        ]
+    facts += [
+        (f"{part}, in this run", f"{slow.n_tokens.get(part, 0):,} tokens, {seconds:g} s")
+        for part, seconds in slow.seconds.items()
+    ]
+    facts += [("file", f"{file['path']} (sha256 {file['sha256']})") for file in slow.files]
     return [(name, words_of(value)) for name, value in facts]
 
 

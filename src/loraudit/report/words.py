@@ -37,10 +37,19 @@ _WITH_SHADOWS = (
 )
 
 
+_WITH_COPIES = (
+    "These attacks read what forward passes over the records, and over altered copies of them, give. An attacker who "
+    "trains shadow models on similar data sees more, above all on adapters; a low rate here is no upper bound on "
+    "leakage."
+)
+
+
 def not_said(result: AuditResult) -> tuple[str, ...]:
     """What an audit leaves open."""
     records, kind, passes, extraction = NOT_SAID
-    return records, kind, _WITH_SHADOWS if result.shadows else passes, extraction
+    if result.shadows or result.slow:
+        passes = _WITH_SHADOWS if result.shadows else _WITH_COPIES
+    return records, kind, passes, extraction
 
 
 def shadow_statement(result: AuditResult) -> str | None:
@@ -81,6 +90,35 @@ def _who_needs_what(shadows: ShadowSummary) -> str:
             "attacker has other records of the kind (--pool)."
         )
     return f"an attacker needs {shadows.n_in_common:,} other records of the kind and {shadows.n_shadows} trainings."
+
+
+def slow_statement(result: AuditResult) -> str | None:
+    """What slow attacks looked at beside the records themselves; None where none was run."""
+    slow = result.slow
+    if slow is None:
+        return None
+    ran = {attack.name for attack in result.membership.attacks if attack.status == "ok"}
+    said: list[str] = []
+    if slow.n_neighbours:
+        said.append(
+            f"Attacks on neighbours compare a record with {slow.n_neighbours} copies of it, in which "
+            f"{100 * slow.replaced_share:g} % of the audited tokens are replaced by others that {slow.drawn_by} finds "
+            "likely there; the target has no part in what is replaced."
+        )
+    if "spv_mia" in ran:
+        taken = {
+            "base": "the base; as published it takes one tuned on samples of the target (--reference distilled)",
+            "public": "the base tuned on public records; as published it takes one tuned on samples of the target "
+            "(--reference distilled)",
+            "distilled": "the base tuned on samples of the target, as published",
+        }
+        said.append(f"The reference of spv_mia is {taken[result.spec.reference]}.")
+    if slow.n_shots and "recall" in ran:
+        said.append(
+            f"recall puts {slow.n_prefix_tokens} tokens of {slow.n_shots} record{'s' * (slow.n_shots > 1)} before each "
+            f"one ({slow.prefix_from}), none of which is audited."
+        )
+    return " ".join(said) or None
 
 
 def incomplete(result: AuditResult) -> list[str]:

@@ -10,6 +10,7 @@ from loraudit.scoring.engine import Evidence, ScoringOptions, gather_evidence, s
 from loraudit.scoring.estimate import Cost, estimate_cost
 from loraudit.scoring.head import token_statistics
 from loraudit.scoring.precision import PrecisionChoice, choose_precision
+from loraudit.scoring.proposing import likeliest_tokens
 from loraudit.scoring.scorer import Scorer
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "choose_precision",
     "estimate_cost",
     "gather_evidence",
+    "likeliest_tokens",
     "plan_batches",
     "plan_units",
     "score_resident",

@@ -10,6 +10,8 @@ from loraudit.types import Decoding
 
 Statistics = dict[str, torch.Tensor]
 LogitFunction = Callable[[torch.Tensor], torch.Tensor]
+Reduction = Callable[[torch.Tensor, torch.Tensor], Statistics]
+"""From logits [n, V] in float32, which it may overwrite, and the tokens that stand there, [n], to arrays of n rows."""
 
 LOGITS_AT_ONCE = {"cpu": 1 << 24, "cuda": 1 << 27, "mps": 1 << 25}
 """Logits held at a time, by kind of device (64 MiB, 512 MiB and 128 MiB in float32)."""
@@ -25,8 +27,9 @@ def score_hidden(
     logits_of: LogitFunction,
     vocabulary_size: int,
     decodings: Iterable[Decoding] = (),
+    reduce: Reduction | None = None,
 ) -> Statistics:
-    """The statistics of `token_statistics` for hidden states.
+    """The statistics of `token_statistics` for hidden states, or those of another reduction.
 
     Args:
         hidden: [n, d], each the state from which the token `gold` is predicted.
@@ -34,9 +37,10 @@ def score_hidden(
         logits_of: Output head: [m, d] to [m, V].
         vocabulary_size: V.
         decodings: As `token_statistics`.
+        reduce: What to take instead of those.
 
     Returns:
-        Tensors of shape [n] by name.
+        Tensors of n rows by name.
     """
     decodings = list(decodings)
     rows = max(1, LOGITS_AT_ONCE.get(hidden.device.type, 1 << 24) // vocabulary_size)
@@ -46,7 +50,8 @@ def score_hidden(
         logits = logits_of(hidden[start : start + rows])
         for first in range(0, len(logits), block):
             piece = slice(first, first + block)
-            parts.append(token_statistics(logits[piece].float(), gold[start : start + rows][piece], decodings))
+            some, here = logits[piece].float(), gold[start : start + rows][piece]
+            parts.append(reduce(some, here) if reduce else token_statistics(some, here, decodings))
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -15,7 +15,7 @@ from loraudit.execution import StopRequest
 from loraudit.models import Resident
 from loraudit.models.numerics import is_out_of_memory
 from loraudit.scoring.batches import Batch, Sequence, make_batch, plan_batches
-from loraudit.scoring.head import score_hidden, token_statistics
+from loraudit.scoring.head import Reduction, score_hidden, token_statistics
 from loraudit.scoring.trunk import hidden_states, logit_tail, recorded_output, skipped
 from loraudit.types import Decoding, IntArray
 
@@ -73,9 +73,13 @@ class Scorer:
         self.shares_layers = self._can_share_layers()
 
     def score(
-        self, sequences: Seq[Sequence], views: Seq[str], stop: StopRequest | None = None
+        self,
+        sequences: Seq[Sequence],
+        views: Seq[str],
+        stop: StopRequest | None = None,
+        reduce: Reduction | None = None,
     ) -> dict[str, list[Arrays | None]]:
-        """Evidence on each window by view: arrays over its kept predictions.
+        """Evidence on each window by view: arrays over its kept predictions, or what `reduce` makes of their logits.
 
         A batch that does not fit into memory is halved and tried again; a window that does not fit
         alone gets None.
@@ -87,7 +91,7 @@ class Scorer:
                 stop.check()
             batch = pending.pop()
             try:
-                scored = self._score_batch(batch, views)
+                scored = self._score_batch(batch, views, reduce)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -109,7 +113,7 @@ class Scorer:
                     found[view][position] = {name: pieces[name][row] for name in pieces}
         return found
 
-    def _score_batch(self, batch: Batch, views: Seq[str]) -> dict[str, Arrays]:
+    def _score_batch(self, batch: Batch, views: Seq[str], reduce: Reduction | None = None) -> dict[str, Arrays]:
         resident, device = self.resident, self.resident.device
         ids = torch.from_numpy(batch.ids).to(device)
         inputs = self._inputs(ids, torch.from_numpy(batch.lengths).to(device))
@@ -126,12 +130,15 @@ class Scorer:
                 with resident.views[view]():
                     if not self.mode.uses_head:
                         logits = resident.module(use_cache=False, **inputs).logits[:, -ids.shape[1] :]
-                        found[view] = _to_numpy(token_statistics(logits[rows, columns].float(), gold, self.decodings))
+                        kept = logits[rows, columns].float()
+                        found[view] = _to_numpy(
+                            reduce(kept, gold) if reduce else token_statistics(kept, gold, self.decodings)
+                        )
                         continue
                     if hidden is None or not (resident.shares_trunk and self.shares_layers):
                         hidden = self._hidden(inputs, shared, keeps=len(views) > 1).to(last_device)[rows, columns]
                     found[view] = _to_numpy(
-                        score_hidden(hidden, gold, self._logits, resident.vocabulary_size, self.decodings)
+                        score_hidden(hidden, gold, self._logits, resident.vocabulary_size, self.decodings, reduce)
                     )
         return found
 

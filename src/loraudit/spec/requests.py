@@ -58,6 +58,10 @@ class AuditSpec(Request, RecordFormat):
             "shadow_on",
             "pool",
             "gradients",
+            "slow",
+            "neighbours",
+            "recall_shots",
+            "recall_prefix",
         }
     )
     known_by: ClassVar[frozenset[str]] = frozenset(
@@ -107,7 +111,9 @@ class AuditSpec(Request, RecordFormat):
         "together, so that half of them have seen each record (for lira_online; no outside attacker can).",
     )
     pool: Names = Field(
-        default=(), description="Records of the same domain, none of them audited, that shadows are trained on."
+        default=(),
+        description="Records of the same domain, none of them audited, that shadows are trained on; and, with --slow, "
+        "the prefix of recall is taken from.",
     )
 
     span: Literal["trained", "all"] = Field(
@@ -134,6 +140,18 @@ class AuditSpec(Request, RecordFormat):
         default=False,
         description="Run attacks that read gradients too, which takes a forward and a backward pass per record "
         "(naming one with --attacks does the same).",
+    )
+    slow: bool = Field(
+        default=False,
+        description="Run the attacks on altered copies of the records too, which take many more passes: neighbourhood, "
+        "spv_mia, recall.",
+    )
+    neighbours: int = Field(default=10, ge=1, description="Altered copies of each record, with --slow.")
+    recall_shots: int = Field(default=7, ge=1, description="Non-members that stand before each record in recall.")
+    recall_prefix: Names = Field(
+        default=(),
+        description="Records that the target was not trained on, none of them audited, for the prefix of recall "
+        "(default: from --pool; without one, non-members are set aside and not audited).",
     )
     headline: str = Field(default="error_zone", description="The attack the verdict rests on, declared before the run.")
     fpr: Annotated[tuple[Rate, ...], BeforeValidator(as_tuple)] = Field(

@@ -22,6 +22,7 @@ class SideSummary(Strict):
     n_duplicates: int = Field(description="Repeats of an earlier record of the same side, left out.")
     n_overlap: int = Field(description="Records that stood on both sides, left out.")
     n_left_out: int = Field(description="Records left out by --max-records.")
+    n_set_aside: int = Field(default=0, description="Records set aside for the prefix of recall, and not audited.")
     n_records: int
     n_groups: int
     n_tokens: int = Field(description="Audited tokens.")
@@ -174,6 +175,27 @@ class FusionResult(Strict):
     )
 
 
+class SlowSummary(Strict):
+    """The altered copies of the records that slow attacks look at."""
+
+    n_neighbours: int = Field(description="Copies of each record in which tokens are replaced.")
+    replaced_share: float = Field(description="Of the audited tokens, in each copy.")
+    n_likeliest: int = Field(description="Of the base's predictions, among which a replacement is drawn.")
+    drawn_by: str | None = Field(description="Model whose predictions those are; never the target.")
+    drawn_by_fingerprint: str | None
+    n_without_neighbours: int = Field(description="Records in which nothing can be replaced.")
+    n_shots: int = Field(description="Records in the prefix, none of them audited.")
+    n_shots_asked: int
+    is_prefix_cut: bool = Field(description="Whether the first of them lacks its beginning, for want of room.")
+    n_prefix_tokens: int
+    prefix_from: str | None
+    n_set_aside: int = Field(description="Non-members that are not audited for the sake of the prefix.")
+    n_too_long: int = Field(description="Records that do not fit into one window with the prefix.")
+    files: list[dict[str, Any]] = Field(description="File, sha256 and rows of each file of the prefix.")
+    n_tokens: dict[str, int] = Field(description="Sent through a model in this run, by part.")
+    seconds: dict[str, float] = Field(description="Spent on it in this run, by part.")
+
+
 class MembershipResult(Strict):
     """What the attacks found."""
 
@@ -282,6 +304,7 @@ class AuditResult(Strict):
     validity: ValidityResult | None = None
     membership: MembershipResult
     shadows: ShadowSummary | None = None
+    slow: SlowSummary | None = None
     provenance: Provenance | None = None
     warnings: list[str]
     started: str = Field(description="UTC, ISO 8601.")

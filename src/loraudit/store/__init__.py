@@ -9,6 +9,7 @@ from loraudit.store.files import Lock, open_private_folder, write_atomically
 from loraudit.store.identity import shown_ids, user_secret
 from loraudit.store.numbers import NumberFolder
 from loraudit.store.run_folder import RunFolder, read_contrast, read_run
+from loraudit.store.substitutions import SubstitutionFolder
 
 __all__ = [
     "EvidenceFolder",
@@ -16,6 +17,7 @@ __all__ = [
     "Lock",
     "NumberFolder",
     "RunFolder",
+    "SubstitutionFolder",
     "open_private_folder",
     "read_contrast",
     "read_run",

@@ -19,6 +19,7 @@ from safetensors import numpy as safetensors_numpy
 
 from loraudit.store.files import open_private_folder, write_atomically
 from loraudit.store.numbers import NumberFolder
+from loraudit.store.substitutions import SubstitutionFolder
 from loraudit.types import TOKEN_FIELDS, Decoding, Status, TokenTable
 
 EVIDENCE_SCHEMA = 1
@@ -60,6 +61,19 @@ class EvidenceStore:
         if not (folder / "conditions.json").exists():
             write_atomically(folder / "conditions.json", content.encode())
         return folder
+
+    def apart(self, name: str) -> EvidenceStore:
+        """A store within this one, for evidence that most runs have no use for and should not read."""
+        return EvidenceStore(self.root / name)
+
+    def substitutions(self, question: Mapping[str, Any]) -> SubstitutionFolder:
+        """What was replaced in copies of records; `question` is everything that could change it."""
+        content = json.dumps(dict(question), sort_keys=True, indent=2)
+        name = hashlib.sha256(content.encode()).hexdigest()[:32]
+        folder = open_private_folder(open_private_folder(self.root / "neighbours") / name)
+        if not (folder / "question.json").exists():
+            write_atomically(folder / "question.json", content.encode())
+        return SubstitutionFolder(folder)
 
     def recall(self, question: Mapping[str, Any]) -> Any | None:
         """What was remembered about this question, or None."""
