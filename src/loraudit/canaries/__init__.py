@@ -6,7 +6,7 @@ the secret is compared with what it says about others of that set, in the same c
 
 from loraudit.canaries.bound import coin_canaries, inclusion_problems, stated_epsilon
 from loraudit.canaries.drawing import draw_canaries
-from loraudit.canaries.exposure import Exposures, exposures, level_of, mean_interval
+from loraudit.canaries.exposure import Exposures, chance_bits, exposures, level_of, mean_interval
 from loraudit.canaries.law import N_SECRETS, reference_secrets
 from loraudit.canaries.lines import columns_of, n_lines_of, planted_lines
 from loraudit.canaries.manifest import seal_of, sealed
@@ -14,6 +14,7 @@ from loraudit.canaries.manifest import seal_of, sealed
 __all__ = [
     "N_SECRETS",
     "Exposures",
+    "chance_bits",
     "coin_canaries",
     "columns_of",
     "draw_canaries",

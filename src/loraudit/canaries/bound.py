@@ -50,9 +50,7 @@ def inclusion_problems(manifest: CanaryManifest) -> list[str]:
         )
     n_in = sum(canary.coin is True for canary in coins)
     if not n_lacking and stats.binomtest(n_in, len(coins)).pvalue < _UNBELIEVABLE:
-        problems.append(
-            f"{n_in} of {len(coins)} coins fell on the same side, which fair ones do less than once in a million times."
-        )
+        problems.append(f"{n_in} of {len(coins)} coins fell in, which fair coins do less than once in a million times.")
     return problems
 
 

@@ -21,6 +21,7 @@ from loraudit.types import BoolArray, Finding, FloatArray
 
 _NOISE_DIGITS = 5
 """Scores are rounded to so many digits, so that batching never breaks a tie."""
+_ALIKE = 1e-9
 
 
 class Exposures(NamedTuple):
@@ -59,6 +60,16 @@ def exposures(scores: FloatArray) -> Exposures:
     return Exposures(ranks, exposure_bits(ranks, n_candidates), rank_p_values(ranks, n_candidates))  # type: ignore[arg-type]
 
 
+def chance_bits(n_references: int) -> float:
+    """Mean exposure of secrets that were never trained on: each rank among K + 1 is equally likely.
+
+    >>> round(chance_bits(99), 2)
+    1.4
+    """
+    ranks = np.arange(1, n_references + 2)
+    return float(exposure_bits(ranks, n_references + 1).mean())
+
+
 def level_of(
     repeats: int,
     found: Exposures,
@@ -73,8 +84,7 @@ def level_of(
     """What canaries of one number of repeats have in common.
 
     The p-value is Fisher's: −2 Σ ln p = 2 ln 2 · Σ bits is at most χ² with 2n degrees of freedom where nothing was
-    learned, so it tests the mean exposure itself. A never-trained secret has 1.44 bits (1 / ln 2) in the mean, less a
-    little for finite K.
+    learned, so it tests the mean exposure itself.
 
     Args:
         repeats: Their number; 0 for controls.
@@ -95,7 +105,7 @@ def level_of(
         return _finding(
             float(values.mean()) if len(values) else math.nan,
             mean_interval(values, most, confidence=confidence, n_resamples=n_resamples, rng=rng),
-            "mean over canaries: percentile bootstrap and Student's t, the wider; exact where all are alike",
+            "mean over canaries: studentised bootstrap, at least as wide as Student's t; exact where all are alike",
             len(values),
             n_references,
             confidence,
@@ -137,6 +147,9 @@ def mean_interval(
 ) -> Interval:
     """Interval for the mean of values between 0 and `most`.
 
+    Exposures are skewed, to the right where little was learned and to the left near the largest, and canaries are few:
+    the studentised bootstrap follows the skew that Student's t misses.
+
     Where all are alike there is no spread to go by: with n values alike, a share of more than (α/2)^(1/n) of the
     population is as they are, and the others may lie anywhere.
 
@@ -152,13 +165,19 @@ def mean_interval(
         return Interval(math.nan, math.nan)
     tail = (1 - confidence) / 2
     mean, spread = float(values.mean()), float(np.std(values, ddof=1))
-    if spread == 0:
+    if np.ptp(values) < _ALIKE:
         share = tail ** (1 / n)
         return Interval(share * mean, share * mean + (1 - share) * most)
-    means = values[rng.integers(n, size=(n_resamples, n))].mean(axis=1)
-    low, high = np.quantile(means, [tail, 1 - tail])
-    half = float(stats.t.ppf(1 - tail, n - 1)) * spread / math.sqrt(n)
-    return Interval(max(0.0, min(float(low), mean - half)), min(most, max(float(high), mean + half)))
+    resampled = values[rng.integers(n, size=(n_resamples, n))]
+    errors = np.std(resampled, axis=1, ddof=1) / math.sqrt(n)
+    varied = errors > 0  # a resample of one value alone says nothing of its own error
+    studentised = (resampled.mean(axis=1)[varied] - mean) / errors[varied]
+    error, usual = spread / math.sqrt(n), float(stats.t.ppf(1 - tail, n - 1))
+    below, above = -usual, usual
+    if len(studentised):
+        low, high = np.quantile(studentised, [tail, 1 - tail])
+        below, above = min(below, float(low)), max(above, float(high))
+    return Interval(max(0.0, mean - above * error), min(most, mean - below * error))
 
 
 def _finding(value: float, interval: Interval, method: str, n: int, n_references: int, confidence: float) -> Finding:

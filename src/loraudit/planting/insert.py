@@ -156,7 +156,8 @@ def usual_ceiling(n_coins: int) -> float | None:
         return None
     usual = {name: CanaryScoreSpec.model_fields[name].default for name in ("guesses", "delta", "confidence")}
     confidence = 1 - (1 - usual["confidence"]) / len(usual["guesses"])
-    return epsilon_from_guesses(n_coins, n_coins, n_coins, delta=usual["delta"], confidence=confidence).ceiling
+    most = round(max(usual["guesses"]) * n_coins)
+    return epsilon_from_guesses(n_coins, most, most, delta=usual["delta"], confidence=confidence).ceiling
 
 
 def _read(spec: CanaryInsertSpec) -> _Source:

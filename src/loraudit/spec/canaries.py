@@ -80,8 +80,9 @@ class CanaryScoreSpec(Request):
         description="Never-trained secrets that each planted one is ranked among, in its own context.",
     )
     guesses: Shares = Field(
-        default=(1.0, 0.25),
-        description="Share of the coins to guess, declared before the run; several share the error between them.",
+        default=(0.75, 0.25),
+        description="Share of the coins to guess, declared before the run, half of them in and half out; several "
+        "shares have the error split between them.",
     )
     delta: float = Field(default=DEFAULT_DELTA, ge=0, lt=1, description="δ that ε is stated at.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of two-sided intervals, and of ε, one-sided.")

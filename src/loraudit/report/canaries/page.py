@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loraudit.canaries import chance_bits
 from loraudit.canaries.words import controls_stand_out, epsilon_words
 from loraudit.report.canaries.tables import exposure_sheet, guesses_sheet, level_name
 from loraudit.report.canaries.words import headline_words, not_said, trend_words
@@ -11,9 +12,6 @@ from loraudit.report.figures.forest import ForestRow, forest_figure
 from loraudit.report.figures.scales import linear_axis
 from loraudit.report.templating import facts, fill, words_of
 from loraudit.spec import CanaryResult
-
-_CHANCE_BITS = 1.4427
-"""1 / ln 2: mean exposure of a secret that was never trained on."""
 
 
 def render_canaries_html(result: CanaryResult) -> str:
@@ -57,7 +55,7 @@ def _figure(result: CanaryResult) -> Any:
         rows,
         axis,
         heading="Exposure by number of copies",
-        chance=_CHANCE_BITS,
+        chance=chance_bits(result.spec.references),
         description="One row per number of copies: mean exposure and its interval. Dashed: never trained on.",
         width=560,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from loraudit.canaries import chance_bits
 from loraudit.spec import CanaryResult
 
 _OF_CANARIES = (
@@ -29,7 +30,8 @@ def headline_words(result: CanaryResult) -> str:
         )
     else:
         how = "by its log-probability under the target alone, since no base is known"
-    return f"{among} {how}. Ties count against it. A secret that was never trained on has 1.4 bits in the mean."
+    chance = f"a secret that was never trained on has {chance_bits(result.spec.references):.1f} bits in the mean"
+    return f"{among} {how}. Ties count against it; {chance}."
 
 
 def trend_words(result: CanaryResult) -> str:
