@@ -103,7 +103,7 @@ def level_of(
 
     def mean_of(values: FloatArray) -> Finding:
         return _finding(
-            float(values.mean()) if len(values) else math.nan,
+            min(most, float(values.mean())) if len(values) else math.nan,  # a sum may round upwards
             mean_interval(values, most, confidence=confidence, n_resamples=n_resamples, rng=rng),
             "mean over canaries: studentised bootstrap, at least as wide as Student's t; exact where all are alike",
             len(values),
