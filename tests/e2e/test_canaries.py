@@ -96,6 +96,7 @@ def test_more_copies_expose_more(tuned, base, planted, store):
     assert result.controls.exposure.value < once.exposure.value + 1
     assert four_times.exposure.value > once.exposure.value
     assert result.trend.value > 0
+    assert 0 < result.epsilon.epsilon < result.epsilon.ceiling
 
 
 def test_an_untouched_base_exposes_nothing_and_proves_no_epsilon(base, planted, store):
