@@ -44,6 +44,11 @@ def test_the_command_line_page_shows_the_help_of_every_command():
 
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     names = [command.name for command in app.registered_commands]
+    names += [
+        f"{group.name} {command.name}"
+        for group in app.registered_groups
+        for command in group.typer_instance.registered_commands
+    ]
     assert len(names) > 5
     assert all(f"<!-- generated: help {name} -->" in text for name in names)
 

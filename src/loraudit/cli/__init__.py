@@ -8,7 +8,20 @@ import threading
 
 import typer
 
-from loraudit.cli import attacks, audit, compare, contrast, demo, doctor, report, schema, tune, validate, verify
+from loraudit.cli import (
+    attacks,
+    audit,
+    canaries,
+    compare,
+    contrast,
+    demo,
+    doctor,
+    report,
+    schema,
+    tune,
+    validate,
+    verify,
+)
 from loraudit.cli.console import stop_now
 from loraudit.cli.streams import scrubbed_streams
 from loraudit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, LorauditError, visible
@@ -39,6 +52,7 @@ def _root(
 app.command("audit")(audit.audit)
 app.command("contrast")(contrast.contrast)
 app.command("tune")(tune.tune)
+app.add_typer(canaries.app, name="canaries")
 app.command("attacks")(attacks.attacks)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)

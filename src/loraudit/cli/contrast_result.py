@@ -46,16 +46,16 @@ def show_contrast(result: ContrastResult, *, verbose: bool = False) -> None:
     for match in shown:
         found, differences = match_sheet(result, match), differences_sheet(result, match)
         left_out = {"n", "runs", "trained parameters"} if console.width < _WIDTH_FOR_SIZES else {"n"}
-        _show_sheet(console, found if verbose else short_sheet(found, left_out))
+        show_sheet(console, found if verbose else short_sheet(found, left_out))
         if differences.rows:
             rates = {title for title in differences.columns if title.startswith("TPR")}
-            _show_sheet(console, differences if verbose else short_sheet(differences, {"n"} | rates))
+            show_sheet(console, differences if verbose else short_sheet(differences, {"n"} | rates))
     if main is None:
         console.print(Text(f"\n{NO_COMMON_LOSS}"))
     if len(result.matches) > len(shown):
-        _show_sheet(console, short_sheet(overview_sheet(result), ()))
+        show_sheet(console, short_sheet(overview_sheet(result), ()))
     if result.exposure and verbose:
-        _show_sheet(console, exposure_sheet(result))
+        show_sheet(console, exposure_sheet(result))
     _show_rest(console, result, verbose=verbose)
 
 
@@ -78,7 +78,8 @@ def _show_finding(console: Console, result: ContrastResult) -> None:
     console.print(Text(f"{records}. {how} {brackets}", style="dim"))
 
 
-def _show_sheet(console: Console, sheet: Sheet) -> None:
+def show_sheet(console: Console, sheet: Sheet) -> None:
+    """A table under its title, cells in one line where they fit."""
     from rich.text import Text
 
     from loraudit.report.contrast import cell_words

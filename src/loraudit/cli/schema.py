@@ -18,6 +18,10 @@ class Document(StrEnum):
     contrast_spec = "contrast-spec"
     contrast_result = "contrast-result"
     epoch_audit = "epoch-audit"
+    canary_insert_spec = "canary-insert-spec"
+    canary_score_spec = "canary-score-spec"
+    canary_manifest = "canary-manifest"
+    canary_result = "canary-result"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="Which document.")]) -> None:

@@ -1,7 +1,8 @@
 """From a finished run to what a person or a CI system reads; from the files of the run folder alone."""
 
+from loraudit.report.canaries import render_canaries_html, render_canaries_markdown
 from loraudit.report.contrast import render_contrast_html, render_contrast_markdown
-from loraudit.report.formats import CONTRAST_FORMATS, FORMATS
+from loraudit.report.formats import CANARY_FORMATS, CONTRAST_FORMATS, FORMATS
 from loraudit.report.fusion import fusion_statement
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
@@ -10,6 +11,7 @@ from loraudit.report.table import Cell, TableRow, attack_table
 from loraudit.report.words import LIMIT_WORDS, NOT_VALID, STATUS_WORDS, incomplete, shadow_statement, slow_statement
 
 __all__ = [
+    "CANARY_FORMATS",
     "CONTRAST_FORMATS",
     "FORMATS",
     "LIMIT_WORDS",
@@ -20,6 +22,8 @@ __all__ = [
     "attack_table",
     "fusion_statement",
     "incomplete",
+    "render_canaries_html",
+    "render_canaries_markdown",
     "render_contrast_html",
     "render_contrast_markdown",
     "render_html",

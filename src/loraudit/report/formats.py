@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from loraudit.report.canaries import render_canaries_html, render_canaries_markdown
 from loraudit.report.contrast import render_contrast_html, render_contrast_markdown
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html
-from loraudit.spec import ContrastResult
+from loraudit.spec import CanaryResult, ContrastResult
 from loraudit.store.run_folder import Run
 
 FORMATS: Mapping[str, Callable[[Run], str]] = {
@@ -23,4 +24,10 @@ CONTRAST_FORMATS: Mapping[str, Callable[[ContrastResult], str]] = {
     "html": render_contrast_html,
     "json": lambda result: result.model_dump_json(indent=2) + "\n",
     "markdown": render_contrast_markdown,
+}
+
+CANARY_FORMATS: Mapping[str, Callable[[CanaryResult], str]] = {
+    "html": render_canaries_html,
+    "json": lambda result: result.model_dump_json(indent=2) + "\n",
+    "markdown": render_canaries_markdown,
 }

@@ -5,6 +5,17 @@ command line, the Python API and spec files are made from it. A spec checks form
 file exists or a name is known is checked when the audit starts, together with everything else.
 """
 
+from loraudit.spec.canaries import (
+    Canary,
+    CanaryForm,
+    CanaryInsertSpec,
+    CanaryManifest,
+    CanaryResult,
+    CanaryScoreSpec,
+    EpsilonResult,
+    ExposureLevel,
+    GuessCount,
+)
 from loraudit.spec.comparison import ComparedAttack, ComparedNumber, ComparedRate, ComparedRun, ComparisonResult
 from loraudit.spec.contrasts import (
     ArmResult,
@@ -70,6 +81,12 @@ __all__ = [
     "AuditResult",
     "AuditSpec",
     "BestAttack",
+    "Canary",
+    "CanaryForm",
+    "CanaryInsertSpec",
+    "CanaryManifest",
+    "CanaryResult",
+    "CanaryScoreSpec",
     "ComparedAttack",
     "ComparedNumber",
     "ComparedRate",
@@ -79,11 +96,14 @@ __all__ = [
     "ContrastSpec",
     "DatasetTest",
     "EpochAudit",
+    "EpsilonResult",
     "ExposedRecord",
+    "ExposureLevel",
     "ExposureRow",
     "FusionPart",
     "FusionResult",
     "Gate",
+    "GuessCount",
     "LimitResult",
     "Match",
     "MatchKind",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
+from loraudit.spec.canaries import CanaryInsertSpec, CanaryManifest, CanaryResult, CanaryScoreSpec
 from loraudit.spec.comparison import ComparisonResult
 from loraudit.spec.contrasts import ContrastResult, ContrastSpec
 from loraudit.spec.epochs import EpochAudit
@@ -24,6 +25,10 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "contrast-spec": ContrastSpec,
     "contrast-result": ContrastResult,
     "epoch-audit": EpochAudit,
+    "canary-insert-spec": CanaryInsertSpec,
+    "canary-score-spec": CanaryScoreSpec,
+    "canary-manifest": CanaryManifest,
+    "canary-result": CanaryResult,
 }
 
 

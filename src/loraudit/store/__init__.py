@@ -4,6 +4,7 @@ Every file is written beside its place and moved there when it is whole, readabl
 only. A killed write leaves a temporary file that the next run ignores, never half a result.
 """
 
+from loraudit.store.canaries import MANIFEST_NAME, read_canaries, read_manifest, write_manifest
 from loraudit.store.evidence import EvidenceFolder, EvidenceStore
 from loraudit.store.files import Lock, open_private_folder, write_atomically
 from loraudit.store.identity import shown_ids, user_secret
@@ -12,6 +13,7 @@ from loraudit.store.run_folder import RunFolder, read_contrast, read_run
 from loraudit.store.substitutions import SubstitutionFolder
 
 __all__ = [
+    "MANIFEST_NAME",
     "EvidenceFolder",
     "EvidenceStore",
     "Lock",
@@ -19,9 +21,12 @@ __all__ = [
     "RunFolder",
     "SubstitutionFolder",
     "open_private_folder",
+    "read_canaries",
     "read_contrast",
+    "read_manifest",
     "read_run",
     "shown_ids",
     "user_secret",
     "write_atomically",
+    "write_manifest",
 ]

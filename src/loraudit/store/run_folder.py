@@ -184,6 +184,11 @@ def read_run(path: Path) -> Run:
                 f"Folder '{path}' holds a contrast, which this does not take. Name one of the audits in its folder "
                 "'audits', or see: loraudit report --help"
             )
+        if isinstance(content, dict) and content.get("kind") == "canaries":
+            raise ConfigError(
+                f"Folder '{path}' holds a search for canaries, which this does not take. Expected an audit. See: "
+                "loraudit report --help"
+            )
         version = content.get("schema_version") if isinstance(content, dict) else None
         refuse_newer(version, f"Run '{path}'")
         result = AuditResult.model_validate_json(raw)
