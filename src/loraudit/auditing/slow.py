@@ -188,7 +188,7 @@ def score_apart(
     folds: Folds,
     timeout: float,
 ) -> dict[str, AttackScores]:
-    """As `score_attacks`; a copy without a score leaves its record undefined for those alone that look at it."""
+    """As `score_attacks`; a copy that could not be scored leaves its record undefined for attacks on those copies."""
     found: dict[str, AttackScores] = {}
     for views in {SLOW_VIEWS.intersection(attack.needs): None for attack in attacks}:
         looking = [attack for attack in attacks if SLOW_VIEWS.intersection(attack.needs) == views]
