@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from loraudit.auditing.making import make_reference
 from loraudit.auditing.preparation import base_options, requested_models, requested_tokenizer
+from loraudit.auditing.references.making import make_reference
+from loraudit.auditing.references.shadows import Shadows, requested_shadows
 from loraudit.auditing.request import Sides, load_data, store_path
-from loraudit.auditing.shadows import Shadows, requested_shadows
 from loraudit.data import load_records, read_rows, record_facts
 from loraudit.demo import packaged_base
 from loraudit.execution import Silent

@@ -13,7 +13,7 @@ import pytest
 from loraudit import finetuning
 from loraudit.auditing import estimate_audit, making, run_audit
 from loraudit.auditing.preparation import requested_models
-from loraudit.auditing.reference import requested_reference
+from loraudit.auditing.references.wanted import requested_reference
 from loraudit.auditing.request import load_data
 from loraudit.data import Encoded, load_records
 from loraudit.errors import ConfigError, DataError, ModelError, StoreError
@@ -572,6 +572,6 @@ def test_a_reference_is_not_tuned_over_several_devices(full, public_file, wish, 
 
 def test_tokens_that_the_base_does_not_know_are_refused(full, public_file, wish, monkeypatch):
     strange = Encoded(np.array([0, 600], dtype=np.int32), np.ones(2, dtype=bool))
-    monkeypatch.setattr("loraudit.auditing.reference.encode", lambda *_, **__: [strange] * 24)
+    monkeypatch.setattr("loraudit.auditing.references.wanted.encode", lambda *_, **__: [strange] * 24)
     with pytest.raises(ModelError, match=r"go up to id 600, but its base knows 512: the embedding grew in training"):
         run_audit(wish(full, "public", reference_data=str(public_file)))

@@ -9,10 +9,10 @@ import pytest
 
 from loraudit import finetuning
 from loraudit.auditing import estimate_audit, run_audit
-from loraudit.auditing.halves import chosen_rows
 from loraudit.auditing.preparation import requested_models
+from loraudit.auditing.references.halves import chosen_rows
+from loraudit.auditing.references.shadows import requested_shadows
 from loraudit.auditing.request import load_data
-from loraudit.auditing.shadows import requested_shadows
 from loraudit.data import load_records
 from loraudit.errors import ConfigError, DataError
 from loraudit.finetuning import finetune

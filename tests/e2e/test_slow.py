@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from loraudit.auditing import estimate_audit, run_audit
-from loraudit.auditing.altered import altered_tokens, requested_slow
-from loraudit.auditing.neighbours import kept_substitutions
+from loraudit.auditing.copies.altered import altered_tokens, requested_slow
+from loraudit.auditing.copies.neighbours import kept_substitutions
 from loraudit.auditing.preparation import base_options, requested_models, requested_tokenizer
 from loraudit.auditing.request import chosen_attacks, load_data, store_path
 from loraudit.data import behind_prefix, with_substitutions
@@ -257,7 +257,7 @@ def test_too_few_non_members_to_set_any_aside_are_refused(wish, tmp_path):
 def test_a_second_run_loads_no_model_and_gives_the_same_bits(done, wish, monkeypatch):
     before = (done.path / "scores.parquet").read_bytes()
     monkeypatch.setattr(ModelPlan, "stages", [], raising=False)
-    for module in ("loraudit.auditing.neighbours.likeliest_tokens", "loraudit.scoring.engine._run_stage"):
+    for module in ("loraudit.auditing.copies.neighbours.likeliest_tokens", "loraudit.scoring.engine._run_stage"):
         monkeypatch.setattr(module, lambda *_, **__: pytest.fail("scored again"))
     again = run_audit(wish())
     assert again.result.slow.n_tokens == NOTHING_DONE

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loraudit.auditing.slow import score_apart, with_gaps
+from loraudit.auditing.copies.slow import score_apart, with_gaps
 from loraudit.data import Encoded, Proposals, behind_prefix, draw_substitutions, joined_prefix, with_substitutions
 from loraudit.membership import ATTACKS
 from loraudit.membership.slow import neighbourhood, recall, spv_mia

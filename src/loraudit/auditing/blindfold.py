@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from loraudit.auditing.copies.slow import in_targets_role, score_apart
 from loraudit.auditing.request import Sides
-from loraudit.auditing.slow import in_targets_role, score_apart
 from loraudit.data import audited_text
 from loraudit.membership import AnyAttack
 from loraudit.scoring import Evidence

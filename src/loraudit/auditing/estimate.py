@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from loraudit.auditing.altered import altered_tokens, requested_slow
+from loraudit.auditing.copies.altered import altered_tokens, requested_slow
+from loraudit.auditing.copies.facts import estimate_slow
+from loraudit.auditing.copies.slow import measurable
 from loraudit.auditing.preparation import base_options, requested_models, requested_tokenizer, split_by_views
-from loraudit.auditing.reference import Work, estimate_work, requested_reference
+from loraudit.auditing.references.shadows import estimate_shadows, requested_shadows
+from loraudit.auditing.references.wanted import Work, estimate_work, requested_reference
 from loraudit.auditing.request import (
     Sides,
     chosen_attacks,
@@ -20,9 +23,6 @@ from loraudit.auditing.request import (
     run_path,
     store_path,
 )
-from loraudit.auditing.shadows import estimate_shadows, requested_shadows
-from loraudit.auditing.slow import measurable
-from loraudit.auditing.slow_facts import estimate_slow
 from loraudit.capture import gradient_folder
 from loraudit.data import encode
 from loraudit.membership import needed_models

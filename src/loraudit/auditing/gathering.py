@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from loraudit.auditing.altered import WantedSlow
+from loraudit.auditing.copies.altered import WantedSlow
+from loraudit.auditing.copies.slow import SlowEvidence, measurable, slow_evidence
 from loraudit.auditing.preparation import requested_tokenizer
+from loraudit.auditing.references.shadows import Shadows, shadow_tables
 from loraudit.auditing.request import Sides, reads_gradients
-from loraudit.auditing.shadows import Shadows, shadow_tables
-from loraudit.auditing.slow import SlowEvidence, measurable, slow_evidence
 from loraudit.auditing.summary import record_statuses
 from loraudit.capture import Gradients, gather_gradients
 from loraudit.data import record_facts

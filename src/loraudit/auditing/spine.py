@@ -11,14 +11,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from loraudit.auditing.altered import requested_slow
 from loraudit.auditing.blindfold import look_without_target
 from loraudit.auditing.columns import Columns
+from loraudit.auditing.copies.altered import requested_slow
+from loraudit.auditing.copies.facts import slow_summary
+from loraudit.auditing.copies.slow import score_apart
 from loraudit.auditing.examination import examine
 from loraudit.auditing.gathering import Plans, gather_all
-from loraudit.auditing.making import make_reference
 from loraudit.auditing.preparation import probed, requested_models, requested_tokenizer, scoring_options, split_by_views
-from loraudit.auditing.reference import requested_reference
+from loraudit.auditing.references.making import make_reference
+from loraudit.auditing.references.shadows import requested_shadows, shadow_summary
+from loraudit.auditing.references.wanted import requested_reference
 from loraudit.auditing.request import (
     chosen_attacks,
     limits_of,
@@ -27,9 +30,6 @@ from loraudit.auditing.request import (
     run_path,
     store_path,
 )
-from loraudit.auditing.shadows import requested_shadows, shadow_summary
-from loraudit.auditing.slow import score_apart
-from loraudit.auditing.slow_facts import slow_summary
 from loraudit.auditing.summary import (
     attack_results,
     provenance,

@@ -11,14 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from loraudit.auditing.altered import WantedSlow
 from loraudit.auditing.blindfold import BlindFacts
 from loraudit.auditing.columns import BLIND, CONTROL, OVERLAP, USUAL_SHARE
+from loraudit.auditing.copies.altered import WantedSlow
+from loraudit.auditing.copies.facts import slow_warnings
 from loraudit.auditing.examination import Examined
-from loraudit.auditing.reference import WantedReference
+from loraudit.auditing.references.shadows import Shadows
+from loraudit.auditing.references.wanted import WantedReference
 from loraudit.auditing.request import Sides, attack_facts
-from loraudit.auditing.shadows import Shadows
-from loraudit.auditing.slow_facts import slow_warnings
 from loraudit.capture import Gradients
 from loraudit.data import RecordSet
 from loraudit.errors import DataError, scrubbed

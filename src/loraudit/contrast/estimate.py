@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from loraudit.auditing.halves import requested_halves
+from loraudit.auditing.references.halves import requested_halves
 from loraudit.auditing.request import Sides, load_data, power_statement
 from loraudit.contrast.arms import measured_epochs
 from loraudit.contrast.records import split_data

@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from loraudit.auditing.making import Workshop, make_reference
 from loraudit.auditing.preparation import requested_models
-from loraudit.auditing.reference import MARK, WantedReference
+from loraudit.auditing.references.making import Workshop, make_reference
+from loraudit.auditing.references.shadows import Shadows, requested_shadows
+from loraudit.auditing.references.wanted import MARK, WantedReference
 from loraudit.auditing.request import Sides
-from loraudit.auditing.shadows import Shadows, requested_shadows
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress, StopRequest
 from loraudit.finetuning import Moment, TrainedModel, read_trained

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from loraudit.auditing import run_audit
 from loraudit.auditing.columns import group_numbers
-from loraudit.auditing.making import Workshop
+from loraudit.auditing.references.making import Workshop
 from loraudit.auditing.request import Sides, load_data, shadow_count_problems
 from loraudit.auditing.summary import library_versions
 from loraudit.contrast.arms import Arm, parse_arms

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loraudit.auditing.preparation import requested_models, requested_tokenizer, requested_window
-from loraudit.auditing.reference import estimate_work, requested_reference
+from loraudit.auditing.references.wanted import estimate_work, requested_reference
 from loraudit.auditing.request import Sides, chosen_attacks, load_data, power_statement
 from loraudit.data import encode, load_records
 from loraudit.errors import EXIT_INTERNAL, ConfigError, EnvironmentFault, LorauditError

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loraudit.auditing.preparation import requested_tokenizer
-from loraudit.auditing.reference import MARK, TEMPERATURE, TOP_P, WantedReference, public_records
+from loraudit.auditing.references.wanted import MARK, TEMPERATURE, TOP_P, WantedReference, public_records
 from loraudit.data import Encoded, encode, token_record
 from loraudit.errors import ConfigError, DataError, ModelError
 from loraudit.execution import Progress, StopRequest

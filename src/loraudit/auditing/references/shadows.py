@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from loraudit.auditing.halves import Halves, requested_halves
-from loraudit.auditing.making import Workshop, make_reference
-from loraudit.auditing.reference import (
+from loraudit.auditing.references.halves import Halves, requested_halves
+from loraudit.auditing.references.making import Workshop, make_reference
+from loraudit.auditing.references.wanted import (
     SCHEMA,
     WantedReference,
     Work,

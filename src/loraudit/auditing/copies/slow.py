@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from loraudit.auditing.altered import AlteredTokens, WantedSlow, altered_tokens, slow_options
-from loraudit.auditing.neighbours import draw_neighbours, kept_substitutions, neighbour_records
+from loraudit.auditing.copies.altered import AlteredTokens, WantedSlow, altered_tokens, slow_options
+from loraudit.auditing.copies.neighbours import draw_neighbours, kept_substitutions, neighbour_records
 from loraudit.auditing.request import Sides, attack_facts
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress, StopRequest

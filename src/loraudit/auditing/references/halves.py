@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from loraudit.auditing.reference import disjoint_data
+from loraudit.auditing.references.wanted import disjoint_data
 from loraudit.auditing.request import Sides
 from loraudit.data import RecordSet, split_records
 from loraudit.errors import DataError

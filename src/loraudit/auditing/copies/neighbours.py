@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loraudit.auditing.altered import AlteredTokens, WantedSlow
+from loraudit.auditing.copies.altered import AlteredTokens, WantedSlow
 from loraudit.data import draw_substitutions, token_record, with_substitutions
 from loraudit.execution import Progress, StopRequest
 from loraudit.models import ModelPlan

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loraudit.auditing.reference import disjoint_data
+from loraudit.auditing.references.wanted import disjoint_data
 from loraudit.auditing.request import Sides
 from loraudit.data import Encoded, Prefix, RecordSet, behind_prefix, encode, joined_prefix, token_record
 from loraudit.membership import NEIGHBOURS, PREFIXED, REFERENCE_NEIGHBOURS, AnyAttack, is_slow

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from loraudit.auditing.altered import AlteredTokens, WantedSlow, slow_options
-from loraudit.auditing.neighbours import N_LIKELIEST, REPLACED_SHARE, kept_substitutions, neighbour_records
+from loraudit.auditing.copies.altered import AlteredTokens, WantedSlow, slow_options
+from loraudit.auditing.copies.neighbours import N_LIKELIEST, REPLACED_SHARE, kept_substitutions, neighbour_records
+from loraudit.auditing.copies.slow import SlowEvidence, kept_apart
 from loraudit.auditing.request import Sides
-from loraudit.auditing.slow import SlowEvidence, kept_apart
 from loraudit.models import ModelPlan
 from loraudit.scoring import ScoringOptions, plan_units
 from loraudit.scoring.batches import BATCHES_PER_UNIT
