@@ -25,16 +25,18 @@ from loraudit.data import read_rows
 from loraudit.demo import packaged_base
 from loraudit.policy import percent, percent_interval
 from loraudit.spec import AuditResult
-from loraudit.statistics import rate_metric
+from loraudit.statistics import compare_scores, rate_metric
 from loraudit.store import read_run
+from loraudit.store.run_folder import Run
 from loraudit.synthetic import private_records
 from loraudit.types import Finding
 
-SHOWN = ("error_zone", "reference_difference", "neighbourhood", "spv_mia", "recall")
+SHOWN = ("error_zone", "loss", "reference_difference", "neighbourhood", "spv_mia", "recall")
 TARGETS = {
     "full": ("--method", "full", "--learning-rate", "1e-3"),
     "LoRA, rank 16": ("--method", "lora", "--rank", "16", "--alpha", "32", "--learning-rate", "2e-3"),
 }
+PAIRS = (("spv_mia", "error_zone"), ("spv_mia", "loss"), ("neighbourhood", "loss"), ("recall", "loss"))
 EPOCHS = 3
 N_PREFIX = 7
 
@@ -82,6 +84,10 @@ def main() -> None:
         "| records | target | attack | AUC | TPR at 1 % FPR | n | passes | tokens read |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    differences = [
+        "| records | target | " + " | ".join(f"{one} − {other}" for one, other in PAIRS) + " |",
+        "|---|---|" + "---|" * len(PAIRS),
+    ]
     n = arguments.n
     for name, texts in texts_of(arguments.data, 2 * n + N_PREFIX, arguments.words, arguments.seed).items():
         if arguments.only not in (None, name):
@@ -104,11 +110,13 @@ def main() -> None:
             how = ("--base", str(packaged_base()), "--device", "cpu", "--precision", arguments.precision)
             began = time.process_time()
             called("audit", str(model), *sides, *how, *slow, *reference, "-q", "-o", str(run))
-            result = read_run(run)[1]
+            finished = Run(*read_run(run))
+            result = finished.result
             n_read = int(result.scoring["tokens"]) + sum(result.slow.n_tokens.values() if result.slow else ())
             print(f"{n_read:,} tokens read in this run; {time.process_time() - began:.0f} s of one core in all")
+            differences.append(f"| {name} | {target} | " + " | ".join(differences_of(finished)) + " |")
             lines += [f"| {name} | {target} {row}" for row in rows_of(result, arguments.neighbours)]
-    print("\n" + "\n".join(lines))
+    print("\n" + "\n".join(lines) + "\n\n" + "\n".join(differences))
 
 
 def rows_of(result: AuditResult, n: int) -> list[str]:
@@ -117,7 +125,7 @@ def rows_of(result: AuditResult, n: int) -> list[str]:
     prefix = (
         result.slow.n_prefix_tokens * (result.members.n_records + result.nonmembers.n_records) if result.slow else 0
     )
-    passes = {"neighbourhood": 2 + n, "spv_mia": 3 + 2 * n}
+    passes = {"loss": 1, "neighbourhood": 2 + n, "spv_mia": 3 + 2 * n}
     rows: list[str] = []
     for attack in SHOWN:
         found = result.membership.attack(attack).findings
@@ -129,6 +137,26 @@ def rows_of(result: AuditResult, n: int) -> list[str]:
             f"| {area.n_members} + {area.n_nonmembers} | {n_passes} | {n_tokens:,} |"
         )
     return rows
+
+
+def differences_of(run: Run) -> list[str]:
+    """Paired differences in AUC, on the records that both define."""
+    is_member = run.scores.column("is_member").to_numpy(zero_copy_only=False)
+    cells: list[str] = []
+    for one, other in PAIRS:
+        rng = np.random.default_rng(0)
+        found = compare_scores(
+            run.column(one),
+            run.column(other),
+            is_member,
+            fprs=(),
+            n_resamples=100,
+            confidence=0.95,
+            rng=rng,
+            groups=None,
+        ).auc
+        cells.append(f"{found.value:+.3f} [{found.interval.lower:+.3f}, {found.interval.upper:+.3f}]")
+    return cells
 
 
 def in_percent(rate: Finding) -> str:
