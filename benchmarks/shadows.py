@@ -116,13 +116,13 @@ class Bench:
             Setting("LoRA", "packaged", "lora", "lora", pool, few),
             Setting("full", "packaged", "full", "full", pool, few),
             Setting("LoRA, base near the domain", "near", "lora-near", "lora", pool, few),
-            Setting("LoRA, TinyStories-656K", "other", "lora-other", "lora", pool, few),
+            Setting("LoRA, more shadows", "packaged", "lora", "lora", pool, k),
             Setting("LoRA; shadows on news", "packaged", "lora", "lora", news, 2),
             Setting("LoRA; shadows of one epoch", "packaged", "lora", "lora", pool, 2, {"epochs": 1}),
-            Setting("LoRA; shadows of rank 4", "packaged", "lora", "lora", pool, 2, {"rank": 4, "alpha": 8.0}),
             Setting("LoRA; no pool", "packaged", "lora", "lora", "", 4),
+            Setting("LoRA, TinyStories-656K", "other", "lora-other", "lora", pool, 2),
+            Setting("LoRA; shadows of rank 4", "packaged", "lora", "lora", pool, 2, {"rank": 4, "alpha": 8.0}),
             Setting("LoRA; shadows on both sides", "packaged", "lora", "lora", "", 4, shadow_on="audited"),
-            Setting("LoRA, more shadows", "packaged", "lora", "lora", pool, k),
         ]
 
     # --- jobs -------------------------------------------------------------------------------------------
@@ -463,7 +463,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=1000, help="records per side")
     parser.add_argument("--words", type=int, default=100, help="words kept of each text")
-    parser.add_argument("--most", type=int, default=16, help="shadows of the longest curve")
+    parser.add_argument("--most", type=int, default=8, help="shadows of the longest curve")
     parser.add_argument("--worker", action="store_true", help="share the work with other processes, with one thread")
     arguments = parser.parse_args()
     if arguments.worker:

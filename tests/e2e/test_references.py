@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from loraudit import finetuning
-from loraudit.auditing import estimate_audit, making, run_audit
+from loraudit.auditing import estimate_audit, run_audit
 from loraudit.auditing.preparation import requested_models
+from loraudit.auditing.references import making
 from loraudit.auditing.references.wanted import requested_reference
 from loraudit.auditing.request import load_data
 from loraudit.data import Encoded, load_records

@@ -120,6 +120,7 @@ def test_a_finished_run_verifies(name, desk, command):
         "set as a whole",
         "single records",
         "validity gates",
+        "fusion",
         "verdict",
     ]
     assert lines[: len(whats)] == [f"ok       {what}" for what in whats] or lines[: len(whats)] == [

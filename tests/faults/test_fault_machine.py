@@ -15,10 +15,15 @@ from transformers.models.llama.modeling_llama import LlamaModel
 from conftest import changed_copy
 from faults.fault_process import numbers_of, result_of, starter, unit_files, wait_for
 from faults.fault_small import FACTS, attack_columns, request, scores_of
+from loraudit.membership import ATTACKS
 from loraudit.models import load_tokenizer
 
 NOISE = 2e-5
 """More than single precision moves a score when records are batched otherwise."""
+LEARNED = {name for name, attack in ATTACKS.items() if getattr(attack, "population", "all") == "nonmembers"}
+"""Attacks that learn from non-members of other folds: two equal records in different folds need not have equal scores,
+and what moves the records learned from moves them all."""
+NOISE_LEARNED = 3e-4
 
 
 def assert_same_scores(folder: Path, expected: Path, *, but: tuple[str, ...] = (), by_line: bool = True) -> None:
@@ -32,17 +37,19 @@ def assert_same_scores(folder: Path, expected: Path, *, but: tuple[str, ...] = (
         if "." in name:
             continue
         if name not in FACTS:
-            np.testing.assert_allclose(ours, theirs, rtol=NOISE, atol=NOISE, err_msg=name)
+            noise = NOISE_LEARNED if name in LEARNED else NOISE
+            np.testing.assert_allclose(ours, theirs, rtol=noise, atol=noise, err_msg=name)
         elif by_line or name != "line":
             assert ours.tolist() == theirs.tolist(), name
 
 
 def assert_same_numbers(folder: Path, expected: Path) -> None:
-    """The same findings; noise that swaps two records moves an AUC by 1 / 3,600 at most here."""
+    """The same findings; noise that swaps two records moves an AUC by 1 / 3,600 at most here, as few as they are."""
     ours, theirs = (numbers_of(result_of(place)) for place in (folder, expected))
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
-        assert ours[name] == pytest.approx(value, abs=1 / 3600), name
+        n_swapped = 4 if name.split(".")[0] in LEARNED else 1
+        assert ours[name] == pytest.approx(value, abs=n_swapped / 3600), name
 
 
 # --- row 18: memory ------------------------------------------------------------------------------------
@@ -228,10 +235,11 @@ def test_noise_of_batching_breaks_no_ties(full, base, texts, tmp_path):
     assert starter().run(tmp_path, *others, "-o", "before", "--batch-tokens", 64)[0] == 0
     assert starter().run(tmp_path, *words, "--batch-tokens", 2048)[0] == 0
     assert result_of(tmp_path)["scoring"]["records_cached"] == 120
-    aucs = {name: v for name, v in numbers_of(result_of(tmp_path)).items() if name.endswith("auc.value")}
+    numbers = numbers_of(result_of(tmp_path))
+    aucs = {name: v for name, v in numbers.items() if name.endswith(".auc.value") and name.split(".")[0] not in LEARNED}
     assert aucs == dict.fromkeys(aucs, pytest.approx(0.5, abs=1e-4))  # one pair in 14 400 may lie on a rounding edge
     scores = scores_of(tmp_path)
-    for name in attack_columns(scores):
+    for name in set(attack_columns(scores)) - LEARNED:
         column = scores.column(name).to_numpy()
         assert np.unique(column).size <= 122, name
 

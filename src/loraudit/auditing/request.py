@@ -58,8 +58,9 @@ class Sides(NamedTuple):
         return group_numbers([record.group for record in self.records])
 
     def folds(self, seed: int) -> Folds:
-        """For attacks that learn from some of the non-members."""
-        return Folds.draw(self.is_member, self.groups, seed=seed)
+        """For attacks that learn from some of the non-members; the same in whatever order the records are read."""
+        names = [record.id if record.group is None else f"group {record.group}" for record in self.records]
+        return Folds.draw(self.is_member, np.unique(names, return_inverse=True)[1], seed=seed)
 
     @property
     def n_copies(self) -> IntArray:

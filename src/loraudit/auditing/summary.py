@@ -238,7 +238,7 @@ def without_credentials(result: AuditResult) -> AuditResult:
     return AuditResult.model_validate_json(scrubbed(result.model_dump_json()))
 
 
-def scoring_facts(evidence: Evidence, options: ScoringOptions, gradients: Gradients | None) -> dict[str, Any]:
+def scoring_facts(evidence: Evidence, options: ScoringOptions, gradients: Gradients | None = None) -> dict[str, Any]:
     """How the evidence came to be, and the gradients where they were asked for."""
     of_gradients: dict[str, Any] = {}
     if gradients is not None:
