@@ -498,10 +498,10 @@ def test_memory_is_given_back_to_the_device_before_the_next_try(full, monkeypatc
     batches = []
     score = scorer._score_batch
 
-    def on_cpu(batch, views):
+    def on_cpu(batch, views, *more):
         monkeypatch.setattr(scorer.resident, "device", "cpu")
         try:
-            return score(batch, views)
+            return score(batch, views, *more)
         finally:
             batches.append(batch)
             monkeypatch.setattr(scorer.resident, "device", f"{kind}:0")

@@ -86,13 +86,13 @@ def finetune(
     progress = progress or Silent()
     source = open_base(base, recipe, validation, offline=offline)
     records, copies = distinct(records, copies or {})
-    resident = resident or ResidentBase()
-    identity = made_from(source, records, recipe, validation, copies, resident.fingerprint(source))
+    in_memory = resident or ResidentBase()
+    identity = made_from(source, records, recipe, validation, copies, in_memory.fingerprint(source))
     done = read_model(out, identity)
     if done:
         remove_leftovers(out)
         return done
-    tokenizer = resident.tokenizer(source)
+    tokenizer = in_memory.tokenizer(source)
     max_length = window_length(recipe, source.config)
     labels, train_examples, held_out, n_cut = examples_of(records, validation, tokenizer, recipe, max_length)
     n_copies = exposures(train_examples, records, copies)
@@ -104,7 +104,7 @@ def finetune(
     devices = [device] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices), accelerator_for(device, recipe.mixed_precision) as accelerator:
         torch.manual_seed(recipe.seed)
-        trainable = make_trainable(source, recipe, device, labels, pad_id, resident)
+        trainable = make_trainable(source, recipe, device, labels, pad_id, in_memory)
         try:
             private = PrivateTraining(recipe, train_examples, n_copies, budget, device) if budget else None
             with Lock(folder):
@@ -154,7 +154,8 @@ def finetune(
                     "privacy": _privacy_facts(budget, recipe, outcome) if budget else None,
                 }
                 trained = finish(out, run, outcome, facts)
-            resident.give_back(trainable.module, source, recipe, device)
+            if resident is not None:
+                resident.give_back(trainable.module, source, recipe, device)
             return trained
         finally:
             trainable.converter.close()

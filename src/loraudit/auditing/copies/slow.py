@@ -185,7 +185,7 @@ def score_apart(
     slow_tables: Mapping[str, TokenTable],
     facts: RecordFacts,
     *,
-    folds: Folds,
+    folds: Folds | None = None,
     timeout: float,
 ) -> dict[str, AttackScores]:
     """As `score_attacks`; a copy that could not be scored leaves its record undefined for attacks on those copies."""
