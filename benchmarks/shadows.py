@@ -51,7 +51,7 @@ N_TARGETS = 3
 N_RESAMPLES = 2000
 AGAINST_BASE = "error_zone"
 FPRS = (0.01, 0.001)
-CURVE = ("shadow_error_zone", "bavaria", "lira_tokens", "shadow_window_vote")
+CURVE = ("shadow_error_zone", "lira_tokens", "bavaria")
 RATES_OF_FULL = (1e-4, 3e-4)
 LORA = Recipe(
     method="lora", rank=16, alpha=32, dropout=0, epochs=3, learning_rate=2e-3, mixed_precision="bf16",
@@ -373,8 +373,9 @@ def tables(bench: Bench) -> Iterator[str]:
     """Markdown."""
     by_name = {setting.name: setting for setting in bench.settings}
     yield "| target | validation loss after three epochs, each run | learning rate |\n|---|---|---|"
-    for name in ("LoRA", "full", "LoRA, base near the domain", "LoRA, TinyStories-656K"):
-        models = [bench.target(by_name[name], seed) for seed in range(N_TARGETS)]
+    of_target = {setting.target: setting for setting in reversed(bench.settings)}
+    for name, setting in sorted(of_target.items()):
+        models = [bench.target(setting, seed) for seed in range(N_TARGETS)]
         losses = ", ".join(f"{model.validation_losses[-1]:.3f}" for model in models)
         yield f"| {name} | {losses} | {models[0].facts['recipe']['learning_rate']:g} |"
     for name in ("LoRA", "full"):
@@ -383,14 +384,14 @@ def tables(bench: Bench) -> Iterator[str]:
         yield f"\n**{name}, {setting.n_shadows} shadows**\n"
         yield (
             "| attack | AUC | TPR at 1 % FPR | TPR at 0.1 % FPR | AUC beyond `error_zone` "
-            "| TPR at 1 %, times `error_zone`'s |"
+            "| TPR times `error_zone`'s, at 1 % | at 0.1 % |"
         )
-        yield "|---|---|---|---|---|---|"
+        yield "|---|---|---|---|---|---|---|"
         for attack in SHOWN:
             yield (
                 f"| `{attack}` | {found.shown(attack, None)} | {found.shown(attack, 0.01)} "
                 f"| {found.shown(attack, 0.001)} | {found.gain(attack, found, AGAINST_BASE)} "
-                f"| {found.ratio(attack, AGAINST_BASE, 0.01)} |"
+                f"| {found.ratio(attack, AGAINST_BASE, 0.01)} | {found.ratio(attack, AGAINST_BASE, 0.001)} |"
             )
     yield "\n**Fused: the auditor's upper bound**\n"
     yield "| target | scores fused | AUC of each run | TPR at 1 % FPR of each run |\n|---|---|---|---|"

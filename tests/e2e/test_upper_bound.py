@@ -63,8 +63,6 @@ def test_every_attack_that_was_run_takes_part_plug_ins_too(done):
     assert set(fusion.attacks) == ran
     assert "plugin_median" in fusion.attacks
     assert len(fusion.without) == len(ran)
-    best = max(attack.findings["auc"].value for attack in done.result.membership.attacks if attack.status == "ok")
-    assert fusion.findings["auc"].value > best - 0.05
     assert {"length", "zlib_ratio", "reference_loss"} <= set(fusion.blind)
     assert "bag_of_words" not in fusion.blind
 

@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from loraudit.errors import ConfigError, DataError, StoreError
+from loraudit.errors import ConfigError, DataError
 from loraudit.spec import CanaryManifest, CanaryResult, refuse_newer
 from loraudit.spec.form import Strict
 from loraudit.store.files import write_atomically
+from loraudit.store.run_folder import read_result
 
 MANIFEST_NAME = "canaries.json"
 
@@ -69,15 +70,4 @@ def read_canaries(path: Path) -> CanaryResult | None:
         NewerVersion: It was written by a newer version.
         StoreError: It is damaged.
     """
-    try:
-        raw = (path / "result.json").read_bytes()
-        content = json.loads(raw)
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict) or content.get("kind") != "canaries":
-        return None
-    refuse_newer(content.get("schema_version"), f"Run '{path}'")
-    try:
-        return CanaryResult.model_validate_json(raw)
-    except ValueError as error:
-        raise StoreError(f"Run '{path}' is damaged: {error}. Run it again; it resumes.") from None
+    return read_result(path, "canaries", CanaryResult)

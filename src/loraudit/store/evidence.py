@@ -20,6 +20,7 @@ from safetensors import numpy as safetensors_numpy
 from loraudit.store.files import open_private_folder, write_atomically
 from loraudit.store.numbers import NumberFolder
 from loraudit.store.substitutions import SubstitutionFolder
+from loraudit.store.units import UnitFolder
 from loraudit.types import TOKEN_FIELDS, Decoding, Status, TokenTable
 
 EVIDENCE_SCHEMA = 1
@@ -94,32 +95,16 @@ class EvidenceStore:
 
 
 @dataclass
-class EvidenceFolder:
-    """The units gathered under one set of conditions.
+class EvidenceFolder(UnitFolder):
+    """The units gathered under one set of conditions."""
 
-    Attributes:
-        path: The folder.
-        n_damaged: Units found damaged and removed, so that they are redone.
-    """
-
-    path: Path
-    n_damaged: int = 0
     _where: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     _tables: list[TokenTable] = field(default_factory=list[TokenTable])
-    _read: set[str] = field(default_factory=set[str])
     _unlucky: set[str] = field(default_factory=set[str])
 
     def refresh(self) -> None:
         """Read units that have appeared; damaged ones are removed and counted."""
-        for file in sorted(self.path.glob("*.unit")):
-            if file.name in self._read:
-                continue
-            content = file.read_bytes()
-            if hashlib.sha256(content).hexdigest()[:32] != file.stem:
-                file.unlink()
-                self.n_damaged += 1
-                continue
-            self._read.add(file.name)
+        for content in self._unread():
             ids, table = _unpack(content)
             self._remember(ids, table)
             self._unlucky.update(i for i in ids if self._status(i) == "out_of_memory")
@@ -151,9 +136,7 @@ class EvidenceFolder:
             StoreError: It cannot be written.
         """
         content = _pack(ids, table)
-        name = f"{hashlib.sha256(content).hexdigest()[:32]}.unit"
-        write_atomically(self.path / name, content)
-        self._read.add(name)
+        self._write(content)
         self._remember(ids, table)
         self._unlucky.difference_update(ids)
 

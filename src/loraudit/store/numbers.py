@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
-from loraudit.store.files import write_atomically
+from loraudit.store.units import UnitFolder
 from loraudit.types import FloatArray
 
 
 @dataclass
-class NumberFolder:
-    """Numbers of records under one set of conditions; the name of a unit is the sha256 of its bytes.
+class NumberFolder(UnitFolder):
+    """Numbers of records under one set of conditions."""
 
-    Attributes:
-        path: The folder.
-        n_damaged: Units found damaged and removed, so that they are redone.
-    """
-
-    path: Path
-    n_damaged: int = 0
     _known: dict[str, float] = field(default_factory=dict[str, float])
-    _read: set[str] = field(default_factory=set[str])
 
     def refresh(self) -> None:
         """Read units that have appeared; damaged ones are removed and counted."""
-        for file in sorted(self.path.glob("*.unit")):
-            if file.name in self._read:
-                continue
-            content = file.read_bytes()
-            if hashlib.sha256(content).hexdigest()[:32] != file.stem:
-                file.unlink()
-                self.n_damaged += 1
-                continue
-            self._read.add(file.name)
+        for content in self._unread():
             arrays = safetensors_numpy.load(content)
             ids = [bytes(row).hex() for row in arrays["ids"]]
             self._known.update(zip(ids, arrays["values"].tolist(), strict=True))
@@ -55,9 +37,7 @@ class NumberFolder:
         """
         keys = np.frombuffer(bytes.fromhex("".join(ids)), dtype=np.uint8).reshape(len(ids), 32).copy()
         content = safetensors_numpy.save({"ids": keys, "values": np.asarray(values, dtype=np.float64)})
-        name = f"{hashlib.sha256(content).hexdigest()[:32]}.unit"
-        write_atomically(self.path / name, content)
-        self._read.add(name)
+        self._write(content)
         self._known.update(zip(ids, np.asarray(values, dtype=np.float64).tolist(), strict=True))
 
     def values(self, ids: Sequence[str]) -> FloatArray:

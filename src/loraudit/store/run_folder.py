@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -206,15 +206,28 @@ def read_contrast(path: Path) -> ContrastResult | None:
         NewerVersion: It was written by a newer version.
         StoreError: It is damaged.
     """
+    return read_result(path, "contrast", ContrastResult)
+
+
+AnyResult = TypeVar("AnyResult", bound=BaseModel)
+
+
+def read_result(path: Path, kind: str, model: type[AnyResult]) -> AnyResult | None:
+    """Read `result.json` of a finished run of this kind; None where the folder holds none.
+
+    Raises:
+        NewerVersion: It was written by a newer version.
+        StoreError: It is damaged.
+    """
     try:
         raw = (path / "result.json").read_bytes()
         content = json.loads(raw)
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(content, dict) or content.get("kind") != "contrast":
+    if not isinstance(content, dict) or content.get("kind") != kind:
         return None
-    refuse_newer(content.get("schema_version"), f"Contrast '{path}'")
+    refuse_newer(content.get("schema_version"), f"Run '{path}'")
     try:
-        return ContrastResult.model_validate_json(raw)
+        return model.model_validate_json(raw)
     except ValueError as error:
-        raise StoreError(f"Contrast '{path}' is damaged: {error}. Run it again; it resumes.") from None
+        raise StoreError(f"Run '{path}' is damaged: {error}. Run it again; it resumes.") from None

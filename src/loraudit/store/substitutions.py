@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
-from loraudit.store.files import write_atomically
+from loraudit.store.units import UnitFolder
 from loraudit.types import IntArray
 
 
 @dataclass
-class SubstitutionFolder:
-    """Substitutions drawn under one set of conditions; each file is named by the sha256 of its bytes.
+class SubstitutionFolder(UnitFolder):
+    """Substitutions drawn under one set of conditions."""
 
-    Attributes:
-        path: The folder.
-        n_damaged: Files found damaged and removed, so that they are drawn again.
-    """
-
-    path: Path
-    n_damaged: int = 0
     _found: dict[str, IntArray] = field(default_factory=dict[str, IntArray])
 
     def refresh(self) -> None:
         """Read all that is there; damaged files are removed and counted."""
-        for file in sorted(self.path.glob("*.unit")):
-            content = file.read_bytes()
-            if hashlib.sha256(content).hexdigest()[:32] != file.stem:
-                file.unlink()
-                self.n_damaged += 1
-                continue
+        for content in self._unread():
             arrays = safetensors_numpy.load(content)
             drawn = np.split(arrays["substitutions"], np.cumsum(arrays["n_replaced"])[:-1])
             ids = [bytes(row).hex() for row in arrays["ids"]]
@@ -64,5 +50,5 @@ class SubstitutionFolder:
                 ),
             }
         )
-        write_atomically(self.path / f"{hashlib.sha256(content).hexdigest()[:32]}.unit", content)
+        self._write(content)
         self._found.update(zip(ids, drawn, strict=True))
