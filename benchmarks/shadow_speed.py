@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import json
 import shutil
 import statistics
@@ -29,7 +30,7 @@ from pathlib import Path
 from loraudit.data import load_records
 from loraudit.demo import packaged_base
 from loraudit.finetuning import ResidentBase, finetune
-from loraudit.models import Numerics, fingerprint, load_tokenizer, plan_models, plan_together
+from loraudit.models import Numerics, load_tokenizer, plan_models, plan_together
 from loraudit.scoring import ScoringOptions, gather_evidence
 from loraudit.spec import Recipe, RecordFormat
 from loraudit.store import EvidenceStore
@@ -98,7 +99,8 @@ def seconds_of(way: Callable[..., None], *work: object) -> tuple[float, list[str
     began = time.perf_counter()
     way(*work, out)
     spent = time.perf_counter() - began
-    made = [fingerprint(folder) for folder in sorted(out.iterdir()) if folder.name.isdigit()]
+    weights = [folder / "adapter_model.safetensors" for folder in sorted(out.iterdir()) if folder.name.isdigit()]
+    made = [hashlib.sha256(file.read_bytes()).hexdigest() for file in weights]
     shutil.rmtree(out)
     return spent, made
 

@@ -39,13 +39,20 @@ def plan_together(plans: Mapping[str, ModelPlan], tokenizer_fingerprint: str) ->
     forms: dict[str, list[str]] = {}
     for name, plan in plans.items():
         is_lora = plan.target_source.kind == "adapter" and plan.target_source.config.get("peft_type") == "LORA"
-        form = json.dumps([plan.hashes["base"], plan.target_source.config], sort_keys=True) if is_lora else name
+        form = _form(plan) if is_lora else name
         forms.setdefault(form, []).append(name)
     return JointPlan(
         {name: plan.target.fingerprint for name, plan in plans.items()},
         [(tuple(names), _loader({name: plans[name] for name in names})) for names in forms.values()],
         tokenizer_fingerprint,
     )
+
+
+def _form(plan: ModelPlan) -> str:
+    """What adapters that fit each other's places have in common; PEFT writes lists of modules in any order."""
+    config = plan.target_source.config.items()
+    settings = {name: sorted(map(str, value)) if isinstance(value, list) else value for name, value in config}
+    return json.dumps([plan.hashes["base"], settings], sort_keys=True)
 
 
 def _loader(plans: Mapping[str, ModelPlan]) -> Loader:
