@@ -10,7 +10,7 @@ import pytest
 
 from loraudit.auditing import estimate_audit, run_audit
 from loraudit.auditing.request import chosen_attacks, usual_attacks
-from loraudit.contrast.spine import check_request
+from loraudit.contrast.request import check_request
 from loraudit.errors import ConfigError
 from loraudit.integrations.request import make_request
 from loraudit.spec import ContrastSpec, RecordFormat, make_audit_spec, spec_hash

@@ -11,7 +11,7 @@ from loraudit.auditing.references.halves import requested_halves
 from loraudit.auditing.request import Sides, load_data, power_statement
 from loraudit.contrast.arms import measured_epochs
 from loraudit.contrast.records import split_data
-from loraudit.contrast.spine import audit_request, check_request, contrast_path
+from loraudit.contrast.request import audit_request, check_request, contrast_path
 from loraudit.finetuning import estimate_training, training_device
 from loraudit.spec import ContrastSpec
 from loraudit.store import EvidenceStore

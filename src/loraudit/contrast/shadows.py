@@ -16,7 +16,7 @@ from loraudit.auditing.references.wanted import MARK, WantedReference
 from loraudit.auditing.request import Sides
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress, StopRequest
-from loraudit.finetuning import Moment, TrainedModel, read_trained
+from loraudit.finetuning import TrainedModel, read_trained
 from loraudit.models import JointPlan, plan_models, plan_together
 from loraudit.spec import AuditSpec
 from loraudit.store import EvidenceStore
@@ -68,7 +68,9 @@ class ArmShadows:
 
     @functools.cached_property
     def _trained(self) -> list[TrainedModel]:
-        return [self._made(number, wanted) for number, wanted in enumerate(self._shadows.wanted, start=1)]
+        made = [self._made(number, wanted) for number, wanted in enumerate(self._shadows.wanted, start=1)]
+        self.workshop.release()
+        return made
 
     def _made(self, number: int, wanted: WantedReference) -> TrainedModel:
         self.progress.say(f"Shadow {number} of {len(self._shadows.wanted)} of {self.request.model}")
@@ -82,7 +84,8 @@ class ArmShadows:
                 checkpoint_epochs=self.epochs,
             )
             model = read_trained(wanted.folder / "model")
-            if model is not None and all(_place(model, _nearest(model, epoch)).exists() for epoch in self.epochs):
+            places = [_place(model, epoch) for epoch in self.epochs] if model else [None]
+            if model and all(place is not None and place.exists() for place in places):
                 return model
             # Made for an audit, which asks for the end alone, or measured before and let go: made again.
             (wanted.folder / MARK).unlink(missing_ok=True)
@@ -96,9 +99,10 @@ class ArmShadows:
             epoch: Of that run.
             gather: Gives the evidence of a plan's views on the audited records.
         """
+        asked = min(self.epochs, key=lambda one: abs(one - epoch))
         plans = {
             f"shadow {number}": plan_models(
-                str(_place(model, _nearest(model, epoch))),
+                str(_place(model, asked)),
                 base=self._shadows.wanted[0].base_folder,
                 offline=self.request.offline,
                 alone=True,
@@ -116,13 +120,15 @@ class ArmShadows:
             shutil.rmtree(wanted.folder / "model" / "training" / "checkpoints", ignore_errors=True)
 
 
-def _nearest(model: TrainedModel, epoch: float) -> Moment:
-    """A shadow has other steps to the epoch than its target, so that moments need not fall on the same point."""
-    kept = [moment for moment in model.moments if moment.checkpoint]
-    return min(kept or model.moments, key=lambda moment: abs(moment.epoch - epoch))
+def _place(model: TrainedModel, epoch: float) -> Path | None:
+    """The weights of a shadow after so many epochs; None where none were kept.
 
-
-def _place(model: TrainedModel, moment: Moment) -> Path:
-    if moment.step == model.chosen.step:
-        return model.path
-    return model.path / (moment.checkpoint or "no checkpoint was kept")
+    A shadow has other steps to the epoch than its target, so that moments need not fall on the same point: about a
+    step is let pass.
+    """
+    last = model.moments[-1]
+    kept = [moment for moment in model.moments if moment.checkpoint or moment.step == model.chosen.step]
+    moment = min(kept, key=lambda moment: abs(moment.epoch - epoch))
+    if abs(moment.epoch - epoch) > 1.5 * last.epoch / last.step:
+        return None
+    return model.path if moment.step == model.chosen.step else model.path / str(moment.checkpoint)

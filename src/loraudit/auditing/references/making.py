@@ -46,6 +46,10 @@ class Workshop:
         self._base = self._base or ResidentBase()
         return self._base
 
+    def release(self) -> None:
+        """Let the base go: nothing is to be made for a while."""
+        self._base = None
+
     def tokenizer(self, spec: AuditSpec, plan: ModelPlan) -> Any:
         """That of the audit's target."""
         if self._tokenizer is None:

@@ -102,6 +102,7 @@ def shadow_tables(
     for number, wanted in enumerate(shadows.wanted):
         progress.say(f"Shadow {number + 1} of {len(shadows.wanted)}")
         make_reference(wanted, spec, progress=progress, stop=stop, workshop=workshop)
+    workshop.release()  # before a copy is loaded to be scored
     made = {f"shadow {number + 1}": wanted.planned(spec) for number, wanted in enumerate(shadows.wanted)}
     evidence = gather(plan_together(made, shadows.wanted[0].plan.tokenizer_fingerprint))
     return shadows.halves.views([evidence.tables[name] for name in made], seed=spec.seed)

@@ -1,0 +1,76 @@
+"""What is asked of a contrast: its methods, its folder, and the audit that every checkpoint gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loraudit.auditing.request import shadow_count_problems
+from loraudit.contrast.arms import Arm, parse_arms
+from loraudit.contrast.records import Split
+from loraudit.errors import ConfigError
+from loraudit.membership import ATTACKS, SHADOWS, needed_words
+from loraudit.models.plan import REFERENCE, TARGET
+from loraudit.spec import (
+    AuditSpec,
+    ContrastSpec,
+    spec_hash,
+)
+from loraudit.store import EvidenceStore
+
+_AS_IN_AN_AUDIT = {
+    "base", "span", "append_eos", "max_length", "attacks", "headline", "resamples", "confidence", "attack_timeout",
+    "seed", "device", "precision", "batch_tokens", "offline", "shadow", "pool",
+}  # fmt: skip
+"""Fields that mean the same in a contrast and in the audit of one of its checkpoints."""
+
+
+def contrast_path(spec: ContrastSpec) -> Path:
+    """The run folder: the one named, or `runs/contrast-<hash>`."""
+    return Path(spec.out) if spec.out else Path("runs") / f"contrast-{spec_hash(spec)[:12]}"
+
+
+def check_request(spec: ContrastSpec) -> list[Arm]:
+    """The methods; all that is wrong with the request's names and files is said at once.
+
+    Raises:
+        ConfigError: Anything is.
+    """
+    problems = [
+        f"File '{path}' does not exist. Expected records; check the path."
+        for path in spec.data
+        if not Path(path).is_file()
+    ]
+    problems += shadow_count_problems(spec.shadow, spec.pool)
+    wrong = [epoch for epoch in spec.at_epochs if epoch > spec.epochs]
+    if wrong:
+        problems.append(f"--at-epochs {', '.join(map(str, wrong))} is beyond the {spec.epochs} epochs trained.")
+    named = [ATTACKS[name] for name in (spec.headline, *spec.attacks) if name in ATTACKS]
+    problems.extend(
+        f"Attack '{attack.name}' needs more than a model and its base ({needed_words(attack)}). Expected attacks that "
+        "look at these two, or at shadow models with --shadow; single models can be audited by it with: loraudit audit"
+        for attack in named
+        if not set(attack.needs) <= ({TARGET, REFERENCE, SHADOWS} if spec.shadow else {TARGET, REFERENCE})
+    )
+    arms: list[Arm] = []
+    try:
+        arms = parse_arms(spec)
+    except ConfigError as error:
+        problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return arms
+
+
+def audit_request(spec: ContrastSpec, split: Split, folder: Path, store: EvidenceStore) -> AuditSpec:
+    """The audit that every checkpoint gets, but for the model."""
+    # A rate asked for that the records cannot resolve is refused; a default one only in words.
+    asked = {*_AS_IN_AN_AUDIT, "fpr"} if "fpr" in spec.model_fields_set else _AS_IN_AN_AUDIT
+    return AuditSpec(
+        model="",
+        members=(split.paths["members"],),
+        nonmembers=(split.paths["nonmembers"],),
+        out=str(folder),
+        store=str(store.root),
+        **{name: getattr(spec, name) for name in asked},
+        **split.layout.model_dump(include={"group_field", "subgroup_field", "id_field"}),
+    )
