@@ -2,8 +2,8 @@
 
     python benchmarks/shadow_speed.py --shadows 8 --records 200 --epochs 1
 
-Every way trains the same adapters on the same halves of fictional records and scores the same audited records; weights
-and evidence are compared. Three ways take turns:
+Every way trains the same adapters on the same halves of fictional records and scores the same audited records;
+their weights are compared. Three ways take turns:
 
 - resident: as `loraudit audit --shadow K` does it, after its models were imported;
 - reloading: the same process, every shadow with a base, a tokenizer and records of its own;

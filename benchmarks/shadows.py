@@ -41,8 +41,7 @@ from loraudit.membership import ATTACKS, score_attacks, without_noise
 from loraudit.models import ModelPlan
 from loraudit.scoring import Evidence, gather_evidence
 from loraudit.spec import AuditSpec, Recipe, RecordFormat, make_audit_spec
-from loraudit.statistics import Fusion, auc, disjoint_folds, resample_rates, tpr_at_fpr
-from loraudit.statistics.bootstrap import ResampledRates
+from loraudit.statistics import AucRows, Fusion, Interval, Mixed, RateRows, disjoint_folds, over_seeds
 from loraudit.store import EvidenceStore
 from loraudit.types import BoolArray, FloatArray, TokenTable
 
@@ -292,45 +291,94 @@ class Measured:
     """Scores of every attack on the three targets of a setting, by number of shadows.
 
     Attributes:
-        scores: [N] by (attack, target).
+        names: Attacks; N_TARGETS rows each, in this order.
+        scores: [M, N].
         is_member: [N].
-        resampled: Bootstrap distributions of the same columns, with shared resamples.
+        areas: AUC of every row.
+        rates: TPR of every row, on shared resamples.
     """
 
-    scores: Mapping[tuple[str, int], FloatArray]
+    names: tuple[str, ...]
+    scores: FloatArray
     is_member: BoolArray
-    resampled: Mapping[str, ResampledRates]
+    areas: AucRows
+    rates: RateRows
 
-    def mean(self, attack: str, fpr: float | None) -> tuple[float, FloatArray, list[float]]:
-        """AUC, or TPR at a rate: the mean over targets, its resamples, and the value of each target."""
-        values, drawn = [], []
-        for seed in range(N_TARGETS):
-            column = self.scores[attack, seed]
-            sides = column[self.is_member], column[~self.is_member]
-            rates = self.resampled[f"{attack} {seed}"]
-            values.append(auc(*sides) if fpr is None else tpr_at_fpr(*sides, fpr=fpr))
-            drawn.append(rates.auc if fpr is None else rates.tpr[FPRS.index(fpr)])
-        return float(np.mean(values)), np.mean(drawn, axis=0), values
+    @classmethod
+    def of(cls, by_attack: Mapping[str, Sequence[FloatArray]], is_member: BoolArray) -> Measured:
+        """From each attack's scores of every target."""
+        scores = np.stack([column for columns in by_attack.values() for column in columns])
+        rng = np.random.default_rng(0)
+        rates = RateRows.of(scores, is_member, fprs=FPRS, n_resamples=N_RESAMPLES, rng=rng)
+        return cls(tuple(by_attack), scores, is_member, AucRows.of(scores, is_member), rates)
+
+    def column(self, attack: str, seed: int) -> FloatArray:
+        return self.scores[self._rows(attack)[seed]]
+
+    def _rows(self, attack: str) -> list[int]:
+        first = N_TARGETS * self.names.index(attack)
+        return list(range(first, first + N_TARGETS))
+
+    def weights(self, attack: str) -> FloatArray:
+        """[M] of the mean over the targets."""
+        weights = np.zeros(len(self.scores))
+        weights[self._rows(attack)] = 1 / N_TARGETS
+        return weights
+
+    def values(self, attack: str, fpr: float | None) -> FloatArray:
+        """[N_TARGETS] AUC, or TPR at a rate, of each."""
+        every = self.areas.auc if fpr is None else self.rates.tpr[FPRS.index(fpr)]
+        return every[self._rows(attack)]
+
+    def mixed(self, weights: FloatArray, fpr: float | None) -> Mixed:
+        return self.areas.mixed(weights) if fpr is None else self.rates.mixed(weights)[fpr]
 
     def shown(self, attack: str, fpr: float | None) -> str:
-        value, drawn, _ = self.mean(attack, fpr)
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        if fpr is None:
-            return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-        return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        found = over_seeds(self.mixed(self.weights(attack), fpr), self.values(attack, fpr))
+        return number(found.value, found.combined, is_rate=fpr is not None)
 
-    def ratio(self, attack: str, to: str, fpr: float) -> str:
-        """Of true-positive rates."""
-        (one, drawn_one, _), (two, drawn_two, _) = (self.mean(name, fpr) for name in (attack, to))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            low, high = np.nanquantile(drawn_one / drawn_two, [0.025, 0.975])
-        return f"{one / max(two, 1e-12):.1f} [{low:.1f}, {high:.1f}]"
+    def ratio(self, attack: str, to: str) -> str:
+        """Of true-positive rates at 1 % FPR; from the ends of the two intervals, as if they were independent."""
+        one, two = (self.mixed(self.weights(name), FPRS[0]) for name in (attack, to))
+        low, high = ratio_interval(one, two)
+        return f"{one.value / two.value:.1f} [{low:.1f}, {high:.1f}]"
 
-    def gain(self, attack: str, to: Measured, to_attack: str) -> str:
-        """Difference in AUC, on the same resamples."""
-        (one, drawn_one, _), (two, drawn_two, _) = self.mean(attack, None), to.mean(to_attack, None)
-        low, high = np.quantile(drawn_one - drawn_two, [0.025, 0.975])
-        return f"{one - two:+.3f} [{low:+.3f}, {high:+.3f}]"
+    def gain(self, attack: str, to: str) -> str:
+        """Difference in AUC on the same targets, paired over records."""
+        found = self.mixed(self.weights(attack) - self.weights(to), None)
+        return number(found.value, found.interval, sign="+")
+
+
+def ratio_interval(one: Mixed, two: Mixed) -> Interval:
+    """MOVER-R (Donner and Zou 2012, Statistical Methods in Medical Research 21(4)) with correlation 0, which is
+    conservative where the two move together."""
+    (a, (la, ua)), (b, (lb, ub)) = (one.value, one.interval), (two.value, two.interval)
+
+    def end(a_end: float, b_end: float, sign: int) -> float:
+        inside = (a * b) ** 2 - a_end * b_end * (2 * a - a_end) * (2 * b - b_end)
+        return (a * b + sign * math.sqrt(max(0.0, inside))) / (b_end * (2 * b - b_end))
+
+    return Interval(end(la, ub, -1), end(ua, lb, 1))
+
+
+def number(value: float, interval: Interval, *, is_rate: bool = False, sign: str = "") -> str:
+    if is_rate:
+        return f"{100 * value:{sign}.1f} % [{100 * interval.lower:{sign}.1f}, {100 * interval.upper:{sign}.1f}]"
+    return f"{value:{sign}.3f} [{interval.lower:{sign}.3f}, {interval.upper:{sign}.3f}]"
+
+
+def side_by_side(one: Measured, attack: str, two: Measured, other: str) -> Measured:
+    """Attacks of two settings, on the same records, as "one" and "two"."""
+    given = {"one": (one, attack), "two": (two, other)}
+    columns = {name: [found.column(of, seed) for seed in range(N_TARGETS)] for name, (found, of) in given.items()}
+    return Measured.of(columns, one.is_member)
+
+
+def between_methods(both: Measured, fpr: float | None) -> str:
+    """First minus second, whose targets were trained apart."""
+    mixed = both.mixed(both.weights("one") - both.weights("two"), fpr)
+    found = over_seeds(mixed, both.values("one", fpr), both.values("two", fpr))
+    return f"{number(found.value, found.combined, is_rate=fpr is not None, sign='+')}, p = {found.p_value:.2g}"
 
 
 def measured(bench: Bench, setting: Setting, n_shadows: int) -> Measured:
@@ -341,32 +389,53 @@ def measured(bench: Bench, setting: Setting, n_shadows: int) -> Measured:
     said = given.views([bench.shadow_table(setting, number) for number in range(n_shadows)], seed=0)
     online = setting.shadow_on == "audited"
     attacks = [ATTACKS[name] for name in (*SHOWN, *(["lira_online"] if online else []))]
-    scores: dict[tuple[str, int], FloatArray] = {}
+    by_attack: dict[str, list[FloatArray]] = {attack.name: [] for attack in attacks}
     for seed in range(N_TARGETS):
         found = score_attacks(attacks, {**bench.target_tables(setting, seed), **said}, facts)
-        scores |= {(name, seed): without_noise(result.scores) for name, result in found.items()}
-    resampled = resample_rates(
-        {f"{name} {seed}": column for (name, seed), column in scores.items()},
-        sides.is_member,
-        fprs=FPRS,
-        max_fpr=0.1,
-        n_resamples=N_RESAMPLES,
-        rng=np.random.default_rng(0),
-    )
-    return Measured(scores, sides.is_member, resampled)
+        for name, result in found.items():
+            by_attack[name].append(without_noise(result.scores))
+    return Measured.of(by_attack, sides.is_member)
 
 
-def fused(found: Measured, attacks: Sequence[str]) -> tuple[str, str]:
-    """AUC and TPR at 1 % FPR of the cross-fitted fusion of these scores, of each target."""
+def fused(found: Measured, attacks: Sequence[str]) -> tuple[str, str, str]:
+    """AUC and TPR at 1 % FPR of the cross-fitted fusion of these scores; then beyond the best of them alone."""
     is_member = found.is_member
-    areas, rates = [], []
+    fusions = []
     for seed in range(N_TARGETS):
         folds = disjoint_folds(is_member, None, rng=np.random.default_rng(seed))
-        columns = {name: found.scores[name, seed] for name in attacks}
-        scores = Fusion.of(columns, is_member, groups=None, folds=folds).scores()
-        areas.append(f"{auc(scores[is_member], scores[~is_member]):.3f}")
-        rates.append(f"{100 * tpr_at_fpr(scores[is_member], scores[~is_member], fpr=0.01):.1f} %")
-    return ", ".join(areas), ", ".join(rates)
+        columns = {name: found.column(name, seed) for name in attacks}
+        fusions.append(Fusion.of(columns, is_member, groups=None, folds=folds).scores())
+    best = max(attacks, key=lambda name: float(np.mean(found.values(name, None))))
+    alone = [found.column(best, seed) for seed in range(N_TARGETS)]
+    both = Measured.of({"fused": fusions, best: alone}, is_member)
+    return both.shown("fused", None), both.shown("fused", FPRS[0]), f"{both.gain('fused', best)} (`{best}`)"
+
+
+def methods_tables(bench: Bench, by_name: Mapping[str, Setting]) -> Iterator[str]:
+    """LoRA and full tuning, each alone and one minus the other."""
+    for name in ("LoRA", "full"):
+        setting = by_name[name]
+        found = measured(bench, setting, setting.n_shadows)
+        yield f"\n**{name}, {setting.n_shadows} shadows**\n"
+        yield (
+            "| attack | AUC | TPR at 1 % FPR | TPR at 0.1 % FPR | AUC beyond `error_zone` "
+            "| TPR at 1 % FPR, times `error_zone`'s |"
+        )
+        yield "|---|---|---|---|---|---|"
+        for attack in SHOWN:
+            of_itself = attack == AGAINST_BASE
+            beyond = None if of_itself else (found.gain(attack, AGAINST_BASE), found.ratio(attack, AGAINST_BASE))
+            yield (
+                f"| `{attack}` | {found.shown(attack, None)} | {found.shown(attack, 0.01)} "
+                f"| {found.shown(attack, 0.001)} | {' | '.join(beyond) if beyond else ' | '} |"
+            )
+    yield "\n**LoRA minus full tuning, three runs each, on the same records**\n"
+    yield "| attack | AUC | TPR at 1 % FPR |\n|---|---|---|"
+    lora, full = (measured(bench, by_name[name], by_name[name].n_shadows) for name in ("LoRA", "full"))
+    for attack in (AGAINST_BASE, *CURVE):
+        both = side_by_side(lora, attack, full, attack)
+        cells = [between_methods(both, fpr) for fpr in (None, FPRS[0])]
+        yield f"| `{attack}` | {' | '.join(cells)} |"
 
 
 def tables(bench: Bench) -> Iterator[str]:
@@ -378,23 +447,9 @@ def tables(bench: Bench) -> Iterator[str]:
         models = [bench.target(setting, seed) for seed in range(N_TARGETS)]
         losses = ", ".join(f"{model.validation_losses[-1]:.3f}" for model in models)
         yield f"| {name} | {losses} | {models[0].facts['recipe']['learning_rate']:g} |"
-    for name in ("LoRA", "full"):
-        setting = by_name[name]
-        found = measured(bench, setting, setting.n_shadows)
-        yield f"\n**{name}, {setting.n_shadows} shadows**\n"
-        yield (
-            "| attack | AUC | TPR at 1 % FPR | TPR at 0.1 % FPR | AUC beyond `error_zone` "
-            "| TPR times `error_zone`'s, at 1 % | at 0.1 % |"
-        )
-        yield "|---|---|---|---|---|---|---|"
-        for attack in SHOWN:
-            yield (
-                f"| `{attack}` | {found.shown(attack, None)} | {found.shown(attack, 0.01)} "
-                f"| {found.shown(attack, 0.001)} | {found.gain(attack, found, AGAINST_BASE)} "
-                f"| {found.ratio(attack, AGAINST_BASE, 0.01)} | {found.ratio(attack, AGAINST_BASE, 0.001)} |"
-            )
+    yield from methods_tables(bench, by_name)
     yield "\n**Fused: the auditor's upper bound**\n"
-    yield "| target | scores fused | AUC of each run | TPR at 1 % FPR of each run |\n|---|---|---|---|"
+    yield "| target | scores fused | AUC | TPR at 1 % FPR | AUC beyond the best of them alone |\n|---|---|---|---|---|"
     for name in ("LoRA", "full"):
         found = measured(bench, by_name[name], by_name[name].n_shadows)
         for words, attacks in (("without shadows", SHOWN[:N_WITHOUT_SHADOWS]), ("all", SHOWN)):
@@ -409,7 +464,10 @@ def tables(bench: Bench) -> Iterator[str]:
         cells = [f"{found.shown(attack, 0.01)}, {found.shown(attack, None)}" for attack in CURVE]
         yield f"| {n_shadows} | {' | '.join(cells)} |"
         if n_shadows > 1:
-            cells = [f"AUC beyond one shadow {found.gain(attack, first, attack)}" for attack in CURVE]
+            cells = [
+                f"AUC beyond one shadow {side_by_side(found, attack, first, attack).gain('one', 'two')}"
+                for attack in CURVE
+            ]
             yield f"| | {' | '.join(cells)} |"
     yield "\n**Other bases, other attackers**\n"
     yield (
@@ -423,9 +481,7 @@ def tables(bench: Bench) -> Iterator[str]:
                 continue
             found = measured(bench, setting, n_shadows)
             names = (*CURVE, *(["lira_online"] if setting.shadow_on == "audited" else []))
-            cells = [
-                f"{found.shown(a, 0.01)}, {found.shown(a, None)}, {found.ratio(a, AGAINST_BASE, 0.01)}" for a in names
-            ]
+            cells = [f"{found.shown(a, 0.01)}, {found.shown(a, None)}, {found.ratio(a, AGAINST_BASE)}" for a in names]
             per_record = n_shadows if setting.pool else n_shadows // 2
             base = f"{found.shown(AGAINST_BASE, 0.01)}, {found.shown(AGAINST_BASE, None)}"
             yield f"| {setting.name} | {per_record} | {base} | {' | '.join(cells)} |"
