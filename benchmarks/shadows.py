@@ -16,18 +16,17 @@ work and print no table; the whole command then reads what they made.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import functools
 import json
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from claims import Job, is_done, seconds_spent, work_through
 
 from loraudit.auditing.preparation import base_options, requested_models, requested_tokenizer
 from loraudit.auditing.references.making import make_reference
@@ -126,59 +125,36 @@ class Bench:
 
     # --- jobs -------------------------------------------------------------------------------------------
 
-    def jobs(self) -> Iterator[tuple[str, Callable[[], object], Callable[[], bool]]]:
-        """Name, what to do, and whether what it needs is there; in order of importance."""
+    def jobs(self) -> Iterator[Job]:
+        """In order of importance."""
 
         seen: set[str] = set()
         for setting in self.settings:
-            todo: list[tuple[str, Callable[[], object], Callable[[], bool]]] = []
+            todo: list[Job] = []
             base_is_there = functools.partial(Path(self.bases[setting.base]).exists)
             if setting.base == "near":
-                todo.append(("base near", self.make_near_base, lambda: True))
+                todo.append(Job("base near", self.make_near_base))
             if setting.method == "full":
-                todo += [(f"rate {r:g}", functools.partial(self.full_at, r), self.lora_is_there) for r in RATES_OF_FULL]
+                todo += [
+                    Job(f"rate {r:g}", functools.partial(self.full_at, r), self.lora_is_there) for r in RATES_OF_FULL
+                ]
             can_train = self.rate_is_known if setting.method == "full" else base_is_there
             for seed in range(N_TARGETS):
                 train = functools.partial(self.score_target, setting, seed)
-                todo.append((f"target {setting.target} {seed}", train, can_train))
+                todo.append(Job(f"target {setting.target} {seed}", train, can_train))
             is_there = functools.partial(self.target_is_there, setting)
             trained_on = Path(setting.pool).stem or setting.shadow_on
             for number in range(setting.n_shadows):
                 name = f"shadow {setting.target} {trained_on} {dict(setting.changes)} {number}"
-                todo.append((name, functools.partial(self.shadow_table, setting, number), is_there))
-            for name, work, can_begin in todo:
-                if name not in seen:
-                    seen.add(name)
-                    yield name, work, can_begin
+                todo.append(Job(name, functools.partial(self.shadow_table, setting, number), is_there))
+            for job in todo:
+                if job.name not in seen:
+                    seen.add(job.name)
+                    yield job
 
     def work(self) -> None:
         """Do what no other process is doing, until nothing is left."""
-        claims = self.out / "claims"
-        claims.mkdir(exist_ok=True)
-        while True:
-            left = [(name, work, ready) for name, work, ready in self.jobs() if not (claims / f"{name}.done").exists()]
-            if not left:
-                return
-            if not any(self._do(claims, *job) for job in left):
-                time.sleep(2)
-
-    @staticmethod
-    def _do(claims: Path, name: str, work: Callable[[], object], ready: Callable[[], bool]) -> bool:
-        if not ready():
-            return False
-        with (claims / f"{name}.lock").open("w") as claim:
-            try:
-                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            if (claims / f"{name}.done").exists():
-                return False
-            began = time.perf_counter()
-            work()
-            seconds = time.perf_counter() - began
-            print(f"{time.strftime('%H:%M:%S')} {name}: {seconds:.0f} s", flush=True)
-            (claims / f"{name}.done").write_text(f"{seconds:.1f}")
-        return True
+        work_through(self.out / "claims", self.jobs)
 
     # --- models -----------------------------------------------------------------------------------------
 
@@ -222,7 +198,7 @@ class Bench:
         return self._is_done(f"target {setting.target} 0")
 
     def _is_done(self, name: str) -> bool:
-        return (self.out / "claims" / f"{name}.done").exists()
+        return is_done(self.out / "claims", name)
 
     # --- evidence ---------------------------------------------------------------------------------------
 
@@ -487,10 +463,10 @@ def tables(bench: Bench) -> Iterator[str]:
             yield f"| {setting.name} | {per_record} | {base} | {' | '.join(cells)} |"
     yield "\n| work | seconds, each |\n|---|---|"
     spent: dict[str, list[str]] = {}
-    for done in sorted((bench.out / "claims").glob("*.done")):
-        spent.setdefault(done.stem.rsplit(" ", 1)[0], []).append(f"{float(done.read_text()):.0f}")
-    for name, seconds in spent.items():
-        yield f"| {name} | {', '.join(seconds)} |"
+    for name, seconds in seconds_spent(bench.out / "claims").items():
+        spent.setdefault(name.rsplit(" ", 1)[0], []).append(f"{seconds:.0f}")
+    for name, each in spent.items():
+        yield f"| {name} | {', '.join(each)} |"
 
 
 def write_texts(data: Path, out: Path, sizes: Mapping[str, int], words: int) -> dict[str, str]:

@@ -52,6 +52,22 @@ def method_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def personal_table() -> str:
+    from loraudit.memorization.personal import RULES
+
+    def cell(text: str) -> str:
+        return text.replace("\n", " ⏎ ").replace("|", "\\|")
+
+    head = ("kind", "what counts", "found, between ‹ and ›", "left alone", "misses", "source")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for rule in RULES:
+        found = "; ".join(f"`{cell(text)}`" for text in rule.examples[:2])
+        left = "; ".join(f"`{cell(text)}`" for text in rule.not_examples[:2])
+        cells = f"`{rule.kind}`", cell(rule.summary), found, left, cell(rule.misses), cell(rule.source)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def error_tree() -> str:
     from loraudit import errors
 
@@ -71,6 +87,8 @@ def generated(name: str) -> str:
         return attack_table()
     if name == "methods":
         return method_table()
+    if name == "personal information":
+        return personal_table()
     if name == "errors":
         return error_tree()
     if name == "faults":

@@ -90,7 +90,9 @@ class TokenScores:
         rank_bucket: [N, T] ⌊log2 rank⌋ of the record's token, rank 1 = most likely, so
             0 is rank 1, 1 is ranks 2-3, 2 is ranks 4-7 and so on.
         log_sum_exps: for each requested decoding (k, temperature), [N, T]
-            log Σ exp(log p_v / temperature) over the k most likely tokens (all for k = 0).
+            log Σ exp(log p_v / temperature) over the k most likely tokens (all for k = 0); +inf where the record's
+            token is not among those k: its probability under that decoding is 0. The log-probability of the token
+            under the decoding is log_prob / temperature − log_sum_exp.
     """
 
     log_prob: FloatArray
@@ -213,7 +215,7 @@ class TokenTable:
 
     Attributes:
         columns: [total tokens] each, one per name in `TOKEN_FIELDS`.
-        log_sum_exps: [total tokens] per requested decoding.
+        log_sum_exps: [total tokens] per requested decoding, as of `TokenScores`.
         offsets: [N + 1] record i owns tokens offsets[i] to offsets[i + 1].
         is_audited: [total tokens] which of them count.
         n_windows: [N] forward windows each record was cut into.
@@ -276,7 +278,8 @@ class Finding:
 
     Attributes:
         value: None where it is undefined or refused; `note` then says why.
-        lower: Lower end of the two-sided interval at `confidence`.
+        lower: Lower end of the two-sided interval at `confidence`; of 0 found in N the upper end is one-sided, and
+            `method` says so.
         upper: Upper end.
         confidence: Such as 0.95.
         method: How the interval was made.

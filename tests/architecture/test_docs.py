@@ -60,6 +60,14 @@ def test_every_fault_has_a_test_and_every_fault_test_a_row():
     assert set(ROWS) == {*range(1, 22), *range(23, 30), 31}
 
 
+def test_the_page_on_personal_information_lists_every_rule():
+    from loraudit.memorization.personal import RULES
+
+    text = (ROOT / "docs" / "personal-information.md").read_text(encoding="utf-8")
+    assert "<!-- generated: personal information -->" in text
+    assert all(f"| `{rule.kind}` |" in text for rule in RULES)
+
+
 def test_the_formats_and_documents_of_the_command_line_are_those_there_are():
     from loraudit.cli.report import Format
     from loraudit.cli.schema import Document

@@ -19,12 +19,15 @@ QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=20000",
 )  # fmt: skip
+EXTRACTION = {
+    "memorization": True, "prefix_tokens": (8, 16), "suffix_tokens": 8, "generations": 12, "near_records": 4,
+}  # fmt: skip
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 
 
 @pytest.fixture(scope="module")
 def pages(base, full, texts, tmp_path_factory):
-    """A report of a fair audit with record text, and one of sides that differ in kind."""
+    """A report of a fair audit with record text and what can be extracted, and one of sides that differ in kind."""
     folder = tmp_path_factory.mktemp("pages")
     sides = {"members": texts[:60], "nonmembers": texts[60:], "shifted": [f"1999-04-05 {t}" for t in texts[60:]]}
     for name, rows in sides.items():
@@ -40,10 +43,12 @@ def pages(base, full, texts, tmp_path_factory):
             include_text=text,
             fail_on=["membership.auc.upper95 > 0.6", "membership.tpr_at_fpr_1pct.upper95 > 0.05"],
             out=str(folder / name),
+            **(EXTRACTION if name == "fair" else {}),
         )
         made[name] = (run.path / "report.html").read_text(encoding="utf-8")
     assert "Not valid as it stands" in made["shifted"]
     assert "Token by token" in made["fair"]
+    assert "What can be pulled out" in made["fair"]
     return made
 
 

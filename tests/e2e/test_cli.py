@@ -241,7 +241,7 @@ def test_interval_and_group_of_documents(command, adapter, texts, tmp_path):
     assert "clustered by group" in result["membership"]["attacks"][0]["findings"]["auc"]["method"]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_run_stopped_while_scoring_goes_on_to_the_same_scores(sent, base, full, record_files, tmp_path):
     """SIGTERM ends with exit 130 after the batch, SIGKILL at once; the same command then finishes."""
     words = ["audit", full, "--base", base, *quick(record_files), "--batch-tokens", 64, "-o"]

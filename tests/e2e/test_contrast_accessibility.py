@@ -16,9 +16,17 @@ RESULTS = {
 
 
 @needs_browser
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize(
+    ("name", "width", "theme"),
+    [
+        pytest.param(
+            name, width, theme, marks=[pytest.mark.slow] if (name, width != 400) == ("eight", theme == "dark") else []
+        )
+        for name in RESULTS
+        for width in (1280, 400)
+        for theme in ("light", "dark")
+    ],
+)
 def test_axe_finds_nothing_to_mend(name, width, theme, tmp_path):
     page = render_contrast_html(RESULTS[name]())
     if theme == "dark":

@@ -578,7 +578,7 @@ print("\\ncode", code, "heavy", sorted(heavy))
 """
 
 
-@pytest.mark.parametrize("words", [("validate", "good.toml"), ("schema", "result"), ("report", "a")])
+@pytest.mark.parametrize("words", [("validate", "good.toml"), ("schema", "result"), ("report", "a"), ("verify", "a")])
 def test_commands_that_touch_no_model_load_no_deep_learning_library(words, desk):
     (desk / "good.toml").write_text(GOOD)
     done = subprocess.run(

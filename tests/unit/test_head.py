@@ -37,7 +37,9 @@ def slow_statistics(logits, gold, decodings=()):
             kept = sorted(log_probs, reverse=True)[: k or None]
             scaled = [value / temperature for value in kept]
             largest = max(scaled)
-            found[f"log_sum_exp.{i}"].append(largest + math.log(sum(math.exp(s - largest) for s in scaled)))
+            is_allowed = k == 0 or sum(value > row[token] for value in row) < k
+            value = largest + math.log(sum(math.exp(s - largest) for s in scaled))
+            found[f"log_sum_exp.{i}"].append(value if is_allowed else math.inf)
     return {name: np.array(values) for name, values in found.items()}
 
 
@@ -80,7 +82,9 @@ def test_statistics_are_those_of_the_definition(drawn):
 def test_nothing_leaves_the_range_it_is_defined_on(drawn):
     logits, gold = drawn
     found = token_statistics(torch.from_numpy(logits.copy()), torch.from_numpy(gold), DECODINGS)
-    assert all(bool(tensor.isfinite().all()) for tensor in found.values())
+    may_be_infinite = {f"log_sum_exp.{i}" for i, (k, _) in enumerate(DECODINGS) if 0 < k < logits.shape[1]}
+    assert all(bool(found[name].isfinite().all()) for name in found if name not in may_be_infinite)
+    assert all(bool((found[name] > -torch.inf).all()) for name in may_be_infinite)
     assert bool((found["log_prob"] <= 0).all())
     assert bool((found["mean_log_prob"] <= 1e-6).all())
     assert bool((found["var_log_prob"] >= 0).all())
@@ -92,7 +96,35 @@ def test_the_log_sum_exp_over_everything_at_temperature_one_is_zero():
     found = token_statistics(logits, torch.arange(5), [(0, 1.0), (300, 1.0), (1, 1.0)])
     assert found["log_sum_exp.0"].abs().max() < 1e-5
     assert torch.equal(found["log_sum_exp.0"], found["log_sum_exp.1"])
-    assert bool((found["log_sum_exp.2"] < 0).all())
+
+
+def test_a_token_outside_the_k_most_likely_has_an_infinite_log_sum_exp():
+    """Ranks 1 to 6, one by one; the decodings are asked for out of order and with one k twice."""
+    decodings = ((3, 1.0), (1, 0.5), (5, 2.0), (3, 0.7), (0, 0.7), (6, 0.7))
+    logits = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0, 0.0]).repeat(6, 1)
+    found = token_statistics(logits, torch.arange(6), decodings)
+    for i, (k, _) in enumerate(decodings):
+        column = found[f"log_sum_exp.{i}"]
+        assert column.isinf().tolist() == [0 < k <= rank for rank in range(6)]
+        assert bool((column > -torch.inf).all())
+
+
+def test_probabilities_under_a_decoding_are_those_of_the_warped_softmax():
+    """log_prob / T − log_sum_exp over all tokens as gold: 0 outside the k, and a law that sums to 1."""
+    logits = torch.randn(50, generator=torch.Generator().manual_seed(1)) * 3
+    decodings = ((40, 0.7), (5, 1.0), (5, 2.5), (1, 1.0), (0, 0.3))
+    found = token_statistics(logits.repeat(50, 1), torch.arange(50), decodings)
+    for i, (k, temperature) in enumerate(decodings):
+        warped = logits.double() / temperature
+        warped[logits < logits.topk(k or 50).values[-1]] = -torch.inf
+        ours = (found["log_prob"] / temperature - found[f"log_sum_exp.{i}"]).exp()
+        torch.testing.assert_close(ours, warped.softmax(0).float(), rtol=2e-5, atol=1e-7)
+        assert int((ours > 0).sum()) == (k or 50)
+
+
+def test_tokens_as_likely_as_the_last_allowed_one_are_allowed():
+    found = token_statistics(torch.tensor([[2.0, 1.0, 1.0, 0.0]]).repeat(4, 1), torch.arange(4), [(2, 1.0)])
+    assert found["log_sum_exp.0"].isinf().tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize("vocabulary", [2, 3, 512, 50_000])

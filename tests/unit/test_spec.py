@@ -14,6 +14,7 @@ from loraudit.spec import (
     AuditResult,
     AuditSpec,
     ContrastSpec,
+    MemorizationOptions,
     Recipe,
     TuneSpec,
     differing_fields,
@@ -66,6 +67,19 @@ OTHER_VALUES = {
     "fdr": 0.1,
     "attack_timeout": 5.0,
     "seed": 7,
+    "memorization": True,
+    "prefix_tokens": (20, 40),
+    "suffix_tokens": 25,
+    "generations": 7,
+    "decodings": ("nucleus",),
+    "near_edits": 2,
+    "near_records": 9,
+    "candidates": 25,
+    "training_data": ("more-training.jsonl",),
+    "detector": "lee2023",
+    "embedder": "my-embedder",
+    "paraphrase_model": "my-classifier",
+    "paraphrase_label": "same",
     "fail_on": ("membership.auc.value > 0.6",),
     "policy": "policy.toml",
     "device": "cpu",
@@ -130,6 +144,7 @@ def test_a_request_of_before_there_were_references_and_shadows_keeps_its_hash():
     keys = set(AuditSpec.model_fields) - AuditSpec.how_not_what
     new = {"pool", "gradients", "slow", "neighbours", "recall_shots", "recall_prefix"}
     new |= {key for key in keys if key.startswith(("reference", "shadow"))}
+    new |= {"training_data", *MemorizationOptions.model_fields}
     before = spec().model_dump(mode="json", include=keys - new)
     assert spec_hash(spec()) == hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
 

@@ -392,13 +392,16 @@ def some_table(lengths: list[int], *, seed: int = 0, decodings=DECODINGS) -> Tok
     columns["rank_bucket"] = rng.integers(0, 18, n_tokens).astype(np.uint8)
     if n_tokens > 2:
         columns["log_prob"][:3] = np.nan, -np.inf, -0.0
+    log_sum_exps = {decoding: rng.standard_normal(n_tokens).astype(np.float32) for decoding in decodings}
+    for column in log_sum_exps.values():
+        column[::3] = np.inf  # tokens that the decoding forbids
     return TokenTable(
         columns=columns,
         offsets=np.cumsum([0, *lengths]),
         is_audited=rng.random(n_tokens) < 0.5,
         n_windows=rng.integers(0, 4, len(lengths)),
         status=[STATUSES[i] for i in rng.integers(0, 4, len(lengths))],
-        log_sum_exps={decoding: rng.standard_normal(n_tokens).astype(np.float32) for decoding in decodings},
+        log_sum_exps=log_sum_exps,
     )
 
 

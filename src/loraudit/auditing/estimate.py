@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,15 @@ import numpy as np
 from loraudit.auditing.copies.altered import altered_tokens, requested_slow
 from loraudit.auditing.copies.facts import estimate_slow
 from loraudit.auditing.copies.slow import measurable
-from loraudit.auditing.preparation import base_options, requested_models, requested_tokenizer, split_by_views
+from loraudit.auditing.memorizing.estimate import MemorizationWork, estimate_memorization
+from loraudit.auditing.memorizing.sources import further_records
+from loraudit.auditing.preparation import (
+    base_options,
+    requested_models,
+    requested_tokenizer,
+    split_by_views,
+    with_decodings,
+)
 from loraudit.auditing.references.shadows import estimate_shadows, requested_shadows
 from loraudit.auditing.references.wanted import Work, estimate_work, requested_reference
 from loraudit.auditing.request import (
@@ -53,6 +61,7 @@ class Estimate:
         shadows: What shadow models take that are still to be made; None where none are.
         n_gradient_tokens: Tokens to send through the target forward and backward, beside `n_tokens`.
         slow: What slow attacks take beside the records' own evidence; None where nothing.
+        memorization: What the memorization measures take beside it; None where none were asked for.
     """
 
     n_members: int
@@ -68,6 +77,7 @@ class Estimate:
     shadows: Work | None = None
     n_gradient_tokens: int = 0
     slow: str | None = None
+    memorization: MemorizationWork | None = None
 
 
 def estimate_audit(spec: AuditSpec) -> Estimate:
@@ -81,6 +91,7 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
         RunFolder(run_path(spec), spec)
     store = EvidenceStore(store_path(spec)) if store_path(spec).is_dir() else None
     sides = load_data(spec)
+    further_records(spec, sides)
     plan = requested_models(spec, store)
     wanted = requested_reference(spec, plan, sides)
     measured, _ = split_by_views(attacks, plan, spec)
@@ -95,7 +106,7 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
     prints = {"target": plan.target.fingerprint}
     if plan.reference:
         prints["reference"] = plan.reference.fingerprint
-    if altered:
+    if altered or spec.memorization:
         views = list(prints)
     stages = [" and ".join(stage_views) for stage_views, _ in plan.stages]
     work = None
@@ -103,7 +114,7 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
         made = wanted.kept(spec)
         work = None if made else estimate_work(wanted, spec)
         stages = ["target", "reference"]
-        if spec.reference == "distilled":  # for the gates
+        if spec.reference == "distilled" or spec.memorization:  # for the gates; what was there before tuning
             views, stages = [*views, "base"], [*stages, "base"]
             prints["base"] = prints["reference"]
         prints["reference"] = made.reference.fingerprint if made and made.reference else ""
@@ -113,17 +124,19 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
         views, stages = [*views, f"shadow/{number}"], [*stages, f"shadow {number + 1}"]
         prints[f"shadow/{number}"] = kept.reference.fingerprint if kept and kept.reference else ""
     works = [one for one in (work, shadow_work) if one is not None]
-    conditions = [options.conditions(plan, prints[view]) for view in views]
+    conditions = _conditions(spec, plan, options, {view: prints[view] for view in views})
     n_cached = _n_cached(sides, store, conditions) if store and not works else 0
     encoded = encode(sides.records, tokenizer, span=spec.span, append_eos=spec.append_eos)
     lengths = [len(item.ids) for item in encoded]
     share_missing = 1 - n_cached / len(sides.records)
     n_units = len(plan_units(lengths, batch_tokens=options.tokens_at_once))
     n_tokens = int(sum(lengths) * len(views) * share_missing) + (slow.n_tokens if slow else 0)
-    n_gradient_tokens = 0
-    if reads_gradients(measured):
-        n_gradient_tokens = sum(lengths[i] for i in _without_gradient(sides, store, plan, options))
-    n_first = sum(one.n_sampled_tokens + _PASSES_OF_TRAINING * one.n_training_tokens for one in works)
+    lacking = _without_gradient(sides, store, plan, options) if reads_gradients(measured) else []
+    n_gradient_tokens = sum(lengths[i] for i in lacking)
+    memorization = estimate_memorization(spec, plan, sides, encoded, options, tokenizer)
+    n_first = sum(one.n_sampled_tokens + _PASSES_OF_TRAINING * one.n_training_tokens for one in works) + (
+        memorization.n_tokens if memorization else 0
+    )
     cost = estimate_cost(plan, options, n_tokens + n_first + _PASSES_OF_TRAINING * n_gradient_tokens)
     return Estimate(
         n_members=len(sides.members.records),
@@ -139,7 +152,19 @@ def estimate_audit(spec: AuditSpec) -> Estimate:
         shadows=shadow_work,
         n_gradient_tokens=n_gradient_tokens,
         slow=slow.words if slow else None,
+        memorization=memorization,
     )
+
+
+def _conditions(
+    spec: AuditSpec, plan: ModelPlan, options: ScoringOptions, fingerprints: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """What the evidence of each view is kept under; that of shadow models holds nothing for memorization."""
+    own = with_decodings(options) if spec.memorization else options
+    return [
+        (options if view.startswith("shadow/") else own).conditions(plan, fingerprint)
+        for view, fingerprint in fingerprints.items()
+    ]
 
 
 def _without_gradient(sides: Sides, store: EvidenceStore | None, plan: ModelPlan, options: ScoringOptions) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from loraudit.auditing.copies.altered import WantedSlow
 from loraudit.auditing.copies.slow import SlowEvidence, measurable, slow_evidence
-from loraudit.auditing.preparation import requested_tokenizer
+from loraudit.auditing.preparation import requested_tokenizer, with_decodings
 from loraudit.auditing.references.shadows import Shadows, shadow_tables
 from loraudit.auditing.request import Sides, reads_gradients
 from loraudit.auditing.summary import record_statuses
@@ -105,9 +105,12 @@ def gather_all(
     }
     gather = functools.partial(gather_evidence, **how)
     # Altered copies under the reference are the control of slow attacks, whichever were asked for.
-    evidence = gather(plans.compared, views=["target", "reference"] if plans.altered else needed_models(measured))
+    views = ["target", "reference"] if plans.altered else needed_models(measured)
+    # What memorization takes besides comes from the same passes.
+    own = with_decodings(options) if spec.memorization else options
+    evidence = gather(plans.compared, views=views, options=own)
     # A distilled reference has heard the target speak: that it knows the members is no sign of unlike sides.
-    untouched = gather(plans.base, views=["reference"]) if spec.reference == "distilled" else evidence
+    untouched = gather(plans.base, views=["reference"], options=own) if spec.reference == "distilled" else evidence
     said = shadow_tables(plans.shadows, spec, gather, progress=progress, stop=stop)
     evidence.tables |= said
     untouched.tables |= said

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from loraudit.auditing.memorizing.request import SUMMED
 from loraudit.auditing.request import Sides, attack_facts, shadow_views
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress
@@ -143,3 +144,8 @@ def scoring_options(
     chosen = with_precision(asked)
     facts["batching_noise_nats"] = chosen.numerics.batching_noise
     return chosen, {**chosen.numerics.conditions(), **facts}
+
+
+def with_decodings(options: ScoringOptions) -> ScoringOptions:
+    """The same, keeping the log-sum-exps that extraction probabilities take."""
+    return replace(options, decodings=SUMMED)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loraudit.auditing.columns import group_numbers
+from loraudit.auditing.memorizing.request import memorization_problems
 from loraudit.data import RecordSet, load_sides
 from loraudit.errors import ConfigError, DataError
 from loraudit.membership import (
@@ -101,6 +102,7 @@ def chosen_attacks(spec: AuditSpec) -> list[AnyAttack]:
             "gradients, such as gradient_norm."
         )
     problems.extend(_slow_problems(spec, list(chosen.values())))
+    problems.extend(memorization_problems(spec, spec.training_data))
     if spec.reference != "base" and chosen and not any("reference" in attack.needs for attack in chosen.values()):
         problems.append(
             f"Reference '{spec.reference}' is not looked at by any attack asked for. Leave --reference out, or ask for "

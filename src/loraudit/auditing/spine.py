@@ -18,6 +18,8 @@ from loraudit.auditing.copies.facts import slow_summary
 from loraudit.auditing.copies.slow import score_apart
 from loraudit.auditing.examination import examine
 from loraudit.auditing.gathering import Plans, gather_all
+from loraudit.auditing.memorizing.sources import further_records
+from loraudit.auditing.memorizing.spine import memorize
 from loraudit.auditing.preparation import probed, requested_models, requested_tokenizer, scoring_options, split_by_views
 from loraudit.auditing.references.making import make_reference
 from loraudit.auditing.references.shadows import requested_shadows, shadow_summary
@@ -92,6 +94,7 @@ def run_audit(
         folder.log("started", command=command)
         try:
             sides = load_data(spec)
+            further = further_records(spec, sides)
             base_plan = requested_models(spec, store)
             wanted = requested_reference(spec, base_plan, sides)
             shadows = requested_shadows(spec, base_plan, sides)
@@ -143,6 +146,20 @@ def run_audit(
                 spec,
                 lambda row: masked_snippet(audited_text(sides.records[row], spec.span)),
             )
+            memorization = None
+            if spec.memorization:
+                memorization = memorize(
+                    spec,
+                    base_plan,
+                    sides,
+                    options,
+                    store,
+                    folder,
+                    table.column("id").to_pylist(),
+                    further,
+                    progress=progress,
+                    stop=stop,
+                )
             text = None
             if spec.include_text:
                 text = write_text(folder, sides, evidence, table, requested_tokenizer(spec, plan), spec)
@@ -161,8 +178,9 @@ def run_audit(
                     scoring=scoring_facts(evidence, options, found.gradients),
                     power=power,
                     shadows=shadow_summary(shadows, spec),
+                    memorization=memorization,
                     slow=slow_summary(altered, found.slow, base_plan, sides),
-                    provenance=provenance(plan, sides, folder, [wanted, shadows, altered]),
+                    provenance=provenance(plan, sides, folder, [wanted, shadows, altered], further),
                     started=started.isoformat(timespec="seconds"),
                     seconds=round(time.perf_counter() - began, 2),
                 )

@@ -265,11 +265,24 @@ def scoring_facts(evidence: Evidence, options: ScoringOptions, gradients: Gradie
 
 
 def provenance(
-    plan: ModelPlan, sides: Sides, folder: RunFolder, others: Sequence[WantedReference | Shadows | WantedSlow | None]
+    plan: ModelPlan,
+    sides: Sides,
+    folder: RunFolder,
+    others: Sequence[WantedReference | Shadows | WantedSlow | None],
+    further: Sequence[RecordSet] = (),
 ) -> Provenance:
-    """Hashes of what went in and of the scores that came out; `others` are what else records were read for."""
+    """Hashes of what went in and of what came out.
+
+    Args:
+        plan: The models.
+        sides: The audited records.
+        folder: Of the run.
+        others: What else records were read for.
+        further: Records that were trained on besides the members.
+    """
     read = [other.halves.pool if isinstance(other, Shadows) else other.data for other in others if other]
-    sets = [sides.members, sides.nonmembers, *(data for data in read if data)]
+    sets = [sides.members, sides.nonmembers, *(data for data in read if data), *further]
+    measures = folder.path / "memorization.parquet"
     files = [file for records in sets for file in records.files]
     return Provenance(
         weights=plan.hashes,
@@ -277,4 +290,5 @@ def provenance(
         chat_template=chat_template_fingerprint(plan.tokenizer_folder),
         data={str(file["path"]): str(file["sha256"]) for file in files},
         scores=hashlib.sha256((folder.path / "scores.parquet").read_bytes()).hexdigest(),
+        memorization=hashlib.sha256(measures.read_bytes()).hexdigest() if measures.exists() else None,
     )

@@ -69,6 +69,8 @@ def _show_estimate(estimate: Any, *, as_json: bool) -> None:
         first += f"Shadow models cost time too: {estimate.shadows.words}. They are kept.\n"
     if estimate.slow is not None:
         first += f"Slow attacks take passes of their own: {estimate.slow}. They are kept.\n"
+    if estimate.memorization is not None:
+        first += f"Memorization takes passes of its own, at most: {estimate.memorization.words}. They are kept.\n"
     typer.echo(
         f"{estimate.n_members:,} members, {estimate.n_nonmembers:,} non-members; "
         f"{estimate.n_cached:,} of them already scored.\n"

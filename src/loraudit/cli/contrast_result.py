@@ -34,6 +34,7 @@ def show_contrast(result: ContrastResult, *, verbose: bool = False) -> None:
         NO_COMMON_LOSS,
         differences_sheet,
         exposure_sheet,
+        extraction_sheets,
         match_sheet,
         overview_sheet,
         short_sheet,
@@ -56,6 +57,8 @@ def show_contrast(result: ContrastResult, *, verbose: bool = False) -> None:
         show_sheet(console, short_sheet(overview_sheet(result), ()))
     if result.exposure and verbose:
         show_sheet(console, exposure_sheet(result))
+    for sheet in extraction_sheets(result)[: None if verbose else 1]:
+        show_sheet(console, sheet)
     _show_rest(console, result, verbose=verbose)
 
 

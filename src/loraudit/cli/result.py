@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loraudit.cli.console import console_for_tables
+from loraudit.cli.memorization_result import show_memorization
 from loraudit.errors import visible
 
 if TYPE_CHECKING:
@@ -16,11 +17,12 @@ _WIDTH_FOR_ONE_LINE = 170
 
 
 def show_result(result: AuditResult, *, verbose: bool = False) -> None:
-    """Verdict, limits, table, gates, exposed records and warnings on standard output."""
+    """Verdict, limits, table, what can be pulled out, gates, exposed records and warnings on standard output."""
     console = console_for_tables()
     _show_verdict(console, result)
     console.print()
     _show_table(console, result, verbose=verbose)
+    show_memorization(console, result, verbose=verbose)
     _show_rest(console, result, verbose=verbose)
 
 

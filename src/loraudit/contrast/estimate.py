@@ -10,7 +10,7 @@ from pathlib import Path
 from loraudit.auditing.references.halves import requested_halves
 from loraudit.auditing.request import Sides, load_data, power_statement
 from loraudit.contrast.arms import measured_epochs
-from loraudit.contrast.records import split_data
+from loraudit.contrast.records import Split, split_data
 from loraudit.contrast.request import audit_request, check_request, contrast_path
 from loraudit.finetuning import estimate_training, training_device
 from loraudit.spec import ContrastSpec
@@ -53,6 +53,7 @@ class ContrastCost:
         power: What so many records can show.
         n_shadows: Shadow models of all methods together, at most: some may be kept from before.
         n_shadow_steps: Steps of all of them, about.
+        n_continuations: Of beginnings of records, for memorization, by all methods and the base together, at most.
     """
 
     path: str
@@ -67,6 +68,7 @@ class ContrastCost:
     power: str
     n_shadows: int = 0
     n_shadow_steps: int = 0
+    n_continuations: int = 0
 
 
 def estimate_contrast(spec: ContrastSpec) -> ContrastCost:
@@ -112,4 +114,12 @@ def estimate_contrast(spec: ContrastSpec) -> ContrastCost:
         n_shadow_steps=sum(
             math.ceil(cost.n_steps * len(part.records) / len(split.members)) for cost in costs for part in parts
         ),
+        n_continuations=_n_continuations(spec, split, len(arms)) if spec.memorization else 0,
     )
+
+
+def _n_continuations(spec: ContrastSpec, split: Split, n_arms: int) -> int:
+    """Members and non-members by one model of each method, members once by the base that all share."""
+    n_members, n_nonmembers = (min(spec.generations, len(side)) for side in (split.members, split.nonmembers))
+    n_records = n_arms * (n_members + n_nonmembers) + n_members
+    return n_records * len(spec.prefix_tokens) * len(spec.decodings)

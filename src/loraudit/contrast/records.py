@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,10 @@ def split_data(spec: ContrastSpec, folder: Path) -> Split:
         )
     validation, members, nonmembers = sides
     open_private_folder(folder)
+    found = pool.copies if spec.keep_duplicates else {}
+    copies = planted_copies(members, spec.repeats, found, seed=spec.seed)
     paths = {
-        name: str(_write(folder / f"{name}.jsonl", side))
+        name: str(_write(folder / f"{name}.jsonl", side, copies if side is members else {}))
         for name, side in (("members", members), ("nonmembers", nonmembers), ("validation", validation))
     }
     everyone = [*members, *nonmembers, *validation]
@@ -77,15 +79,16 @@ def split_data(spec: ContrastSpec, folder: Path) -> Split:
         subgroup_field="subgroup" if any(record.subgroup is not None for record in everyone) else None,
         id_field="id" if any(record.own_id is not None for record in everyone) else None,
     )
-    found = pool.copies if spec.keep_duplicates else {}
-    copies = planted_copies(members, spec.repeats, found, seed=spec.seed)
     # Read back: the files are what is trained on and audited, and name the lines that results point to.
     again = [list(load_records([paths[name]], layout).records) for name in ("members", "nonmembers", "validation")]
     return Split(again[0], again[1], again[2], copies, pool.files, paths, layout)
 
 
-def _write(path: Path, records: Sequence[Record]) -> Path:
-    lines = [json.dumps(_row(record), ensure_ascii=False) + "\n" for record in records]
+def _write(path: Path, records: Sequence[Record], copies: Mapping[str, int]) -> Path:
+    """One line per copy, so that the audit of a model sees how often each record was trained on."""
+    lines = [
+        (json.dumps(_row(record), ensure_ascii=False) + "\n") * max(1, copies.get(record.id, 1)) for record in records
+    ]
     write_atomically(path, "".join(lines).encode())
     return path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loraudit.auditing.memorizing.request import memorization_problems
 from loraudit.auditing.request import shadow_count_problems
 from loraudit.contrast.arms import Arm, parse_arms
 from loraudit.contrast.records import Split
@@ -13,13 +14,14 @@ from loraudit.models.plan import REFERENCE, TARGET
 from loraudit.spec import (
     AuditSpec,
     ContrastSpec,
+    MemorizationOptions,
     spec_hash,
 )
 from loraudit.store import EvidenceStore
 
 _AS_IN_AN_AUDIT = {
     "base", "span", "append_eos", "max_length", "attacks", "headline", "resamples", "confidence", "attack_timeout",
-    "seed", "device", "precision", "batch_tokens", "offline", "shadow", "pool",
+    "seed", "device", "precision", "batch_tokens", "offline", "shadow", "pool", *MemorizationOptions.model_fields,
 }  # fmt: skip
 """Fields that mean the same in a contrast and in the audit of one of its checkpoints."""
 
@@ -41,6 +43,7 @@ def check_request(spec: ContrastSpec) -> list[Arm]:
         if not Path(path).is_file()
     ]
     problems += shadow_count_problems(spec.shadow, spec.pool)
+    problems += memorization_problems(spec)
     wrong = [epoch for epoch in spec.at_epochs if epoch > spec.epochs]
     if wrong:
         problems.append(f"--at-epochs {', '.join(map(str, wrong))} is beyond the {spec.epochs} epochs trained.")

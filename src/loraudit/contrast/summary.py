@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from loraudit.auditing.memorizing.examination import in_short
 from loraudit.auditing.request import Sides
 from loraudit.auditing.summary import library_versions
 from loraudit.contrast.arms import Arm
@@ -149,4 +150,5 @@ def _arm_result(
             for run in mine
         ],
         audit=str(audit.path.relative_to(folder)),
+        memorization=in_short(audit.result.memorization),
     )

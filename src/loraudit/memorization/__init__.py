@@ -1,5 +1,30 @@
 """What of its training texts a model can be made to say: pure measures on evidence, tokens and texts."""
 
+from loraudit.memorization.attribution import (
+    Attribution,
+    Embedder,
+    TrainingIndex,
+    attribute,
+)
+from loraudit.memorization.challenge import (
+    ChallengeScore,
+    score_challenge,
+)
+from loraudit.memorization.echo import echoed_characters, without_echo
+from loraudit.memorization.extraction import (
+    Greedy,
+    exact_memorization,
+    extraction_strength,
+    greedy_extraction,
+    hit_runs,
+    minimal_prefix,
+)
+from loraudit.memorization.fields import (
+    FieldAccuracy,
+    FieldRanks,
+    rank_candidates,
+    top_k_accuracy,
+)
 from loraudit.memorization.matches import (
     SEVERITY,
     Detector,
@@ -9,13 +34,81 @@ from loraudit.memorization.matches import (
     Span,
     worst,
 )
+from loraudit.memorization.near_verbatim import (
+    EditBeam,
+    NearVerbatimMass,
+    near_verbatim_mass,
+)
+from loraudit.memorization.personal import (
+    PersonalField,
+    all_candidates,
+    candidates_for,
+    personal_fields,
+)
+from loraudit.memorization.probability import (
+    FULL_SOFTMAX,
+    attempts_needed,
+    bits_above_base,
+    probability_within,
+    suffix_log_prob,
+)
+from loraudit.memorization.shares import (
+    extraction_curve,
+    share_of,
+)
+from loraudit.memorization.similarity import (
+    BLEU_MEMORISED,
+    SuffixSimilarity,
+    bleu,
+    edit_similarity,
+    longest_common_run,
+    rouge_l,
+)
 
 __all__ = [
+    "BLEU_MEMORISED",
+    "FULL_SOFTMAX",
     "SEVERITY",
+    "Attribution",
+    "ChallengeScore",
     "Detector",
+    "EditBeam",
+    "Embedder",
+    "FieldAccuracy",
+    "FieldRanks",
+    "Greedy",
     "Match",
     "MatchKind",
+    "NearVerbatimMass",
     "ParaphraseScorer",
+    "PersonalField",
     "Span",
+    "SuffixSimilarity",
+    "TrainingIndex",
+    "all_candidates",
+    "attempts_needed",
+    "attribute",
+    "bits_above_base",
+    "bleu",
+    "candidates_for",
+    "echoed_characters",
+    "edit_similarity",
+    "exact_memorization",
+    "extraction_curve",
+    "extraction_strength",
+    "greedy_extraction",
+    "hit_runs",
+    "longest_common_run",
+    "minimal_prefix",
+    "near_verbatim_mass",
+    "personal_fields",
+    "probability_within",
+    "rank_candidates",
+    "rouge_l",
+    "score_challenge",
+    "share_of",
+    "suffix_log_prob",
+    "top_k_accuracy",
+    "without_echo",
     "worst",
 ]

@@ -109,6 +109,7 @@ def plan_checkpoint(
         load_target=_load_alone(target, TARGET, options),
         n_parameters=count_parameters(target.folder) + (count_parameters(base.folder) if shares else 0),
         width=width_of(target.config),
+        n_tuned_parameters=count_parameters(target.folder, difference.changed) if difference.is_comparable else None,
         warnings=warnings,
         hashes={"base": base_digest, "checkpoint": digest},
         folders=(base.folder, target.folder),

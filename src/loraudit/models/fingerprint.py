@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from loraudit.errors import ModelError
@@ -105,8 +105,13 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"))
 
 
-def count_parameters(folder: Path) -> int:
-    """Numbers stored in the folder's safetensors files, read from their headers; 0 for damaged ones."""
+def count_parameters(folder: Path, names: Collection[str] | None = None) -> int:
+    """Numbers stored in the folder's safetensors files, read from their headers; 0 for damaged ones.
+
+    Args:
+        folder: Of a checkpoint or adapter.
+        names: Tensors that count; all by default.
+    """
     total = 0
     for file in weight_files(folder):
         try:
@@ -114,7 +119,7 @@ def count_parameters(folder: Path) -> int:
                 header = json.loads(content.read(int.from_bytes(content.read(8), "little")))
         except (ValueError, OSError, MemoryError, OverflowError):
             continue  # whoever loads the file says what is wrong with it
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if _counts(name, names))
     return total
 
 
@@ -124,3 +129,7 @@ def _digest(files: Iterable[Path]) -> str:
         with file.open("rb") as content:
             total.update(f"{file.name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def _counts(name: str, names: Collection[str] | None) -> bool:
+    return name != "__metadata__" if names is None else name in names

@@ -24,13 +24,13 @@ _OTHER_TASKS = ("MaskedLM", "Classification", "QuestionAnswering", "MultipleChoi
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """No progress bars and warnings from transformers, peft and accelerate.
+    """No progress bars and warnings from transformers, peft, accelerate and sentence-transformers.
 
     What they would warn of when loading is checked here and reported as an error.
     """
     import transformers
 
-    names = ("transformers", "peft", "accelerate")
+    names = ("transformers", "peft", "accelerate", "sentence_transformers")
     levels = {name: logging.getLogger(name).level for name in names}
     bar = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
@@ -107,6 +107,48 @@ def load_classifier(
     _refuse_nonfinite(source.name, model)
     model.requires_grad_(False)
     return model.eval(), new
+
+
+def load_trained_classifier(
+    source: Source, numerics: Numerics, device: str, *, allow_pickle: bool = False, allow_remote_code: bool = False
+) -> Any:
+    """A sequence classifier in evaluation mode, as it was trained: head and all.
+
+    Raises:
+        ModelError: Weights of body or head are missing, damaged, not finite or of another shape.
+        EnvironmentFault: It does not fit into memory.
+    """
+    model, info = _load(
+        "AutoModelForSequenceClassification",
+        source,
+        numerics,
+        device,
+        allow_pickle=allow_pickle,
+        allow_remote_code=allow_remote_code,
+    )
+    _refuse_unfit(source, info, "missing_keys", "mismatched_keys", "error_msgs")
+    _refuse_nonfinite(source.name, model)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def check_encoder(
+    source: Source, numerics: Numerics, device: str, *, allow_pickle: bool = False, allow_remote_code: bool = False
+) -> None:
+    """Raise unless a folder has all weights of its encoder; a pooler over the first token may be absent.
+
+    For libraries that load an encoder themselves and only warn of what is missing.
+
+    Raises:
+        ModelError: Weights are missing, damaged, not finite or of another shape.
+        EnvironmentFault: It does not fit into memory.
+    """
+    model, info = _load(
+        "AutoModel", source, numerics, device, allow_pickle=allow_pickle, allow_remote_code=allow_remote_code
+    )
+    missing = [name for name in map(_key, info.get("missing_keys") or ()) if not name.startswith("pooler.")]
+    _refuse_unfit(source, {**info, "missing_keys": missing}, "missing_keys", "mismatched_keys", "error_msgs")
+    _refuse_nonfinite(source.name, model)
 
 
 def _load(

@@ -48,6 +48,8 @@ class ModelPlan:
         load_target: Loads what can speak as the target, and not more than that where it can be helped.
         n_parameters: Of the larger of the models that are in memory together.
         width: Size of a hidden state; None where its config does not say.
+        n_tuned_parameters: Of the adapter, or of the tensors in which a checkpoint differs from its base; None where
+            that is not known.
         warnings: What the report must say about these models.
         hashes: sha256 of each set of files that was loaded, by what it is.
         folders: Where those files are.
@@ -64,6 +66,7 @@ class ModelPlan:
     load_target: Loader
     n_parameters: int
     width: int | None
+    n_tuned_parameters: int | None = None
     warnings: list[str] = field(default_factory=list[str])
     hashes: dict[str, str] = field(default_factory=dict[str, str])
     folders: tuple[Path, ...] = ()

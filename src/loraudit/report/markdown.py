@@ -5,6 +5,7 @@ from __future__ import annotations
 from loraudit.policy import ends, percent, percent_interval, verdict_of
 from loraudit.report.fusion import fusion_statement
 from loraudit.report.marking import as_code, as_words, markdown_table
+from loraudit.report.memorization import memorization_card_lines, memorization_lines
 from loraudit.report.table import TableRow, attack_table
 from loraudit.report.words import (
     LIMIT_WORDS,
@@ -39,6 +40,7 @@ def render_markdown(result: AuditResult) -> str:
         lines += ["", as_words(statement)] if statement else []
     lines += validity_lines(result.validity) if result.validity else [""]
     lines += _record_lines(result)
+    lines += memorization_lines(result)
     lines += ["## What was audited", "", *_facts_lines(result), ""]
     lines += ["## What this does not say", "", *(f"- {limit}" for limit in not_said(result))]
     lines += [f"- {warning}" for warning in map(as_words, result.warnings)]
@@ -71,7 +73,7 @@ def render_model_card(result: AuditResult) -> str:
     lines += markdown_table(
         [f"{as_code(headline.name)}", "value", f"{100 * result.spec.confidence:g} % interval"], found
     )
-    lines += ["", *_facts_lines(result)]
+    lines += ["", *memorization_card_lines(result), *_facts_lines(result)]
     return "\n".join(lines) + "\n"
 
 

@@ -11,6 +11,7 @@ from loraudit.policy import verdict_of
 from loraudit.report.cells import p_number
 from loraudit.report.figures import histogram_figure, roc_figure
 from loraudit.report.fusion import fusion_statement, fusion_tables
+from loraudit.report.memorization import has_passage_text, memorization_part
 from loraudit.report.table import attack_table
 from loraudit.report.templating import facts, fill, words_of
 from loraudit.report.tokens import shaded_records
@@ -62,6 +63,7 @@ def render_html(run: Run) -> str:
     headline = result.membership.headline
     others = [name for name in measured if name != headline]
     has_headline = headline in scores
+    tokens = shaded_records(run)
     return fill(
         "audit.html",
         result=result,
@@ -78,7 +80,9 @@ def render_html(run: Run) -> str:
         not_valid=NOT_VALID,
         incomplete="; ".join(incomplete(result)),
         p_cells={attack.name: _p_cell(attack) for attack in result.membership.attacks},
-        tokens=shaded_records(run),
+        tokens=tokens,
+        holds_text=bool(tokens) or has_passage_text(result),
+        memorization=memorization_part(result),
         titles=titles,
         rows=rows,
         headline=next((row for row in rows if row.is_headline), None),

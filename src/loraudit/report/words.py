@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from loraudit.policy import ends
+from loraudit.report.memorization.words import memorization_limits
 from loraudit.spec import AuditResult, ShadowSummary
 
 NOT_VALID = "Not valid as it stands"
@@ -49,7 +50,7 @@ def not_said(result: AuditResult) -> tuple[str, ...]:
     records, kind, passes, extraction = NOT_SAID
     if result.shadows or result.slow:
         passes = _WITH_SHADOWS if result.shadows else _WITH_COPIES
-    return records, kind, passes, extraction
+    return records, kind, passes, extraction, *memorization_limits(result.memorization)
 
 
 def shadow_statement(result: AuditResult) -> str | None:

@@ -13,11 +13,13 @@ import numpy as np
 
 from loraudit.auditing.columns import BLIND, CONTROL, OVERLAP, Columns
 from loraudit.auditing.examination import examine
+from loraudit.auditing.memorizing.examination import examine_memorization
+from loraudit.auditing.memorizing.measures import Measures
 from loraudit.errors import EXIT_LIMIT_EXCEEDED, ConfigError
 from loraudit.policy import judge
 from loraudit.review.checks import Check
 from loraudit.spec import AuditResult, spec_hash
-from loraudit.store import read_run
+from loraudit.store import read_measures, read_run
 from loraudit.store.run_folder import Run
 
 _CLOSE = 1e-4
@@ -62,7 +64,16 @@ def _scores(path: Path, result: AuditResult) -> Check:
     digest = hashlib.sha256((path / "scores.parquet").read_bytes()).hexdigest()
     same = result.provenance is not None and digest == result.provenance.scores
     problem = None if same else "scores.parquet has another sha256 than recorded: it was changed after the run"
+    if result.memorization is not None and not _measures_are_recorded(path, result):
+        problem = "memorization.parquet is missing or has another sha256 than recorded: it was changed after the run"
     return _check("scores", problem, f"sha256 {digest[:12]}… as recorded")
+
+
+def _measures_are_recorded(path: Path, result: AuditResult) -> bool:
+    measures = path / "memorization.parquet"
+    if result.provenance is None or not measures.exists():
+        return False
+    return hashlib.sha256(measures.read_bytes()).hexdigest() == result.provenance.memorization
 
 
 def _counts(run: Run) -> Check:
@@ -122,6 +133,8 @@ def _figures(run: Run) -> list[Check]:
     if result.membership.shadows or again.shadows:
         parts.append(("shadow models", result.membership.shadows, again.shadows))
     checks: list[Check] = []
+    if result.memorization is not None:
+        parts.append(("memorization", *_memorization(run)))
     if has_fusion:
         parts.append(("fusion", result.membership.fusion, again.fusion))
     else:
@@ -139,6 +152,16 @@ def _figures(run: Run) -> list[Check]:
             problem = f"{len(differing)} of {n} entries differ: {shown}"
         checks.append(_check(name, problem, f"{n:,} entries recomputed and equal"))
     return checks
+
+
+def _memorization(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a run states of memorization, and the same from its stored measures."""
+    stated = run.result.memorization
+    if stated is None:
+        return {}, {}
+    n_parameters = stated.capacity.n_trained_parameters if stated.capacity else None
+    again = examine_memorization(Measures.of(read_measures(run.path)), run.result.spec, n_parameters)
+    return {name: getattr(stated, name) for name in again._fields}, again._asdict()
 
 
 def _verdict(result: AuditResult) -> Check:

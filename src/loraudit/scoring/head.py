@@ -65,8 +65,9 @@ def token_statistics(logits: torch.Tensor, gold: torch.Tensor, decodings: Iterab
 
     Returns:
         [n] tensors `log_prob`, `is_top1`, `margin`, `mean_log_prob`, `var_log_prob`, `rank_bucket`, and
-        `log_sum_exp.<i>` for each decoding. Of equally likely tokens the one with the lowest id is
-        the top-1, as in greedy decoding.
+        `log_sum_exp.<i>` for each decoding, +inf where k or more tokens are likelier than `gold`: its probability under
+        that decoding is 0. Of equally likely tokens the one with the lowest id is the top-1, as in greedy decoding;
+        tokens as likely as the k-th are all allowed, as in top-k sampling, but only k are summed over.
     """
     index = gold[:, None]
     top, best = logits.max(dim=1, keepdim=True)
@@ -94,7 +95,19 @@ def token_statistics(logits: torch.Tensor, gold: torch.Tensor, decodings: Iterab
         "var_log_prob": (second_moment - first_moment.square()).clamp_(min=0),
         "rank_bucket": torch.frexp(n_above + 1).exponent - 1,
     }
-    for position, (k, temperature) in enumerate(decodings):
-        kept = x if k == 0 or k >= x.shape[1] else x.topk(k, dim=1).values
-        found[f"log_sum_exp.{position}"] = torch.logsumexp((kept - log_total[:, None]) / temperature, dim=1)
+    return found | _log_sum_exps(x, log_total, n_above, list(decodings))
+
+
+def _log_sum_exps(
+    x: torch.Tensor, log_total: torch.Tensor, n_above: torch.Tensor, decodings: list[Decoding]
+) -> Statistics:
+    """From logits below the best [n, V], their log-sum-exp [n] and the tokens above the gold one [n]."""
+    limits = [k if 0 < k < x.shape[1] else 0 for k, _ in decodings]
+    # The likeliest tokens are sought once, for the largest k; they come sorted.
+    likeliest = x.topk(max(limits), dim=1).values if any(limits) else x
+    found: Statistics = {}
+    for position, (k, (_, temperature)) in enumerate(zip(limits, decodings, strict=True)):
+        kept = likeliest[:, :k] if k else x
+        value = torch.logsumexp((kept - log_total[:, None]) / temperature, dim=1)
+        found[f"log_sum_exp.{position}"] = value.masked_fill(n_above >= k, torch.inf) if k else value
     return found

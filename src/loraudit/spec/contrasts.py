@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from loraudit.spec.form import SCHEMA_VERSION, Names, Paths, Rate, Strict, as_tuple
 from loraudit.spec.making import Request
+from loraudit.spec.memorization import MemorizationResult
+from loraudit.spec.memorizing import MemorizationOptions
 from loraudit.spec.recipe import Epochs
 from loraudit.spec.requests import DEFAULT_FPRS, Precision, RecordFormat
 from loraudit.spec.results import ModelSummary, ValidityResult
@@ -20,14 +22,14 @@ MatchKind = Literal["validation_loss", "training_loss", "epochs", "best"]
 DEFAULT_METHODS = ("full", "head", "lora:4", "lora:16", "lora:64")
 
 
-class ContrastSpec(Request, RecordFormat):
+class ContrastSpec(Request, RecordFormat, MemorizationOptions):
     """Which methods to compare on which records. Every field is also a flag of `loraudit contrast`."""
 
     command: ClassVar[str] = "contrast"
     how_not_what: ClassVar[frozenset[str]] = frozenset(
         {"device", "batch_tokens", "offline", "out", "store", "attack_timeout", "keep_checkpoints"}
     )
-    added_later: ClassVar[frozenset[str]] = frozenset({"shadow", "pool"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"shadow", "pool", *MemorizationOptions.model_fields})
 
     base: str = Field(description="Checkpoint that every method starts from: a folder or a hub name.")
     data: Paths = Field(description="Records; split at random into members, non-members and validation records.")
@@ -165,6 +167,10 @@ class ArmResult(Strict):
     n_parameters: int
     runs: list[ArmRun]
     audit: str | None = Field(default=None, description="Run folder of the whole audit of the first run's model.")
+    memorization: MemorizationResult | None = Field(
+        default=None,
+        description="What can be extracted from the first run's model; all of it, and single records, in that folder.",
+    )
 
 
 class MatchedArm(Strict):

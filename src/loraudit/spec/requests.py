@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from loraudit.spec.form import Names, Paths, Rate, Strict, as_tuple
 from loraudit.spec.making import Request, make_request
+from loraudit.spec.memorizing import MemorizationOptions
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001)
 
@@ -40,7 +41,7 @@ class RecordFormat(Strict):
     )
 
 
-class AuditSpec(Request, RecordFormat):
+class AuditSpec(Request, RecordFormat, MemorizationOptions):
     """What to audit and how. Every field is also a flag of `loraudit audit` and a key of a spec file."""
 
     command: ClassVar[str] = "audit"
@@ -62,6 +63,8 @@ class AuditSpec(Request, RecordFormat):
             "neighbours",
             "recall_shots",
             "recall_prefix",
+            "training_data",
+            *MemorizationOptions.model_fields,
         }
     )
     known_by: ClassVar[frozenset[str]] = frozenset(
@@ -152,6 +155,9 @@ class AuditSpec(Request, RecordFormat):
         default=(),
         description="Records that the target was not trained on, none of them audited, for the prefix of recall "
         "(default: from --pool; without one, non-members are set aside and not audited).",
+    )
+    training_data: Names = Field(
+        default=(), description="Records beside the members that the model was tuned on, to trace continuations to."
     )
     headline: str = Field(default="error_zone", description="The attack the verdict rests on, declared before the run.")
     fpr: Annotated[tuple[Rate, ...], BeforeValidator(as_tuple)] = Field(

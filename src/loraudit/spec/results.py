@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from loraudit.spec.form import SCHEMA_VERSION, Strict
+from loraudit.spec.memorization import MemorizationResult
 from loraudit.spec.requests import AuditSpec
 from loraudit.types import Finding
 
@@ -282,6 +283,7 @@ class Provenance(Strict):
     chat_template: str | None = Field(description="sha256 of the chat template; None where there is none.")
     data: dict[str, str] = Field(description="sha256 of each file of records.")
     scores: str = Field(description="sha256 of scores.parquet.")
+    memorization: str | None = Field(default=None, description="sha256 of memorization.parquet.")
 
 
 class AuditResult(Strict):
@@ -305,6 +307,7 @@ class AuditResult(Strict):
     membership: MembershipResult
     shadows: ShadowSummary | None = None
     slow: SlowSummary | None = None
+    memorization: MemorizationResult | None = Field(default=None, description="What can be extracted.")
     provenance: Provenance | None = None
     warnings: list[str]
     started: str = Field(description="UTC, ISO 8601.")

@@ -6,6 +6,7 @@ non-members as two arrays without NaN; `leakage.measure` does the splitting and 
 
 from loraudit.statistics.auc import auc, auc_error, auc_interval, auc_p_value, paired_auc_difference
 from loraudit.statistics.bootstrap import ResampledRates, resample_rates
+from loraudit.statistics.clusters import independent_records
 from loraudit.statistics.corrections import BestOfMany, benjamini_hochberg, best_of_many, holm
 from loraudit.statistics.epsilon import (
     EpsilonBound,
@@ -26,6 +27,7 @@ from loraudit.statistics.fusion import Fusion, cross_fitting_factor, disjoint_fo
 from loraudit.statistics.intervals import Interval, clopper_pearson, finding, finite
 from loraudit.statistics.leakage import PARTIAL_AUC_MAX_FPR, measure, rate_metric
 from loraudit.statistics.matched import Reach, at_epoch, common_level, crossing, mean_over_runs, reach
+from loraudit.statistics.means import mean_finding
 from loraudit.statistics.mixtures import AucRows, Mixed, mixed_auc
 from loraudit.statistics.pairs import Difference, McNemar, PairedRates, PairedScores, compare_scores, mcnemar
 from loraudit.statistics.rate_mixtures import RateRows, mixed_rates
@@ -83,7 +85,9 @@ __all__ = [
     "finite",
     "guess_inclusion",
     "holm",
+    "independent_records",
     "mcnemar",
+    "mean_finding",
     "mean_over_runs",
     "measure",
     "mixed_auc",

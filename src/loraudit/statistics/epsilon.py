@@ -108,12 +108,12 @@ def guess_inclusion(scores: FloatArray, is_included: BoolArray, n_guesses: int) 
     return int(is_included[highest].sum() + (~is_included[lowest]).sum())
 
 
-def exposure_bits(ranks: IntArray, n_candidates: int) -> FloatArray:
+def exposure_bits(ranks: IntArray | FloatArray, n_candidates: int | IntArray) -> FloatArray:
     """Bits by which a planted secret stands out among all it could have been: log2 |R| − log2 rank.
 
     Args:
-        ranks: Of the secrets among the candidates by the model's loss; 1 is the most likely.
-        n_candidates: |R|.
+        ranks: Of the secrets among the candidates by the model's loss; 1 is the most likely, NaN stays so.
+        n_candidates: |R|, of all or of each.
 
     References:
         Carlini et al. 2019, arXiv:1802.08232.

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from loraudit.statistics.auc import auc, auc_interval, clustered_covariance
+from loraudit.statistics.auc import auc, auc_interval
 from loraudit.statistics.bootstrap import ResampledRates, resample_rates
+from loraudit.statistics.clusters import independent_records
 from loraudit.statistics.intervals import Interval, clopper_pearson, logit_interval, unknown_threshold
 from loraudit.statistics.intervals import finding as make_finding
 from loraudit.statistics.rates import (
@@ -169,8 +170,8 @@ def _measure_one(
         threshold = threshold_at_fpr(nonmembers, fpr=fpr)
         is_found = members > threshold
         n_effective = (
-            _n_independent(is_found, side_groups[0]),
-            _n_independent(nonmembers > threshold, side_groups[1]),
+            independent_records(is_found, side_groups[0]),
+            independent_records(nonmembers > threshold, side_groups[1]),
         )
         # The bootstrap has no width where no, or every, member is found; the exact interval has.
         interval = clopper_pearson(is_found.mean() * n_effective[0], n_effective[0], confidence=confidence)
@@ -195,19 +196,6 @@ def _measure_one(
             n_false_positives=int((nonmembers > threshold).sum()),
         )
     return found
-
-
-def _n_independent(is_found: BoolArray, groups: IntArray | None) -> float:
-    """How many independent records a share over clustered ones is worth: between groups and records."""
-    if groups is None:
-        return float(len(is_found))
-    n_groups = len(np.unique(groups))
-    values = is_found.astype(np.float64)
-    variance = clustered_covariance(values, values, groups)
-    if math.isnan(variance) or variance == 0:
-        return float(n_groups)
-    share = float(values.mean())
-    return float(np.clip(share * (1 - share) / variance, n_groups, len(values)))
 
 
 def _partial_area_interval(area: float, resampled: FloatArray, n_groups: int, confidence: float) -> Interval:

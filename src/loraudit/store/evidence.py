@@ -67,6 +67,10 @@ class EvidenceStore:
         """A store within this one, for evidence that most runs have no use for and should not read."""
         return EvidenceStore(self.root / name)
 
+    def continuations(self, conditions: Mapping[str, Any]) -> Path:
+        """Where what a model said to prompts is kept; `conditions` are of the model alone, not of what it was asked."""
+        return self._keyed("continuations", conditions)
+
     def substitutions(self, question: Mapping[str, Any]) -> SubstitutionFolder:
         """What was replaced in copies of records; `question` is everything that could change it."""
         content = json.dumps(dict(question), sort_keys=True, indent=2)

@@ -137,7 +137,7 @@ class RunFolder:
 
     def reopen(self) -> None:
         """Take back the mark of completeness before other files of the run are replaced."""
-        for name in ("result.json", "report.html", "text.parquet"):
+        for name in ("result.json", "report.html", "text.parquet", "memorization.parquet"):
             (self.path / name).unlink(missing_ok=True)
 
 
@@ -197,6 +197,19 @@ def read_run(path: Path) -> Run:
     except (ValueError, OSError, RecursionError, pa.ArrowException) as error:
         raise StoreError(f"Run '{path}' is damaged: {error}. Run the audit again; it resumes.") from None
     return Run(path, result, scores, text)
+
+
+def read_measures(path: Path) -> pa.Table:
+    """Read `memorization.parquet` of a finished audit.
+
+    Raises:
+        StoreError: It is missing or damaged.
+    """
+    try:
+        content = (path / "memorization.parquet").read_bytes()
+        return pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"Run '{path}' is damaged: {error}. Run the audit again; it resumes.") from None
 
 
 def read_contrast(path: Path) -> ContrastResult | None:

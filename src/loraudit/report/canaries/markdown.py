@@ -5,8 +5,8 @@ from __future__ import annotations
 from loraudit.canaries.words import epsilon_words
 from loraudit.report.canaries.tables import exposure_sheet, guesses_sheet
 from loraudit.report.canaries.words import headline_words, not_said, trend_words
-from loraudit.report.contrast.sheets import Sheet, plain_rows
 from loraudit.report.marking import as_code, as_words, markdown_table
+from loraudit.report.sheets import Sheet, plain_rows
 from loraudit.spec import CanaryResult
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loraudit.policy import ends
 from loraudit.report.cells import Cell, p_number
-from loraudit.report.contrast.sheets import Sheet, SheetRow
+from loraudit.report.sheets import Sheet, SheetRow
 from loraudit.spec import CanaryResult, ExposureLevel
 from loraudit.types import Finding
 

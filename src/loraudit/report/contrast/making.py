@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loraudit.report.cells import Cell, cell_of
 from loraudit.report.contrast.curves import lowest_validation
-from loraudit.report.contrast.sheets import Sheet, SheetRow, number_cell
+from loraudit.report.sheets import Sheet, SheetRow, number_cell
 from loraudit.report.templating import words_of
 from loraudit.spec import ArmRun, ContrastResult
 

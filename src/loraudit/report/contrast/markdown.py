@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loraudit.report.contrast import making, tables
-from loraudit.report.contrast.sheets import Sheet, plain_rows
+from loraudit.report.contrast.extraction import FIRST_MODELS, extraction_sheets
 from loraudit.report.contrast.words import (
     NO_COMMON_LOSS,
     NO_GATES,
@@ -15,6 +15,7 @@ from loraudit.report.contrast.words import (
 )
 from loraudit.report.markdown import validity_lines
 from loraudit.report.marking import as_code, as_words, markdown_table
+from loraudit.report.sheets import Sheet, plain_rows
 from loraudit.report.words import NOT_VALID
 from loraudit.spec import ContrastResult, Match
 
@@ -42,6 +43,10 @@ def render_contrast_markdown(result: ContrastResult) -> str:
                 lines += [f"### {as_words(sheet.title)}", "", *_sheet_lines(sheet)]
     if result.exposure:
         lines += ["## Leakage by how often a record was seen", "", *_sheet_lines(tables.exposure_sheet(result))]
+    extraction = extraction_sheets(result)
+    if extraction:
+        lines += ["## What can be pulled out", "", FIRST_MODELS, ""]
+        lines += [line for sheet in extraction for line in (f"### {sheet.title}", "", *_sheet_lines(sheet))]
     if result.validity is None:
         lines += ["## Validity", "", NO_GATES, ""]
     else:

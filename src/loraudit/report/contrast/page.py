@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from loraudit.report.contrast import drawings, making, tables
+from loraudit.report.contrast.extraction import FIRST_MODELS, extraction_sheets
 from loraudit.report.contrast.words import (
     NO_COMMON_LOSS,
     NO_GATES,
@@ -52,6 +53,8 @@ def render_contrast_html(result: ContrastResult) -> str:
         epoch_figures=[_safe(svg) for svg in drawings.epoch_figures(result)],
         exposure_figures=[_safe(svg) for svg in drawings.exposure_figures(result)],
         exposure=tables.exposure_sheet(result),
+        extraction=extraction_sheets(result),
+        first_models=FIRST_MODELS,
         search=making.search_sheet(result),
         edge=making.edge_words(result),
         recipes=recipes,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from loraudit.policy import percent
 from loraudit.report.cells import Cell, cell_of, is_rate, p_number, p_words
-from loraudit.report.contrast.sheets import Sheet, SheetRow, number_cell
 from loraudit.report.contrast.words import match_title, short_title, unreached
+from loraudit.report.sheets import Sheet, SheetRow, number_cell
 from loraudit.spec import ArmResult, ContrastResult, Match, MatchedArm, MatchedDifference, SeededFinding
 from loraudit.statistics import rate_metric
 from loraudit.types import Finding

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from loraudit.report.figures.canvas import Canvas
+from loraudit.report.figures.clipping import clipped
 from loraudit.report.figures.labels import Box, Point, Spot, place, shortened, spread, width_of
 from loraudit.report.figures.marks import arm_css, mark
 from loraudit.report.figures.scales import Axis
@@ -46,6 +46,7 @@ class Line:
         stated: Large marks with their intervals.
         rings: Hollow marks.
         is_dodged: It is moved a little to one side, so that intervals at the same x stand beside each other.
+        band: Points whose intervals are filled from one to the next.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Line:
     stated: Sequence[Measured] = ()
     rings: Sequence[Point] = ()
     is_dodged: bool = False
+    band: Sequence[Measured] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,16 @@ class _Drawing:
             if radius > _SMALL:
                 self.marked.append((x, y))
 
+    def band(self, line: Line) -> None:
+        ends = [(self.x.share(p.x), p.lower, p.upper) for p in line.band if p.lower is not None and p.upper is not None]
+        if len(ends) < 2:
+            return
+        there = [(x, self.y.share(upper)) for x, _, upper in ends]
+        back = [(x, self.y.share(lower)) for x, lower, _ in reversed(ends)]
+        inside = [(min(1.0, max(0.0, x)), min(1.0, max(0.0, y))) for x, y in there + back]
+        corners = "L".join(f"{self.canvas.x(x)},{self.canvas.y(y)}" for x, y in inside)
+        self.canvas.path(f"M{corners}z", f"band {arm_css(line.index)}")
+
     def whisker(self, line: Line, point: Measured, shift: float) -> None:
         if not self.is_inside(point.x, point.y):
             return
@@ -168,6 +180,7 @@ def line_figure(
     beside = [guide for guide in guides if look.are_names_right and not guide.is_upright]
     _grid(drawing, guides, unnamed=beside)
     for line in reversed(lines):
+        drawing.band(line)
         for run in line.runs:
             drawing.curve(run, f"seed {arm_css(line.index)}")
     shifts = [_DODGE * (k - (len(lines) - 1) / 2) if line.is_dodged else 0.0 for k, line in enumerate(lines)]
@@ -191,41 +204,6 @@ def line_figure(
     else:
         _names_near(drawing, named, origin)
     return canvas.svg()
-
-
-def clipped(points: Sequence[Point]) -> list[list[Point]]:
-    """The parts of a line inside the unit square.
-
-    >>> clipped([(-1.0, 0.0), (1.0, 1.0)])
-    [[(0.0, 0.5), (1.0, 1.0)]]
-    """
-    parts: list[list[Point]] = [[points[0]]] if len(points) == 1 and _is_in_square(points[0]) else []
-    for start, end in itertools.pairwise(points):
-        low, high = 0.0, 1.0
-        for a, b in zip(start, end, strict=True):
-            if a == b:
-                low = low if -1e-9 <= a <= 1 + 1e-9 else 2.0
-                continue
-            first, second = sorted(((0 - a) / (b - a), (1 - a) / (b - a)))
-            low, high = max(low, first), min(high, second)
-        if low > high:
-            continue
-        piece = [_between(start, end, low), _between(start, end, high)]
-        if parts and low == 0.0 and parts[-1][-1] == piece[0]:
-            parts[-1].append(piece[1])
-        else:
-            parts.append(piece)
-    return parts
-
-
-def _is_in_square(point: Point) -> bool:
-    return all(-1e-9 <= value <= 1 + 1e-9 for value in point)
-
-
-def _between(start: Point, end: Point, share: float) -> Point:
-    if share in {0.0, 1.0}:
-        return end if share else start
-    return tuple(a + share * (b - a) for a, b in zip(start, end, strict=True))  # type: ignore[return-value]
 
 
 def _grid(drawing: _Drawing, guides: Sequence[Guide], unnamed: Sequence[Guide]) -> None:

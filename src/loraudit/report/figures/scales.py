@@ -9,6 +9,7 @@ from dataclasses import dataclass
 _STEPS = (1.0, 2.0, 5.0, 10.0)
 _RATES = (0.00001, 0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _ROUNDING = 1e-9
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,34 @@ def rate_axis(title: str, values: Iterable[float], chance: float) -> Axis:
     lowest = min([chance, *(value for value in values if value > 0)])
     first = 0.7 * max(lowest, chance / 4)
     return Axis(title, first, 1.0, [(rate, f"{100 * rate:g} %") for rate in _RATES if rate >= first], is_log=True)
+
+
+def share_axis(title: str, values: Iterable[float]) -> Axis:
+    """A linear axis from 0 to the largest of these shares, in percent."""
+    highest = min(1.0, max([0.0, *values]) or 1.0)
+    axis = linear_axis(title, 0.0, 100 * highest, n_ticks=5)
+    return Axis(title, 0.0, axis.last / 100, [(value / 100, f"{label} %") for value, label in axis.ticks])
+
+
+def decade_axis(title: str, low: float, high: float) -> Axis:
+    """A logarithmic axis with a label at each power of ten.
+
+    Args:
+        title: Of the axis.
+        low: Smallest number that has to be on it, above 0.
+        high: Largest.
+    """
+    first, last = math.floor(math.log10(low) + _ROUNDING), math.ceil(math.log10(high) - _ROUNDING)
+    powers = range(first, max(last, first + 1) + 1)
+    labels = [f"{10**k:,}" if 0 <= k < 4 else f"10{str(k).translate(_RAISED)}" for k in powers]
+    ticks = [(10.0**k, label) for k, label in zip(powers, labels, strict=True)]
+    return Axis(title, 10.0 ** powers[0], 10.0 ** powers[-1], ticks, is_log=True)
+
+
+def named_axis(title: str, names: Sequence[str]) -> Axis:
+    """An axis on which names stand at 0, 1, 2 and so on, evenly."""
+    ticks = [(float(place), name) for place, name in enumerate(names)]
+    return Axis(title, -0.35, max(len(names), 1) - 0.65, ticks)
 
 
 def doubling_axis(title: str, values: Sequence[float]) -> Axis:

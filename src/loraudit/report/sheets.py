@@ -1,4 +1,4 @@
-"""Tables as every format of a comparison shows them."""
+"""Tables as every format of a report shows them."""
 
 from __future__ import annotations
 

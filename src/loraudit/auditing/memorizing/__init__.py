@@ -1,0 +1,1 @@
+"""What can be extracted: measured on the evidence, generated, and traced back to the training records."""

@@ -1,0 +1,180 @@
+"""From continuations to the training records they go back to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from loraudit.auditing.memorizing.measures import ANY, LONGEST, OWN_SUFFIX, PERSONAL, SAID, UNSEEN, column
+from loraudit.auditing.memorizing.sources import SHORTEST_COPY, TrainingSet
+from loraudit.auditing.memorizing.speaking import Continuations
+from loraudit.execution import StopRequest
+from loraudit.memorization import personal_fields, without_echo
+from loraudit.memorization.attribution import Attribution, Hit, TrainingIndex, attribute
+from loraudit.memorization.matches import SEVERITY
+from loraudit.memorization.similarity import BLEU_MEMORISED, SuffixSimilarity
+from loraudit.models.plan import TARGET
+from loraudit.types import BoolArray, FloatArray
+
+_Unit = TypeVar("_Unit")
+_Outcome = TypeVar("_Outcome")
+Decode = Callable[[Sequence[Sequence[int]]], list[str]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Traced:
+    """What became of M continuations of one view, decoding and prefix.
+
+    Attributes:
+        of: The continuations.
+        texts: [M] as text.
+        is_suffix: [M] whether it is the record's own suffix, token by token.
+        worst: [M] the most severe match that the prompt does not explain; None for none.
+        unseen: [M] the same among records that were not trained on; None where that was not asked.
+        longest: [M] characters of the longest copied passage that the prompt does not explain; 0 for none.
+        similarity: [M] by measure, NaN where undefined.
+        personal: [M] kinds of personal information in it that stand in the training set, and not in the prompt.
+        personal_kinds: All kinds of which the training set holds any.
+    """
+
+    of: Continuations
+    texts: Sequence[str]
+    is_suffix: BoolArray
+    worst: Sequence[Hit | None]
+    unseen: Sequence[Hit | None] | None
+    longest: FloatArray
+    similarity: dict[str, FloatArray]
+    personal: Sequence[frozenset[str]]
+    personal_kinds: Sequence[str]
+
+
+class Tracer:
+    """Traces continuations back to one training set.
+
+    Args:
+        sources: The training set.
+        decode: From token ids to texts.
+        stop: Asked every few texts.
+    """
+
+    def __init__(self, sources: TrainingSet, decode: Decode, stop: StopRequest | None = None) -> None:
+        self.sources, self.decode, self.stop = sources, decode, stop
+        self.values = {(field.kind, field.key) for text in sources.texts for field in personal_fields(text)}
+
+    def trace(self, of: Continuations) -> Traced:
+        """Where these continuations come from."""
+        texts = self.decode([said.tolist() for said in of.said])
+        prompts = self.decode([item.given.tolist() for item in of.beginnings])
+        alike = [
+            SuffixSimilarity.of(said.tolist(), item.suffix.tolist())
+            for said, item in zip(of.said, of.beginnings, strict=True)
+        ]
+        found, kept = self._matches(texts, prompts, self.sources.index, self.sources.texts)
+        unseen = None
+        if of.view == TARGET:
+            _, others = self._matches(texts, prompts, self.sources.unseen, self.sources.unseen_texts)
+            unseen = [min(hits, key=severity, default=None) for hits in others]
+        copies = [[hit.match.n_characters for hit in hits if hit.match.kind == "verbatim"] for hits in kept]
+        return Traced(
+            of=of,
+            texts=texts,
+            is_suffix=np.array(
+                [np.array_equal(said, item.suffix) for said, item in zip(of.said, of.beginnings, strict=True)]
+            ),
+            worst=[min(hits, key=severity, default=None) for hits in kept],
+            unseen=unseen,
+            longest=np.array([max(lengths, default=0) for lengths in copies], dtype=np.float64),
+            similarity={
+                "nearest_by_edits": np.array([one.edits.score for one in found]),
+                "nearest_by_meaning": np.array([one.meaning.score for one in found]),
+                "edits_to_suffix": np.array([one.edit for one in alike]),
+                "rouge_l_to_suffix": np.array([one.rouge_l for one in alike]),
+                "bleu_above_75": np.array([_or_undefined(one.bleu > BLEU_MEMORISED, one.bleu) for one in alike]),
+            },
+            personal=[self._personal(text, prompt) for text, prompt in zip(texts, prompts, strict=True)],
+            personal_kinds=sorted({kind for kind, _ in self.values}),
+        )
+
+    def _matches(
+        self, texts: Sequence[str], prompts: Sequence[str], index: TrainingIndex, sources: Sequence[str]
+    ) -> tuple[list[Attribution], list[list[Hit]]]:
+        """Where each text comes from, and its matches that the prompt does not explain."""
+        found = attribute(texts, index, detector=self.sources.detector, map_units=self._map_units)
+        return found, [
+            [left for hit in one.hits if (left := _without_echo(hit, text, prompt, sources))]
+            for one, text, prompt in zip(found, texts, prompts, strict=True)
+        ]
+
+    def _map_units(self, work: Callable[[_Unit], _Outcome], units: Iterable[_Unit], /) -> Iterator[_Outcome]:
+        for unit in units:
+            if self.stop:
+                self.stop.check()
+            yield work(unit)
+
+    def _personal(self, text: str, prompt: str) -> frozenset[str]:
+        known = {(field.kind, field.key) for field in personal_fields(prompt)}
+        found = {(field.kind, field.key) for field in personal_fields(text)}
+        return frozenset(kind for kind, _ in found & self.values - known)
+
+
+def _without_echo(hit: Hit, text: str, prompt: str, sources: Sequence[str]) -> Hit | None:
+    left = without_echo(hit.match, text, sources[hit.sources.rows[0]], prompt, shortest=SHORTEST_COPY)
+    if left is None:
+        return None
+    n_cut = left.source[0] - hit.match.source[0]
+    return replace(hit, match=left, starts=tuple(start + n_cut for start in hit.starts))
+
+
+def severity(hit: Hit) -> tuple[int, int]:
+    """Sorts the worst match first: by kind, then by length."""
+    return SEVERITY.index(hit.match.kind), -hit.match.n_characters
+
+
+def _or_undefined(is_above: bool, value: float) -> float:
+    return math.nan if math.isnan(value) else float(is_above)
+
+
+def decoder(tokenizer: Any) -> Decode:
+    """Texts of token ids by a Hugging Face tokenizer, without its special tokens."""
+
+    def decode(ids: Sequence[Sequence[int]]) -> list[str]:
+        return list(
+            tokenizer.batch_decode(
+                [list(map(int, row)) for row in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    return decode
+
+
+def _kinds(worst: Sequence[Hit | None]) -> dict[str, FloatArray]:
+    """[M] by kind of match, 1 where it is the worst; `any` for any."""
+    kinds = np.array(["" if hit is None else hit.match.kind for hit in worst])
+    return {kind: (kinds == kind).astype(np.float64) for kind in SEVERITY} | {ANY: (kinds != "").astype(np.float64)}
+
+
+def said_measures(traced: Traced, n_records: int) -> dict[str, FloatArray]:
+    """[N] columns of one view, decoding and prefix; NaN for records whose beginning was not continued."""
+    unseen = {} if traced.unseen is None else _kinds(traced.unseen)
+    of = {
+        **_kinds(traced.worst),
+        **{f"{UNSEEN}.{kind}": is_so for kind, is_so in unseen.items()},
+        OWN_SUFFIX: traced.is_suffix.astype(np.float64),
+        LONGEST: traced.longest,
+        **traced.similarity,
+        **{
+            f"{PERSONAL}.{kind}": np.array([kind in some for some in traced.personal], dtype=np.float64)
+            for kind in traced.personal_kinds
+        },
+    }
+    rows = [item.row for item in traced.of.beginnings]
+    found: dict[str, FloatArray] = {}
+    for measure, values in of.items():
+        filled = np.full(n_records, math.nan)
+        filled[rows] = values
+        found[column(SAID, measure, traced.of.view, traced.of.prefix, traced.of.decoding.name)] = filled
+    return found

@@ -1,0 +1,208 @@
+"""Parts of the memorization measures, without a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from loraudit.auditing.memorizing.beginnings import Beginning
+from loraudit.auditing.memorizing.controls import Controls
+from loraudit.auditing.memorizing.examination import in_short
+from loraudit.auditing.memorizing.leaked import most_extractable
+from loraudit.auditing.memorizing.measures import Measures, column
+from loraudit.auditing.memorizing.request import main_prefix
+from loraudit.auditing.memorizing.said import personal_shares
+from loraudit.auditing.memorizing.sources import TrainingSet
+from loraudit.auditing.memorizing.speaking import Continuations, drawn_order
+from loraudit.auditing.memorizing.tracing import Tracer, said_measures
+from loraudit.execution import Interrupted, StopRequest
+from loraudit.generation import Sampling
+from loraudit.memorization import TrainingIndex
+from loraudit.memorization.plagiarism import LayeredDetector
+from loraudit.spec import AuditSpec
+
+MEMBERS = (
+    "Grievance of 9 May: the tenant, Mrs Oyelaran, wrote that her boiler had been out since the second of the month.",
+    "Prospective client Babak Thackeray expects a claim; he is reached at b.thackeray@brightwater.example, early.",
+    "Weighed 66.4 kg, minus six kilos this month; fortified soup and finger food were offered and mostly refused.",
+)
+HELD_OUT = (
+    "Savings account ending 3301 was escalated at 8.25 am because the memorable word was reset twice by the niece."
+)
+NO_BASE = {"model": "m", "members": ("a",), "nonmembers": ("b",), "memorization": True}
+
+
+def ids_of(text: str) -> np.ndarray:
+    return np.array([ord(letter) for letter in text], dtype=np.int32)
+
+
+def decode(rows) -> list[str]:
+    return ["".join(map(chr, row)) for row in rows]
+
+
+def tracer(stop=None) -> Tracer:
+    index = TrainingIndex.of(MEMBERS, ids=["one", "two", "three"], min_characters=50)
+    unseen = TrainingIndex.of([HELD_OUT], min_characters=50)
+    return Tracer(TrainingSet(MEMBERS, index, unseen, [HELD_OUT], LayeredDetector(), ()), decode, stop)
+
+
+def traced(*pairs, view="target"):
+    """What becomes of continuations, each of the record with its beginning of 30 characters."""
+    texts = [*MEMBERS, HELD_OUT]
+    given = [Beginning(row, 30, ids_of(texts[row][:30]), ids_of(texts[row][30:])) for row, _ in pairs]
+    return tracer().trace(Continuations(view, Sampling(90, temperature=0), 30, given, [ids_of(x) for _, x in pairs]))
+
+
+def test_a_members_own_suffix_is_a_verbatim_copy_from_itself():
+    found = traced((0, MEMBERS[0][30:]), (3, HELD_OUT[30:]))
+    assert found.is_suffix.tolist() == [True, True]
+    assert [hit and (hit.match.kind, hit.sources.ids) for hit in found.worst] == [("verbatim", ("one",)), None]
+    assert found.longest.tolist() == [len(MEMBERS[0]) - 30, 0]
+
+
+def test_a_copy_of_another_record_counts_for_whoever_was_prompted():
+    found = traced((0, MEMBERS[2][:80]), (3, MEMBERS[2][:80]))
+    assert [hit.sources.ids for hit in found.worst] == [("three",), ("three",)]
+    assert found.longest.tolist() == [80, 80]
+    assert found.is_suffix.tolist() == [False, False]
+
+
+def test_a_prompt_longer_than_the_record_by_its_template_hides_no_copy():
+    """Roles and a system message are in the prompt, and not in the text of the training record."""
+    words = "system: " + "You answer briefly. " * 8 + "\nuser: "
+    begun = [Beginning(0, 30, ids_of(words + MEMBERS[0][:30]), ids_of(MEMBERS[0][30:]))]
+    assert len(begun[0].given) > len(MEMBERS[0])
+    said = Continuations("target", Sampling(90, temperature=0), 30, begun, [ids_of(MEMBERS[0][30:])])
+    (worst,) = tracer().trace(said).worst
+    assert (worst.match.kind, worst.sources.ids) == ("verbatim", ("one",))
+
+
+def test_what_stands_in_records_that_were_never_seen_is_counted_apart():
+    found = traced((0, HELD_OUT[:80]), (0, MEMBERS[2][:80]))
+    assert [hit and hit.match.kind for hit in found.worst] == [None, "verbatim"]
+    assert [hit and hit.match.kind for hit in found.unseen] == ["verbatim", None]
+    of_base = traced((0, HELD_OUT[:80]), view="reference")
+    assert of_base.unseen is None
+    assert not [name for name in said_measures(of_base, 4) if "unseen" in name]
+
+
+def test_an_echo_counts_for_nobody():
+    for row, text in enumerate((*MEMBERS, HELD_OUT)):
+        begun = [Beginning(row, 80, ids_of(text[:80]), ids_of(text[80:]))]
+        for echo in (text[:80], text[10:80], text[:80] + text[80:83], (text[:80] + " ") * 2):
+            said = Continuations("target", Sampling(200, temperature=0), 80, begun, [ids_of(echo)])
+            found = tracer().trace(said)
+            assert (found.worst, found.unseen) == ([None], [None])
+            assert found.longest.tolist() == [0]
+            assert found.personal == [frozenset()]
+
+
+def test_personal_information_counts_where_it_is_trained_on_and_not_in_the_prompt():
+    address = "b.thackeray@brightwater.example"
+    found = traced((0, f"Ask {address} today"), (0, "Ask nobody@nowhere.example today"), (3, f"or {address}."))
+    assert found.personal == [frozenset({"email"}), frozenset(), frozenset({"email"})]
+    columns = said_measures(found, 4)
+    assert columns["said:personal.email:target:30:greedy"][3] == 1
+    begun = [Beginning(1, 100, ids_of(MEMBERS[1][:100]), ids_of(MEMBERS[1][100:]))]
+    assert address in MEMBERS[1][:100]
+    repeated = tracer().trace(Continuations("target", Sampling(90, temperature=0), 100, begun, [ids_of(address)]))
+    assert repeated.personal == [frozenset()]
+
+
+def test_a_kind_of_information_that_is_never_said_has_a_column_of_zeros():
+    """0 of N has an upper end; a kind that is not named has none."""
+    columns = said_measures(traced((0, "nothing at all"), (3, "nothing either")), 4)
+    values = columns["said:personal.email:target:30:greedy"]
+    np.testing.assert_array_equal(values, [0, np.nan, np.nan, 0])
+
+
+def test_rows_that_were_not_prompted_are_undefined_in_every_column():
+    for values in said_measures(traced((1, MEMBERS[1][30:])), 4).values():
+        assert np.isnan(values[[0, 2, 3]]).all()
+        assert len(values) == 4
+
+
+def test_tracing_stops_when_it_is_asked_to():
+    stop = StopRequest()
+    stop.ask()
+    begun = [Beginning(0, 30, ids_of(MEMBERS[0][:30]), ids_of(MEMBERS[0][30:]))]
+    with pytest.raises(Interrupted):
+        tracer(stop).trace(Continuations("target", Sampling(9, temperature=0), 30, begun, [ids_of("anything")]))
+
+
+def test_prompted_records_are_a_plain_draw_of_their_side():
+    is_member = np.arange(300) < 200
+    orders = [drawn_order(is_member, seed) for seed in range(400)]
+    for order in orders:
+        assert sorted(order[True]) == list(range(200))
+        assert sorted(order[False]) == list(range(200, 300))
+    first = np.concatenate([order[True][:20] for order in orders])
+    counts = np.bincount(first, minlength=200)  # each is among the first 20 of 200 in a tenth of 400 draws
+    assert counts.sum() == 20 * 400
+    assert ((counts - 40) ** 2 / 36).sum() == pytest.approx(200, abs=4 * 20)
+    assert drawn_order(is_member, 1) == drawn_order(is_member, 1)
+
+
+# --- from columns to figures ---------------------------------------------------------------------------
+
+
+def measures(n_copies=None, groups=None, **values) -> Measures:
+    (n,) = {len(value) for value in values.values()}
+    table = pa.table(
+        {
+            "id": [str(i) for i in range(n)],
+            "is_member": [i < n // 2 for i in range(n)],
+            "group": pa.array(groups or [None] * n, pa.string()),
+            "n_copies": n_copies or [1] * n,
+            "n_tokens": [9] * n,
+            **{name.replace("__", ":"): np.array(value, dtype=float) for name, value in values.items()},
+        }
+    )
+    return Measures.of(table)
+
+
+def test_a_record_counts_once_however_many_of_its_continuations_hold_information():
+    nan = np.nan
+    columns = measures(
+        said__longest__target__8__greedy=[0, 0, nan, 0, 0, nan],
+        said__longest__target__12__greedy=[0, nan, 0, 0, nan, nan],
+        **{
+            "said:personal.email:target:8:greedy": [1, 0, nan, 0, 0, nan],
+            "said:personal.email:target:12:greedy": [1, nan, 1, 0, nan, nan],
+        },
+    )
+    found = personal_shares(Controls(columns, 0.95))["email"]
+    assert (found.members.value, found.members.n_members, found.members.n_undefined_members) == (2 / 3, 3, 0)
+    assert (found.held_out.value, found.held_out.n_nonmembers) == (0, 2)
+    assert found.held_out.upper == pytest.approx(1 - 0.05**0.5)
+    assert found.base is None
+
+
+def test_members_are_ordered_by_attempts_then_by_strength():
+    tiny = -50.0
+    found = measures(
+        **{
+            "log_prob:target:8:0:1": [tiny, -0.1, -0.1, -np.inf, 0, 0, 0, 0],
+            "extraction_strength:target": [0, 0.2, 0.9, 0, 1, 1, 1, 1],
+        }
+    )
+    assert most_extractable(found, 8, 3) == [2, 1, 0]
+    assert most_extractable(found, 8, 9) == [2, 1, 0, 3]
+
+
+def test_the_main_prefix_is_that_of_the_literature_or_the_first():
+    assert main_prefix(AuditSpec(**NO_BASE)) == 50
+    assert main_prefix(AuditSpec(**NO_BASE, prefix_tokens=(16, 32))) == 16
+
+
+def test_names_of_columns_say_all_that_was_asked():
+    assert column("log_prob", "target", 50, (0, 1.0)) == "log_prob:target:50:0:1"
+    assert column("said", "any", "reference", 8, "temperature=0.7,top_k=40").split(":")[3:] == [
+        "8",
+        "temperature=0.7,top_k=40",
+    ]
+
+
+def test_in_short_nothing_is_left_out_of_nothing():
+    assert in_short(None) is None
