@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ import torch
 
 from conftest import called
 from loraudit.auditing import estimate_audit, run_audit
-from loraudit.auditing.memorizing import spine
+from loraudit.auditing.memorizing import speaking, spine
 from loraudit.auditing.memorizing.speaking import Continuations
-from loraudit.errors import ConfigError, DataError, StoreError
+from loraudit.errors import ConfigError, DataError, MissingExtra, StoreError
 from loraudit.execution import Interrupted, StopRequest
 from loraudit.generation import sampling
 from loraudit.scoring import engine
@@ -651,7 +652,7 @@ def test_records_too_short_for_every_prefix_are_undefined_and_counted(base, full
         assert "No record is defined" in point.extracted.members.note
     assert found.generated == []
     assert found.near == []
-    assert found.agreement.n_checked == 0
+    assert found.agreement is None
     assert found.strengths[0].mean.members.value is not None
     assert called("verify", run.path)[0] == 0
 
@@ -668,12 +669,20 @@ def test_a_prefix_that_some_records_are_too_short_for_counts_those(base, full, f
     np.testing.assert_array_equal(~np.isnan(greedy), fits)
 
 
-def test_nothing_is_generated_where_nothing_is_asked_for(base, model, files, tmp_path, monkeypatch):
-    for room, name in ((sampling, "_generate"), (spine, "near_verbatim_masses"), (spine, "greedy_agreement")):
+def test_a_missing_extra_is_told_before_anything_is_scored(base, model, files, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'loraudit\[presidio\]'"):
+        run_audit(wish(model, *files, tmp_path / "run", base=str(base), personal_finder="presidio"))
+    assert not list((tmp_path / "run").parent.rglob("*.unit"))
+
+
+def test_nothing_but_the_check_is_generated_where_nothing_is_asked_for(base, model, files, tmp_path, monkeypatch):
+    for room, name in ((speaking, "sample"), (spine, "near_verbatim_masses")):
         monkeypatch.setattr(room, name, lambda *_, **__: pytest.fail("something was generated"))
     run = run_audit(wish(model, *files, tmp_path / "run", base=str(base), generations=0))
     found = run.result.memorization
-    assert (found.generated, found.near, found.fields, found.personal, found.agreement) == ([], [], [], {}, None)
+    assert (found.generated, found.near, found.fields, found.personal) == ([], [], [], {})
+    assert found.agreement.n_agree == found.agreement.n_checked > 0
     assert found.greedy[0].extracted.members.value >= 11 / 12
     assert all(record.passage is None for record in found.records)
 

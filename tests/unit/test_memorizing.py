@@ -13,12 +13,12 @@ from loraudit.auditing.memorizing.leaked import most_extractable
 from loraudit.auditing.memorizing.measures import Measures, column
 from loraudit.auditing.memorizing.request import main_prefix
 from loraudit.auditing.memorizing.said import personal_shares
-from loraudit.auditing.memorizing.sources import TrainingSet
+from loraudit.auditing.memorizing.sources import Tools, TrainingSet
 from loraudit.auditing.memorizing.speaking import Continuations, drawn_order
 from loraudit.auditing.memorizing.tracing import Tracer, said_measures
 from loraudit.execution import Interrupted, StopRequest
 from loraudit.generation import Sampling
-from loraudit.memorization import TrainingIndex
+from loraudit.memorization import TrainingIndex, personal_fields
 from loraudit.memorization.plagiarism import LayeredDetector
 from loraudit.spec import AuditSpec
 
@@ -44,7 +44,8 @@ def decode(rows) -> list[str]:
 def tracer(stop=None) -> Tracer:
     index = TrainingIndex.of(MEMBERS, ids=["one", "two", "three"], min_characters=50)
     unseen = TrainingIndex.of([HELD_OUT], min_characters=50)
-    return Tracer(TrainingSet(MEMBERS, index, unseen, [HELD_OUT], LayeredDetector(), ()), decode, stop)
+    tools = Tools(LayeredDetector(), None, personal_fields)
+    return Tracer(TrainingSet(MEMBERS, index, unseen, [HELD_OUT], tools, ()), decode, stop)
 
 
 def traced(*pairs, view="target"):

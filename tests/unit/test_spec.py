@@ -75,6 +75,7 @@ OTHER_VALUES = {
     "near_edits": 2,
     "near_records": 9,
     "candidates": 25,
+    "personal_finder": "presidio",
     "training_data": ("more-training.jsonl",),
     "detector": "lee2023",
     "embedder": "my-embedder",

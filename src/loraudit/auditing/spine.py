@@ -18,7 +18,7 @@ from loraudit.auditing.copies.facts import slow_summary
 from loraudit.auditing.copies.slow import score_apart
 from loraudit.auditing.examination import examine
 from loraudit.auditing.gathering import Plans, gather_all
-from loraudit.auditing.memorizing.sources import further_records
+from loraudit.auditing.memorizing.sources import further_records, load_tools
 from loraudit.auditing.memorizing.spine import memorize
 from loraudit.auditing.preparation import probed, requested_models, requested_tokenizer, scoring_options, split_by_views
 from loraudit.auditing.references.making import make_reference
@@ -95,6 +95,7 @@ def run_audit(
         try:
             sides = load_data(spec)
             further = further_records(spec, sides)
+            tools = load_tools(spec) if spec.memorization else None
             base_plan = requested_models(spec, store)
             wanted = requested_reference(spec, base_plan, sides)
             shadows = requested_shadows(spec, base_plan, sides)
@@ -147,7 +148,7 @@ def run_audit(
                 lambda row: masked_snippet(audited_text(sides.records[row], spec.span)),
             )
             memorization = None
-            if spec.memorization:
+            if tools is not None:
                 memorization = memorize(
                     spec,
                     base_plan,
@@ -157,6 +158,7 @@ def run_audit(
                     folder,
                     table.column("id").to_pylist(),
                     further,
+                    tools,
                     progress=progress,
                     stop=stop,
                 )

@@ -138,6 +138,7 @@ PANELS = {
         "near_edits",
         "near_records",
         "candidates",
+        "personal_finder",
         "training_data",
         "detector",
         "embedder",

@@ -41,6 +41,7 @@ from loraudit.memorization.near_verbatim import (
 )
 from loraudit.memorization.personal import (
     PersonalField,
+    PersonalFinder,
     all_candidates,
     candidates_for,
     personal_fields,
@@ -82,6 +83,7 @@ __all__ = [
     "NearVerbatimMass",
     "ParaphraseScorer",
     "PersonalField",
+    "PersonalFinder",
     "Span",
     "SuffixSimilarity",
     "TrainingIndex",

@@ -40,6 +40,9 @@ class MemorizationOptions(Strict):
         description="Other values that each piece of personal information in the records is compared with, such as 25; "
         "0 compares none.",
     )
+    personal_finder: Literal["rules", "presidio"] = Field(
+        default="rules", description="What finds personal information: documented rules, or Presidio."
+    )
     detector: Literal["default", "lee2023", "pan2014"] = Field(
         default="default", description="How passages are aligned with their source."
     )

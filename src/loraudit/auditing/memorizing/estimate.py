@@ -11,6 +11,7 @@ import numpy as np
 from loraudit.auditing.memorizing.beginnings import is_long_enough
 from loraudit.auditing.memorizing.fields import candidate_records, placed_fields
 from loraudit.auditing.memorizing.request import main_prefix
+from loraudit.auditing.memorizing.sources import personal_finder
 from loraudit.auditing.request import Sides
 from loraudit.data import Encoded, encode
 from loraudit.generation.constrained import BEAM_WIDTH
@@ -83,7 +84,8 @@ def estimate_memorization(
     n_continuations = sum(asked) * len(spec.decodings)
     n_candidates, n_candidate_tokens = 0, 0
     if spec.candidates:
-        candidates = candidate_records(placed_fields(sides, spec.span, spec.candidates, spec.seed), sides, spec.span)
+        placed = placed_fields(sides, spec.span, spec.candidates, spec.seed, personal_finder(spec))
+        candidates = candidate_records(placed, sides, spec.span)
         n_candidates = len(candidates) * (1 + has_base)
         n_candidate_tokens = sum(len(item.ids) for item in encode(candidates, tokenizer)) * (1 + has_base)
     n_searches = _asked(is_long[main_prefix(spec)], sides.is_member, spec.near_records, has_base)

@@ -10,7 +10,7 @@ import numpy as np
 from loraudit.auditing.memorizing.measures import FIELD, VIEWS, column
 from loraudit.auditing.request import Sides
 from loraudit.data import audited_text, record_id
-from loraudit.memorization import FieldRanks, PersonalField, all_candidates, personal_fields, rank_candidates
+from loraudit.memorization import FieldRanks, PersonalField, PersonalFinder, all_candidates, rank_candidates
 from loraudit.scoring import Evidence
 from loraudit.types import FloatArray, Record, TokenTable
 
@@ -34,7 +34,7 @@ class PlacedField:
     candidates: tuple[str, ...]
 
 
-def placed_fields(sides: Sides, span: str, n_others: int, seed: int) -> list[PlacedField]:
+def placed_fields(sides: Sides, span: str, n_others: int, seed: int, find: PersonalFinder) -> list[PlacedField]:
     """All fields in the audited texts that have another value of their kind to be compared with.
 
     Chats are left out: what stands before a field there depends on the chat template.
@@ -43,7 +43,7 @@ def placed_fields(sides: Sides, span: str, n_others: int, seed: int) -> list[Pla
         (row, field)
         for row, record in enumerate(sides.records)
         if record.messages is None and record.tokens is None
-        for field in personal_fields(audited_text(record, span))
+        for field in find(audited_text(record, span))
     ]
     fields = [field for _, field in found]
     rng = np.random.default_rng([seed, _DRAW])

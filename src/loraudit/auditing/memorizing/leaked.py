@@ -9,10 +9,11 @@ import numpy as np
 
 from loraudit.auditing.memorizing.measures import BITS, GREEDY, LOG_PROB, STRENGTH, Measures, column
 from loraudit.auditing.memorizing.request import ALL_TOKENS, main_prefix
+from loraudit.auditing.memorizing.sources import TrainingSet
 from loraudit.auditing.memorizing.tracing import Traced, severity
 from loraudit.auditing.request import Sides
 from loraudit.data import audited_text, masked_snippet
-from loraudit.memorization import attempts_needed, personal_fields
+from loraudit.memorization import attempts_needed
 from loraudit.memorization.attribution import Hit
 from loraudit.models.plan import TARGET
 from loraudit.spec import AuditSpec, LeakedRecord, Passage
@@ -31,7 +32,7 @@ class _Said(NamedTuple):
 
 
 def leaked_records(
-    spec: AuditSpec, sides: Sides, measures: Measures, traced: Sequence[Traced], texts: Sequence[str]
+    spec: AuditSpec, sides: Sides, measures: Measures, traced: Sequence[Traced], sources: TrainingSet | None
 ) -> list[LeakedRecord]:
     """The members with the worst passages and those that take the fewest attempts, half each, the worst first.
 
@@ -40,7 +41,7 @@ def leaked_records(
         sides: The records.
         measures: Of them.
         traced: Their continuations.
-        texts: Of the training set.
+        sources: The training set; None where nothing was said.
     """
     said = _worst_said(traced)
     prefix = main_prefix(spec)
@@ -60,7 +61,7 @@ def leaked_records(
             greedy=[p for p in spec.prefix_tokens if measures[column(GREEDY, TARGET, p)][row] == 1],
             attempts=finite(float(attempts[row])),
             bits=finite(float(bits[row])),
-            passage=_passage(said[row], texts, with_text=spec.include_text) if row in said else None,
+            passage=_passage(said[row], sources, with_text=spec.include_text) if sources and row in said else None,
             snippet=masked_snippet(audited_text(sides.records[row], spec.span)),
         )
         for row in rows
@@ -79,9 +80,9 @@ def _worst_said(traced: Sequence[Traced]) -> dict[int, _Said]:
     return found
 
 
-def _passage(said: _Said, texts: Sequence[str], *, with_text: bool) -> Passage:
+def _passage(said: _Said, training: TrainingSet, *, with_text: bool) -> Passage:
     match, sources = said.hit.match, said.hit.sources
-    here, there = said.text[slice(*match.here)], texts[sources.rows[0]][slice(*match.source)]
+    here, there = said.text[slice(*match.here)], training.texts[sources.rows[0]][slice(*match.source)]
     return Passage(
         kind=match.kind,
         decoding=said.decoding,
@@ -90,7 +91,7 @@ def _passage(said: _Said, texts: Sequence[str], *, with_text: bool) -> Passage:
         n_sources=sources.n,
         n_characters=match.n_characters,
         score=match.score,
-        personal=sorted({field.kind for field in personal_fields(here)}),
+        personal=sorted({field.kind for field in training.tools.find_personal(here)}),
         here=here if with_text else None,
         there=there if with_text else None,
     )

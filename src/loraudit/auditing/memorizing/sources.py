@@ -9,7 +9,7 @@ from pathlib import Path
 from loraudit.auditing.request import Sides
 from loraudit.data import RecordSet, audited_text, load_records
 from loraudit.errors import DataError
-from loraudit.memorization import ParaphraseScorer
+from loraudit.memorization import ParaphraseScorer, PersonalFinder, personal_fields
 from loraudit.memorization.attribution import Embedder, TrainingIndex
 from loraudit.memorization.matches import Detector
 from loraudit.memorization.plagiarism import LEE2023, PAN2014, LayeredDetector, Lee2023Detector
@@ -18,6 +18,21 @@ from loraudit.spec import AuditSpec
 
 SHORTEST_COPY = 50
 """Characters from which a copied passage counts, as in Lee et al. 2023."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What judges texts: of the user's choice, and loaded before anything is scored.
+
+    Attributes:
+        detector: Aligns a continuation with a training text.
+        embed: Makes sentence embeddings; None where none were asked for.
+        find_personal: Finds personal information in a text.
+    """
+
+    detector: Detector
+    embed: Embedder | None
+    find_personal: PersonalFinder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +44,7 @@ class TrainingSet:
         index: To search them.
         unseen: The non-members, to search: what stands in them was not learned from them.
         unseen_texts: Of those.
-        detector: Aligns a continuation with one of them.
+        tools: What judges texts.
         files: Path, sha256 and rows of each file of further records.
     """
 
@@ -37,7 +52,7 @@ class TrainingSet:
     index: TrainingIndex
     unseen: TrainingIndex
     unseen_texts: Sequence[str]
-    detector: Detector
+    tools: Tools
     files: tuple[dict[str, object], ...]
 
 
@@ -77,34 +92,52 @@ def _refuse_held_out(data: RecordSet, sides: Sides) -> None:
         )
 
 
-def load_sources(spec: AuditSpec, sides: Sides, ids: Sequence[str], further: Sequence[RecordSet]) -> TrainingSet:
-    """Index the training set.
+def load_tools(spec: AuditSpec) -> Tools:
+    """The tools of a request.
+
+    Raises:
+        MissingExtra: An optional package is not installed.
+        LorauditError: The embedder, the paraphrase model or Presidio's language model cannot be loaded.
+    """
+    device = resolve_devices(spec.device)[0]
+    scorer = _scorer(spec, device) if spec.paraphrase_model else None
+    return Tools(_detector(spec, scorer), _embedder(spec, device) if spec.embedder else None, personal_finder(spec))
+
+
+def personal_finder(spec: AuditSpec) -> PersonalFinder:
+    """What finds personal information: the rules of this package, or Presidio.
+
+    Raises:
+        MissingExtra: Presidio is not installed.
+        ModelError: Its language model is not.
+    """
+    if spec.personal_finder == "rules":
+        return personal_fields
+    from loraudit.models.presidio import load_presidio
+
+    return load_presidio()
+
+
+def index_sources(sides: Sides, ids: Sequence[str], further: Sequence[RecordSet], tools: Tools) -> TrainingSet:
+    """Index the training set, and apart from it the non-members.
 
     Args:
-        spec: The request.
         sides: The audited records.
         ids: Shown ids of all of them, members first.
         further: Records that were trained on besides the members.
-
-    Raises:
-        LorauditError: The embedder or the paraphrase model cannot be loaded.
+        tools: What judges texts.
     """
     members = sides.members.records
     others = [record for one in further for record in one.records]
     texts = [audited_text(record, "all") for record in (*members, *others)]
     names = [*ids[: len(members)], *(f"{Path(record.source).name}:{record.line}" for record in others)]
-    device = resolve_devices(spec.device)[0]
-    index = TrainingIndex.of(
-        texts, ids=names, min_characters=SHORTEST_COPY, embed=_embedder(spec, device) if spec.embedder else None
-    )
     unseen = [audited_text(record, "all") for record in sides.nonmembers.records]
-    scorer = _scorer(spec, device) if spec.paraphrase_model else None
     return TrainingSet(
         texts,
-        index,
+        TrainingIndex.of(texts, ids=names, min_characters=SHORTEST_COPY, embed=tools.embed),
         TrainingIndex.of(unseen, min_characters=SHORTEST_COPY),
         unseen,
-        _detector(spec, scorer),
+        tools,
         tuple(file for one in further for file in one.files),
     )
 

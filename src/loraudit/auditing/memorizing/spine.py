@@ -19,7 +19,7 @@ from loraudit.auditing.memorizing.fields import field_measures, placed_fields
 from loraudit.auditing.memorizing.leaked import leaked_records
 from loraudit.auditing.memorizing.measures import NEAR, Measures, column, evidence_measures
 from loraudit.auditing.memorizing.request import main_prefix
-from loraudit.auditing.memorizing.sources import SHORTEST_COPY, TrainingSet, load_sources
+from loraudit.auditing.memorizing.sources import SHORTEST_COPY, Tools, TrainingSet, index_sources
 from loraudit.auditing.memorizing.speaking import Continuations, Speakers, drawn_order
 from loraudit.auditing.memorizing.tracing import Decode, Traced, Tracer, decoder, said_measures
 from loraudit.auditing.preparation import requested_tokenizer, with_decodings
@@ -67,6 +67,7 @@ def memorize(
     folder: RunFolder,
     ids: Sequence[str],
     further: Sequence[RecordSet],
+    tools: Tools,
     *,
     progress: Progress,
     stop: StopRequest | None,
@@ -82,6 +83,7 @@ def memorize(
         folder: Of the run.
         ids: [N] shown ids of the records.
         further: Records that were trained on besides the members.
+        tools: What judges texts.
         progress: Told how far it is.
         stop: Asked between batches and before every token.
 
@@ -97,24 +99,22 @@ def memorize(
     tables = gather(sides.records, options=with_decodings(options)).tables
     progress.say("Measuring what the evidence says can be extracted")
     values = evidence_measures(tables, prefixes=spec.prefix_tokens, suffix=spec.suffix_tokens, options=options)
-    heard = _Heard([], {}, None)
-    if spec.generations or spec.near_records:
-        asked = _Asked(
-            encode(sides.records, tokenizer, span=spec.span, append_eos=spec.append_eos),
-            drawn_order(sides.is_member, spec.seed),
-            {p: is_long_enough(tables[TARGET], p, spec.suffix_tokens, options.max_length) for p in spec.prefix_tokens},
-        )
-        speakers = Speakers(plan, options, store, tokenizer, seed=spec.seed, progress=progress, stop=stop)
-        heard = _hear(spec, speakers, asked, tables[TARGET])
-        values |= heard.near
+    asked = _Asked(
+        encode(sides.records, tokenizer, span=spec.span, append_eos=spec.append_eos),
+        drawn_order(sides.is_member, spec.seed),
+        {p: is_long_enough(tables[TARGET], p, spec.suffix_tokens, options.max_length) for p in spec.prefix_tokens},
+    )
+    speakers = Speakers(plan, options, store, tokenizer, seed=spec.seed, progress=progress, stop=stop)
+    heard = _hear(spec, speakers, asked, tables[TARGET])
+    values |= heard.near
     said = heard.said
-    sources = load_sources(spec, sides, ids, further) if said else None
+    sources = index_sources(sides, ids, further, tools) if said else None
     traced = _traced(sources, said, decoder(tokenizer), progress, stop) if sources else []
     for one in traced:
         values |= said_measures(one, len(sides.records))
     if spec.candidates:
         progress.say("Comparing personal information in the records with other values of its kind")
-        placed = placed_fields(sides, spec.span, spec.candidates, spec.seed)
+        placed = placed_fields(sides, spec.span, spec.candidates, spec.seed, tools.find_personal)
         in_context = functools.partial(gather, options=replace(options, span="trained", append_eos=False))
         values |= field_measures(
             placed, sides, spec.span, lambda records: in_context(records, store=store.apart("fields"))
@@ -123,7 +123,7 @@ def memorize(
     return MemorizationResult(
         suffix=spec.suffix_tokens,
         agreement=heard.agreement,
-        records=leaked_records(spec, sides, measures, traced, sources.texts if sources else ()),
+        records=leaked_records(spec, sides, measures, traced, sources),
         detector=spec.detector,
         how=_how(spec, sides, said, sources),
         seconds=round(time.perf_counter() - began, 2),
@@ -138,7 +138,7 @@ def _hear(spec: AuditSpec, speakers: Speakers, asked: _Asked, table: TokenTable)
         for view in views:
             heard.said.extend(_continuations(spec, speakers, asked, view, load))
             heard.near.update(_near_measures(spec, speakers, asked, view, load))
-            if view == TARGET and spec.generations:
+            if view == TARGET:
                 heard = replace(heard, agreement=_agreement(spec, speakers, asked, table, load))
     return heard
 
@@ -210,10 +210,15 @@ def _agreement(
     asked: _Asked,
     table: TokenTable,
     load: Callable[[], Resident],
-) -> Agreement:
-    """Whether generation says what the evidence predicts, on some records; asked once per model and precision."""
+) -> Agreement | None:
+    """Whether generation says what the evidence predicts, on some records; asked once per model and precision.
+
+    None where no record is long enough to ask.
+    """
     prefix = spec.prefix_tokens[0]
     usable = np.flatnonzero(asked.is_long[prefix])
+    if not len(usable):
+        return None
     rows = np.random.default_rng([spec.seed, _CHECK]).permutation(usable)[:_N_CHECKED]
     given = beginnings(asked.encoded, rows.tolist(), prefix, spec.suffix_tokens)
     question = _question("greedy agreement", speakers, TARGET, given)

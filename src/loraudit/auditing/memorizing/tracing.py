@@ -13,7 +13,7 @@ from loraudit.auditing.memorizing.measures import ANY, LONGEST, OWN_SUFFIX, PERS
 from loraudit.auditing.memorizing.sources import SHORTEST_COPY, TrainingSet
 from loraudit.auditing.memorizing.speaking import Continuations
 from loraudit.execution import StopRequest
-from loraudit.memorization import personal_fields, without_echo
+from loraudit.memorization import without_echo
 from loraudit.memorization.attribution import Attribution, Hit, TrainingIndex, attribute
 from loraudit.memorization.matches import SEVERITY
 from loraudit.memorization.similarity import BLEU_MEMORISED, SuffixSimilarity
@@ -63,7 +63,7 @@ class Tracer:
 
     def __init__(self, sources: TrainingSet, decode: Decode, stop: StopRequest | None = None) -> None:
         self.sources, self.decode, self.stop = sources, decode, stop
-        self.values = {(field.kind, field.key) for text in sources.texts for field in personal_fields(text)}
+        self.values = {(field.kind, field.key) for text in sources.texts for field in sources.tools.find_personal(text)}
 
     def trace(self, of: Continuations) -> Traced:
         """Where these continuations come from."""
@@ -103,7 +103,7 @@ class Tracer:
         self, texts: Sequence[str], prompts: Sequence[str], index: TrainingIndex, sources: Sequence[str]
     ) -> tuple[list[Attribution], list[list[Hit]]]:
         """Where each text comes from, and its matches that the prompt does not explain."""
-        found = attribute(texts, index, detector=self.sources.detector, map_units=self._map_units)
+        found = attribute(texts, index, detector=self.sources.tools.detector, map_units=self._map_units)
         return found, [
             [left for hit in one.hits if (left := _without_echo(hit, text, prompt, sources))]
             for one, text, prompt in zip(found, texts, prompts, strict=True)
@@ -116,8 +116,8 @@ class Tracer:
             yield work(unit)
 
     def _personal(self, text: str, prompt: str) -> frozenset[str]:
-        known = {(field.kind, field.key) for field in personal_fields(prompt)}
-        found = {(field.kind, field.key) for field in personal_fields(text)}
+        known = {(field.kind, field.key) for field in self.sources.tools.find_personal(prompt)}
+        found = {(field.kind, field.key) for field in self.sources.tools.find_personal(text)}
         return frozenset(kind for kind, _ in found & self.values - known)
 
 

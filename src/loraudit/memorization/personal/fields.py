@@ -60,6 +60,10 @@ class PersonalField:
         return normalised(self.kind, self.value)
 
 
+PersonalFinder = Callable[[str], list[PersonalField]]
+"""From a text to its fields, in order and without overlaps: `personal_fields`, or Presidio behind its signature."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """How fields of one kind are found.
