@@ -22,6 +22,12 @@ QUIET = (
 EXTRACTION = {
     "memorization": True, "prefix_tokens": (8, 16), "suffix_tokens": 8, "generations": 12, "near_records": 4,
 }  # fmt: skip
+WINDOWS = [
+    (1280, "light"),
+    (400, "dark"),
+    pytest.param(1280, "dark", marks=pytest.mark.slow),
+    pytest.param(400, "light", marks=pytest.mark.slow),
+]
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 
 
@@ -71,8 +77,7 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on PATH"
 
 
 @needs_browser
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(("width", "theme"), WINDOWS)
 @pytest.mark.parametrize("name", ["fair", "shifted"])
 def test_axe_finds_nothing_to_mend(name, width, theme, pages, tmp_path):
     """Names, roles, headings, contrast, and that everything that scrolls can be reached by keyboard."""

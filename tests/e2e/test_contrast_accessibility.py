@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_accessibility import needs_browser, violations
+from test_accessibility import WINDOWS, needs_browser, violations
 
 from loraudit.report import render_contrast_html
 from synthetic_contrast import WAYS, Contrast, validity
@@ -16,17 +16,8 @@ RESULTS = {
 
 
 @needs_browser
-@pytest.mark.parametrize(
-    ("name", "width", "theme"),
-    [
-        pytest.param(
-            name, width, theme, marks=[pytest.mark.slow] if (name, width != 400) == ("eight", theme == "dark") else []
-        )
-        for name in RESULTS
-        for width in (1280, 400)
-        for theme in ("light", "dark")
-    ],
-)
+@pytest.mark.parametrize(("width", "theme"), WINDOWS)
+@pytest.mark.parametrize("name", RESULTS)
 def test_axe_finds_nothing_to_mend(name, width, theme, tmp_path):
     page = render_contrast_html(RESULTS[name]())
     if theme == "dark":

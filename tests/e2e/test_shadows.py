@@ -116,6 +116,7 @@ def test_on_request_pairs_share_the_audited_records_as_training_would_draw_them(
     assert 15 < shadows.halves.seen[0][sides.is_member].sum() < 45
 
 
+@pytest.mark.slow
 def test_shadows_that_saw_the_record_serve_online_lira(wish, tmp_path):
     run = run_audit(wish(shadow_on="audited", shadow=4, out=str(tmp_path / "run"), store=str(tmp_path / "store")))
     found = areas(run)

@@ -528,6 +528,7 @@ def test_a_word_of_one_document_helps_nobody_whose_document_is_in_another_fold()
 # ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_fair_split_passes_as_often_as_stated(pool):
     """Sixty splits of 200 + 200 records with two model scores: 95 % hold, 85 % is three standard errors below."""
     rng = np.random.default_rng(17)
