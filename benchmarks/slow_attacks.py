@@ -76,6 +76,9 @@ def main() -> None:
     parser.add_argument("--neighbours", type=int, default=5)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--reference", default="base", help="base, or distilled: the published reference of spv_mia")
+    parser.add_argument(
+        "--reference-prompts", type=int, default=10_000, help="samples a distilled reference is tuned on"
+    )
     parser.add_argument("--only", choices=("fictional", "reviews"), help="one set of records, for a process of its own")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -107,6 +110,8 @@ def main() -> None:
             sides = ("--members", str(paths["members"]), "--nonmembers", str(paths["nonmembers"]))
             slow = ("--slow", "--neighbours", str(arguments.neighbours), "--recall-prefix", str(paths["prefix"]))
             reference = () if arguments.reference == "base" else ("--reference", arguments.reference)
+            if arguments.reference == "distilled":
+                reference += ("--reference-prompts", str(arguments.reference_prompts))
             how = ("--base", str(packaged_base()), "--device", "cpu", "--precision", arguments.precision)
             began = time.process_time()
             called("audit", str(model), *sides, *how, *slow, *reference, "-q", "-o", str(run))
