@@ -136,12 +136,13 @@ def tables(bench: Bench) -> Iterator[str]:
         area = result.membership.attack("error_zone").findings["auc"]
         greedy = told.greedy[0].extracted
         strength = next(one.mean for one in told.strengths if one.name == "extraction_strength")
-        capacity = told.capacity
-        assert capacity is not None
+        assert told.capacity is not None
+        recorded = json.loads((bench.out / "models" / arm.name / "loraudit_recipe.json").read_text(encoding="utf-8"))
+        n_trained = recorded["n_trained_parameters"]
         yield (
-            f"| {arm.base}, {arm.method} | {loss:.3f} | {capacity.n_trained_parameters or 0:,} | {number(area)} "
+            f"| {arm.base}, {arm.method} | {loss:.3f} | {n_trained:,} | {number(area)} "
             f"| {share(greedy.members)} | {share(greedy.held_out)} | {number(strength.members)} "
-            f"| {capacity.bits_per_parameter or 0:.3f} |"
+            f"| {told.capacity.bits / n_trained:.3f} |"
         )
     yield "\n**By copies, after three epochs: suffix said greedily; mean probability in one draw**\n"
     yield f"| base, method | {' | '.join(f'{n} copies' for n in COPIES)} |"
