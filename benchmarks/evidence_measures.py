@@ -23,7 +23,6 @@ from loraudit.memorization import (
     attempts_needed,
     bits_above_base,
     exact_memorization,
-    extraction_curve,
     extraction_strength,
     greedy_extraction,
     hit_runs,
@@ -91,8 +90,9 @@ def stated(found: dict[str, np.ndarray], groups: np.ndarray) -> int:
     names = [name for name in found if name.startswith("greedy")]
     shares = [share_of(found[name], confidence=0.95, groups=groups) for name in names]
     for decoding in DECODINGS:
-        log_p_z = found[f"log p {decoding}"]
-        shares += extraction_curve(log_p_z, p=P, attempts=ATTEMPTS, confidence=0.95, groups=groups)
+        needed = found[f"attempts {decoding}"]
+        said = [np.where(np.isnan(needed), np.nan, needed <= n) for n in ATTEMPTS]
+        shares += [share_of(one, confidence=0.95, groups=groups) for one in said]
     return len(shares)
 
 

@@ -13,7 +13,6 @@ from loraudit.memorization import (
     attempts_needed,
     bits_above_base,
     exact_memorization,
-    extraction_curve,
     extraction_strength,
     greedy_extraction,
     hit_runs,
@@ -293,17 +292,3 @@ def test_no_defined_record_gives_no_share():
 def test_outcomes_that_are_shares_themselves_are_refused():
     with pytest.raises(ValueError, match=r"Outcomes hold other values than 0, 1 and NaN"):
         share_of(np.array([0.5]), confidence=0.95)
-
-
-def test_the_curve_rises_with_attempts_and_starts_from_the_certain_ones():
-    """p_z of 1, ½, 1/1024 and 0: at p = ½ they take 1, 1, 710 and ∞ attempts (ln ½ / ln(1 − 2^-10) = 709.4)."""
-    log_p_z = np.array([0, math.log(0.5), -10 * math.log(2), -INF, NAN])
-    found = extraction_curve(log_p_z, p=0.5, attempts=[1, 709, 710, 10**9], confidence=0.95)
-    assert [one.value for one in found] == [0.5, 0.5, 0.75, 0.75]
-    assert {(one.n_members, one.n_undefined_members) for one in found} == {(4, 1)}
-    assert all(one.lower < one.value < one.upper for one in found)
-    [nonmembers] = extraction_curve(
-        log_p_z, p=0.5, attempts=[1], confidence=0.95, groups=np.zeros(5, dtype=int), are_members=False
-    )
-    assert nonmembers.n_nonmembers == 4
-    assert nonmembers.method.endswith("as of 1 independent records")

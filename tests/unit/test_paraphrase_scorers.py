@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from loraudit.errors import ConfigError, EnvironmentFault, ModelError
-from loraudit.models.paraphrase import cosine_scorer, load_paraphrase_scorer, positive_label
+from loraudit.models.paraphrase import load_paraphrase_scorer, positive_label
 from small_encoders import POSITIONS, save_classifier
 
 PAIRS = [
@@ -197,20 +197,3 @@ def test_an_adapter_is_refused(adapter):
 def test_a_name_that_is_not_here_offline_is_said_to_be_not_here():
     with pytest.raises(EnvironmentFault, match=r"'nobody/no-model' is no local folder and --offline is set"):
         load_paraphrase_scorer("nobody/no-model", offline=True)
-
-
-# --- embeddings ----------------------------------------------------------------------------------------
-
-
-def test_a_cosine_at_least_the_threshold_is_one_and_none_is_nan():
-    vectors = {"a": [1, 0], "b": [0.6, 0.8], "c": [0, 1], "": [math.nan, math.nan]}
-    score = cosine_scorer(lambda texts: np.array([vectors[text] for text in texts]), threshold=0.6)
-    scores = score([("a", "b"), ("a", "c"), ("c", "b"), ("a", "a"), ("", "a")])
-    np.testing.assert_array_equal(scores, [1, 0, 1, 1, math.nan])
-    assert score([]) == []
-
-
-@pytest.mark.parametrize("threshold", [-1, 1.01, math.nan])
-def test_a_threshold_that_is_none_is_refused(threshold):
-    with pytest.raises(ConfigError, match=rf"Cosine threshold {threshold} is no threshold. Expected more than -1"):
-        cosine_scorer(lambda texts: np.zeros((len(texts), 2)), threshold=threshold)

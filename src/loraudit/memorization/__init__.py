@@ -20,10 +20,8 @@ from loraudit.memorization.extraction import (
     minimal_prefix,
 )
 from loraudit.memorization.fields import (
-    FieldAccuracy,
     FieldRanks,
     rank_candidates,
-    top_k_accuracy,
 )
 from loraudit.memorization.matches import (
     SEVERITY,
@@ -54,7 +52,6 @@ from loraudit.memorization.probability import (
     suffix_log_prob,
 )
 from loraudit.memorization.shares import (
-    extraction_curve,
     share_of,
 )
 from loraudit.memorization.similarity import (
@@ -75,7 +72,6 @@ __all__ = [
     "Detector",
     "EditBeam",
     "Embedder",
-    "FieldAccuracy",
     "FieldRanks",
     "Greedy",
     "Match",
@@ -96,7 +92,6 @@ __all__ = [
     "echoed_characters",
     "edit_similarity",
     "exact_memorization",
-    "extraction_curve",
     "extraction_strength",
     "greedy_extraction",
     "hit_runs",
@@ -110,7 +105,6 @@ __all__ = [
     "score_challenge",
     "share_of",
     "suffix_log_prob",
-    "top_k_accuracy",
     "without_echo",
     "worst",
 ]

@@ -7,15 +7,13 @@ writes; give their token counts to rank by the mean instead.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from loraudit.errors import ConfigError
-from loraudit.memorization.shares import share_of
 from loraudit.statistics import exposure_bits
-from loraudit.types import BoolArray, Finding, FloatArray, IntArray
+from loraudit.types import BoolArray, FloatArray, IntArray
 
 
 class FieldRanks(NamedTuple):
@@ -33,18 +31,6 @@ class FieldRanks(NamedTuple):
     last_ranks: FloatArray
     n_candidates: IntArray
     bits: FloatArray
-
-
-class FieldAccuracy(NamedTuple):
-    """How often the true value is among the k likeliest.
-
-    Attributes:
-        finding: The share of fields, with its interval.
-        chance: What guessing gives: the mean of min(k, C) / C over the same fields; NaN for none.
-    """
-
-    finding: Finding
-    chance: float
 
 
 def rank_candidates(
@@ -90,24 +76,3 @@ def rank_candidates(
     last = np.where(is_known, counts - count(values < of_true), np.nan)
     ranks = last - n_as_likely / 2
     return FieldRanks(ranks, last, counts, exposure_bits(ranks, counts))
-
-
-def top_k_accuracy(found: FieldRanks, k: int, *, confidence: float, groups: IntArray | None = None) -> FieldAccuracy:
-    """The share of fields whose true value is among the k likeliest candidates; ties are never credited.
-
-    Args:
-        found: Ranks.
-        k: 1 or more.
-        confidence: Two-sided.
-        groups: [M] document, or person, each field belongs to.
-
-    Raises:
-        ConfigError: `k` is below 1.
-    """
-    if k < 1:
-        raise ConfigError(f"k {k} is out of range. Expected 1 or more.")
-    is_known = ~np.isnan(found.ranks)
-    outcomes = np.where(is_known, found.last_ranks <= k, np.nan)
-    of_guessing = np.minimum(k, found.n_candidates[is_known]) / found.n_candidates[is_known]
-    chance = float(of_guessing.mean()) if len(of_guessing) else math.nan
-    return FieldAccuracy(share_of(outcomes, confidence=confidence, groups=groups), chance)

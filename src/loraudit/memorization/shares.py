@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
-from loraudit.memorization.probability import attempts_needed
 from loraudit.statistics import Interval, clopper_pearson, finding, independent_records
 from loraudit.types import Finding, FloatArray, IntArray
 
@@ -58,43 +56,3 @@ def share_of(
     if groups is not None:
         method += f", as of {worth:.4g} independent records"
     return finding(share, interval, method, confidence=confidence, **counts)
-
-
-def extraction_curve(
-    log_p_z: FloatArray,
-    *,
-    p: float,
-    attempts: Sequence[int],
-    confidence: float,
-    groups: IntArray | None = None,
-    are_members: bool = True,
-) -> list[Finding]:
-    """The share of records that n samples write at least once with probability `p` or more, for each n.
-
-    Args:
-        log_p_z: [N] log-probability of each record's suffix in one sample; NaN where undefined.
-        p: In (0, 1).
-        attempts: Grid of n.
-        confidence: Two-sided.
-        groups: As of `share_of`.
-        are_members: As of `share_of`.
-
-    Returns:
-        One finding per n.
-
-    Raises:
-        ConfigError: `p` is out of range.
-
-    References:
-        Hayes et al. 2024, arXiv:2410.19482.
-    """
-    needed = attempts_needed(log_p_z, p)
-    return [
-        share_of(
-            np.where(np.isnan(needed), np.nan, needed <= n),
-            confidence=confidence,
-            groups=groups,
-            are_members=are_members,
-        )
-        for n in attempts
-    ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from loraudit.errors import ConfigError, ModelError
 from loraudit.memorization import ParaphraseScorer
-from loraudit.models.embedding import Embedder, single_device
+from loraudit.models.embedding import single_device
 from loraudit.models.loading import load_trained_classifier, quiet_libraries
 from loraudit.models.locate import locate
 from loraudit.models.numerics import Numerics
@@ -110,34 +110,6 @@ def positive_label(name: str, labels: Mapping[int, str], positive: int | str | N
 def _means_paraphrase(label: str) -> bool:
     lowered = label.casefold()
     return _POSITIVE.search(lowered) is not None and _NEGATED.search(lowered) is None
-
-
-def cosine_scorer(embed: Embedder, *, threshold: float) -> ParaphraseScorer:
-    """1.0 where the embeddings of both sides have at least this cosine, 0.0 where not, NaN where one has none.
-
-    A cosine is no probability and is not turned into one; what a threshold means depends on the model.
-
-    Args:
-        embed: Gives vectors of length 1.
-        threshold: Least cosine, in (−1, 1].
-
-    Raises:
-        ConfigError: `threshold` is outside (−1, 1].
-    """
-    if not -1 < threshold <= 1:
-        raise ConfigError(f"Cosine threshold {threshold} is no threshold. Expected more than -1 and at most 1.")
-
-    def score(pairs: list[tuple[str, str]]) -> list[float]:
-        distinct = sorted({text for pair in pairs for text in pair})
-        place = {text: row for row, text in enumerate(distinct)}
-        vectors = np.asarray(embed(distinct), dtype=np.float64) if distinct else np.zeros((0, 1))
-        scores: list[float] = []
-        for one, other in pairs:
-            cosine = float(vectors[place[one]] @ vectors[place[other]])
-            scores.append(float("nan") if np.isnan(cosine) else float(cosine >= threshold))
-        return scores
-
-    return score
 
 
 def _longest_input(model: Any, tokenizer: Any) -> int | None:

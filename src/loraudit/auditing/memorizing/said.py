@@ -104,14 +104,21 @@ def _any_personal(measures: Measures, kind: str, view: str) -> FloatArray | None
 
 def near_points(controls: Controls) -> list[NearPoint]:
     """Probability of the suffix and of what is near it."""
-    found: list[NearPoint] = []
-    for prefix, decoding, metric, budget in _asked(controls.measures, NEAR):
-        how = (prefix, decoding, metric, budget)
-        three = {part: _searched(controls, part, *how) for part in ("exact", "near", "missed")}
-        found.append(
-            NearPoint(prefix=int(prefix), decoding=decoding, metric=metric, budget=int(budget), **three)  # pyright: ignore[reportArgumentType]
+    return [
+        NearPoint.model_validate(
+            {
+                "prefix": prefix,
+                "decoding": decoding,
+                "metric": metric,
+                "budget": budget,
+                **{
+                    part: _searched(controls, part, prefix, decoding, metric, budget)
+                    for part in ("exact", "near", "missed")
+                },
+            }
         )
-    return found
+        for prefix, decoding, metric, budget in _asked(controls.measures, NEAR)
+    ]
 
 
 def _searched(controls: Controls, part: str, *how: str) -> WithControls:

@@ -40,4 +40,4 @@ def _is_in_square(point: Point) -> bool:
 def _between(start: Point, end: Point, share: float) -> Point:
     if share in {0.0, 1.0}:
         return end if share else start
-    return tuple(a + share * (b - a) for a, b in zip(start, end, strict=True))  # type: ignore[return-value]
+    return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
