@@ -99,6 +99,7 @@ PANELS = {
         "init",
         "init_variance",
         "freeze_a",
+        "spread",
         "peft_config",
         "layers",
     ),

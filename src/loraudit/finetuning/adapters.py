@@ -15,7 +15,7 @@ from loraudit.models.loading import quiet_libraries
 from loraudit.spec import Recipe
 
 LORA_SETTINGS = (
-    "rank", "alpha", "dropout", "targets", "rslora", "dora", "init", "init_variance", "freeze_a",
+    "rank", "alpha", "dropout", "targets", "rslora", "dora", "init", "init_variance", "freeze_a", "spread",
 )  # fmt: skip
 DEFAULT_INIT_VARIANCE = 1 / 3
 _REWRITE_THE_BASE = ("pissa", "olora")

@@ -21,6 +21,7 @@ from loraudit.finetuning.forward import Forward, enough_memory
 from loraudit.finetuning.history import ExposureLog, History, Moment
 from loraudit.finetuning.parts import Row, per_example, seed_part
 from loraudit.finetuning.private import PrivateTraining
+from loraudit.finetuning.spread import low_rank_pairs, spread_penalty
 from loraudit.finetuning.state import read_state, restore_state, save_state
 from loraudit.spec import Recipe
 from loraudit.types import IntArray
@@ -244,6 +245,8 @@ class _Loop:
             found = self.forward(self.run.examples, part)
             self.run.accelerator.backward(found.objective.sum() / n_predictions)
             rows.append(per_example(found.losses, found.owner, part))
+        if self.recipe.spread:
+            self.run.accelerator.backward(self.recipe.spread * spread_penalty(low_rank_pairs(self.run.module)))
         self.run.accelerator.clip_grad_norm_(list(self.parameters.values()), self.recipe.max_gradient_norm)
         self.step_optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

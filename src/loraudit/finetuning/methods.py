@@ -107,6 +107,10 @@ def _of_privacy(recipe: Recipe) -> list[str]:
         problems.append(
             "ngram_limit chooses the epoch by looking at training records, which ε does not account for. Leave it out."
         )
+    if recipe.is_private and recipe.spread:
+        problems.append(
+            "'spread' adds a gradient that belongs to no record, which differential privacy cannot bound. Leave it out."
+        )
     if recipe.dp_epsilon is not None and recipe.dp_noise is not None:
         problems.append("'dp_epsilon' and 'dp_noise' were both given. One follows from the other; give one.")
     if not recipe.is_private:

@@ -102,6 +102,12 @@ class Recipe(Strict):
         "(default: 1/3, as in PEFT's kaiming).",
     )
     freeze_a: bool = Field(default=False, description="LoRA: train B only.")
+    spread: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="LoRA: weight of a penalty on updates with few strong directions, such as a trigger's.",
+    )
     peft_config: str | None = Field(
         default=None, description="adapter_config.json, or another JSON file, of any PEFT method; sets --method peft."
     )
