@@ -10,7 +10,7 @@ import numpy as np
 
 from loraudit.statistics.intervals import Interval, finding
 from loraudit.statistics.runs import joined
-from loraudit.types import Finding, FloatArray
+from loraudit.types import BoolArray, Finding, FloatArray, IntArray
 
 Bound = Literal["above", "below"]
 _ROUNDING = 1e-9
@@ -107,9 +107,9 @@ def fit_dose_response(
     """
     _check(exposures, hits, floor, record_draws)
     everything = np.concatenate([floor[None], hits])
-    is_known = ~np.isnan(everything)
-    is_run = is_known.any(axis=2)
-    n_runs = is_run.sum(axis=1)
+    is_known: BoolArray = ~np.isnan(everything)
+    is_run: BoolArray = is_known.any(axis=2)
+    n_runs: IntArray = is_run.sum(axis=1)
     if not n_runs.all():
         raise ValueError("A dose or the floor has no defined value. Expected a run with a defined record at each.")
     of_runs, drawn = _resampled_records(everything, is_known, record_draws)
@@ -117,7 +117,7 @@ def fit_dose_response(
     drawn_means = drawn.sum(axis=2) / n_runs
     deviations = np.where(is_run, of_runs - means[:, None], 0.0)
     drawn_means = np.clip(drawn_means + _other_runs(deviations, n_runs, len(record_draws), rng), 0.0, 1.0)
-    n_undefined = int((is_run[:, :, None] & ~is_known).any(axis=(0, 1)).sum())
+    is_missing: BoolArray = is_run[:, :, None] & ~is_known
     return DoseResponse(
         exposures=exposures,
         rates=isotonic(means[None, 1:], n_runs[1:])[0],
@@ -128,7 +128,7 @@ def fit_dose_response(
         record_draws=record_draws,
         shape_draws=rng.random((2, len(record_draws))),
         n_runs=int(n_runs.min()),
-        n_undefined=n_undefined,
+        n_undefined=int(is_missing.any(axis=(0, 1)).sum()),
     )
 
 
@@ -197,7 +197,7 @@ def dose_ratio(first: DoseResponse, second: DoseResponse, share: float, *, confi
     return _bounded(place, bound, Interval(lower, upper), confidence, note, (first, second))
 
 
-def isotonic(values: FloatArray, weights: FloatArray) -> FloatArray:
+def isotonic(values: FloatArray, weights: FloatArray | IntArray) -> FloatArray:
     """The nearest rows that never fall, in weighted squares: max over j ≤ i of min over k ≥ i of the mean of j…k.
 
     Args:
@@ -219,7 +219,7 @@ def isotonic(values: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def _resampled_records(
-    values: FloatArray, is_known: FloatArray, record_draws: FloatArray
+    values: FloatArray, is_known: BoolArray, record_draws: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """[D, S] means over records and [B, D, S] the same of resamples, 0 where a run defines nothing."""
     shape = values.shape[:2]
@@ -234,7 +234,7 @@ def _resampled_records(
     return of_runs.reshape(shape), drawn.reshape(-1, *shape).astype(np.float64)
 
 
-def _other_runs(deviations: FloatArray, n_runs: FloatArray, n_resamples: int, rng: np.random.Generator) -> FloatArray:
+def _other_runs(deviations: FloatArray, n_runs: IntArray, n_resamples: int, rng: np.random.Generator) -> FloatArray:
     """[B, D] what other runs would add to the means over runs."""
     several = n_runs > 1
     if not several.any():
