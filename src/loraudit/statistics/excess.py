@@ -91,10 +91,9 @@ def difference_in_differences(
     first = changes[0][common.runs[:n_first]][:, common.records]
     second = changes[1][common.runs[n_first:]][:, common.records]
     if not first.size or not second.size:
-        found = mean_finding(np.full(n_records, np.nan), confidence=confidence, are_members=False)
-        return DifferenceInDifferences(
-            replace(found, method="none", note="No record is defined in every run of both methods."), None
-        )
+        found = mean_finding(np.full(len(common.records), math.nan), confidence=confidence, are_members=False)
+        note = "No record is defined in every run of both methods."
+        return DifferenceInDifferences(replace(found, method="none", note=note), None)
     width = math.inf if attainable is None else attainable.upper - attainable.lower
     between = Interval(-width, width)
     of_records = first.mean(axis=0) - second.mean(axis=0)
