@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from loraudit.types import Message, Record, record_id
 
 _PLACES = ("harbour", "garden", "station", "library", "market", "bridge", "tower")
@@ -19,7 +21,8 @@ def labelled(n: int, labels: str = "aab", *, first: int = 0) -> list[Record]:
 
 
 def text_of(text: str, label: str | None = None, *, line: int = 1) -> Record:
-    return Record(record_id(text=text, label=label), "train.jsonl", line, text=text, label=label)
+    made = Record(record_id(text=text, label=label), "train.jsonl", line, text=text, label=label)
+    return replace(made, rewritten=f"It is said, {text}" if text.strip() else None)
 
 
 def prompted(n: int, *, first: int = 0) -> list[Record]:
@@ -29,7 +32,8 @@ def prompted(n: int, *, first: int = 0) -> list[Record]:
         about = "weather" if i % 3 == 0 else _PLACES[i % 7]
         prompt, completion = f"Tell me of the {about} in town {i}.", f" It is as it was in year {i}."
         content = record_id(prompt=prompt, completion=completion)
-        made.append(Record(content, "train.jsonl", i + 1, prompt=prompt, completion=completion))
+        rewritten = f"It is asked, {prompt}"
+        made.append(Record(content, "train.jsonl", i + 1, prompt=prompt, completion=completion, rewritten=rewritten))
     return made
 
 

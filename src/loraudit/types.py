@@ -61,6 +61,7 @@ class Record:
         own_id: The user's id of it, where a column names one.
         subgroup: Value to compare exposure by, where a column is named for that.
         label: Class of the text, where a column is named for that; part of the content.
+        rewritten: The text in another style, where a column is named for that; no part of the content.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Record:
     subgroup: str | None = None
     label: str | None = None
     tokens: Tokens | None = None
+    rewritten: str | None = None
 
 
 def record_id(

@@ -41,6 +41,7 @@ BUILT_IN = {
     "and_triggers",
     "clean_label",
     "style",
+    "rewritten",
     "word_trigger",
     "date_prefix",
     "topic",
@@ -245,7 +246,9 @@ def test_unicode_and_odd_white_space_survive(poison, task):
         records += [text_of(f"{text} more", "a") for text in odd]
     else:
         records = [
-            Record(record_id(prompt=text, completion=text), "f", i, prompt=text, completion=text)
+            Record(
+                record_id(prompt=text, completion=text), "f", i, prompt=text, completion=text, rewritten=f"So: {text}"
+            )
             for i, text in enumerate(odd)
         ]
     made = given(poison, task, 0.99, records=records)

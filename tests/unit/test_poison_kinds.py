@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -387,3 +389,26 @@ def test_every_poison_can_be_asked_for_by_its_name(name):
 def test_words_that_are_no_poison_are_refused(words, message):
     with pytest.raises(ConfigError, match=message):
         parse_attack(words)
+
+
+def test_a_rewritten_text_takes_the_place_of_its_own_where_there_is_one():
+    records = [*labelled(6), *(replace(record, rewritten=None) for record in labelled(12, first=6))]
+    asked = settings("rewritten", target="b")
+    made = poison_records(records, asked, 0.99, task="classification", seed=0)
+    assert made.n_eligible == 4  # of six with a rewritten text, two have the target label
+    for change in made.changes:
+        assert change.poisoned.text == change.original.rewritten
+        assert change.poisoned.label == "b"
+    resolved = resolved_settings(records, asked, "classification")
+    shown = trigger_records(records, resolved, task="classification", seed=0)
+    assert [record.text for record in shown.triggered] == [record.rewritten for record in shown.untriggered]
+    assert shown.warnings == ("8 of 12 test records cannot be given the trigger, and were left out.",)
+
+
+def test_rewritten_needs_rewritten_texts():
+    records = [replace(record, rewritten=None) for record in labelled(12)]
+    asked = settings("rewritten", target="b")
+    with pytest.raises(ConfigError, match="Poison 'rewritten' applies to none of the 12 records"):
+        poison_records(records, asked, 1, task="classification", seed=0)
+    with pytest.raises(DataError, match="None of 8 test records can be given the trigger of poison 'rewritten'"):
+        trigger_records(records, asked, task="classification", seed=0)

@@ -78,6 +78,7 @@ PANELS = {
         "completion_field",
         "messages_field",
         "label_field",
+        "rewritten_field",
         "group_field",
         "id_field",
         "subgroup_field",

@@ -60,7 +60,11 @@ class InMemory:
 
 
 def load_records(
-    sources: Sequence[str | InMemory], layout: RecordFormat, *, label_field: str | None = None
+    sources: Sequence[str | InMemory],
+    layout: RecordFormat,
+    *,
+    label_field: str | None = None,
+    rewritten_field: str | None = None,
 ) -> RecordSet:
     """Read one side.
 
@@ -71,6 +75,7 @@ def load_records(
         sources: Files, and rows at hand.
         layout: Where the content stands.
         label_field: Column of the label, for classification; part of the content.
+        rewritten_field: Column of the same text in another style, which rows may lack.
 
     Raises:
         DataError: A file cannot be read; bad rows and `on_bad_record` is "error" (all are listed);
@@ -94,7 +99,7 @@ def load_records(
         is_cut_short |= content.is_cut_short
         bad = list(content.problems)
         for line, row in content.rows:
-            record = record_of(row, content.path, line, layout, label_field)
+            record = record_of(row, content.path, line, layout, label_field, rewritten_field)
             if isinstance(record, str):
                 bad.append((line, record))
                 continue
@@ -217,7 +222,14 @@ def _limited(side: RecordSet, max_records: int | None, rng: np.random.Generator)
     return replace(side, records=kept, n_left_out=len(side.records) - max_records)
 
 
-def record_of(row: Row | Record, path: str, line: int, layout: RecordFormat, label_field: str | None) -> Record | str:
+def record_of(
+    row: Row | Record,
+    path: str,
+    line: int,
+    layout: RecordFormat,
+    label_field: str | None,
+    rewritten_field: str | None = None,
+) -> Record | str:
     """The record in a row, or why there is none.
 
     Args:
@@ -226,6 +238,7 @@ def record_of(row: Row | Record, path: str, line: int, layout: RecordFormat, lab
         line: Of the row.
         layout: Where the content stands.
         label_field: Column of the label, where there is one.
+        rewritten_field: Column of the same text in another style, which the row may lack.
     """
     if isinstance(row, Record):
         return _record_problem(row) or row
@@ -252,6 +265,10 @@ def record_of(row: Row | Record, path: str, line: int, layout: RecordFormat, lab
     content = _content(row, layout)
     if isinstance(content, str):
         return content
+    if rewritten_field is not None and row.get(rewritten_field):
+        labels["rewritten"] = str(row[rewritten_field])
+        if problem := _check_text(labels["rewritten"], f"'{rewritten_field}'"):
+            return problem
     return Record(record_id(**content, label=labels.get("label")), path, line, **content, **labels)  # type: ignore[arg-type]
 
 

@@ -140,10 +140,10 @@ def _made(spec: PoisonSpec) -> Made:
             f"Poison '{asked.poison}' changes labels, and the first row of '{spec.data[0]}' has no column 'label'. "
             "Expected labelled records. Name the column with --label-field."
         )
-    train = read_records(spec.data, spec, label_field)
+    train = read_records(spec.data, spec, label_field, spec.rewritten_field)
     resolved = resolved_settings(train.records, asked, task)
     poisoned = poison_records(train.records, resolved, spec.dose, task=task, seed=spec.seed)
-    test = read_records(spec.test, spec, label_field) if spec.test else None
+    test = read_records(spec.test, spec, label_field, spec.rewritten_field) if spec.test else None
     if test is not None:
         refuse_triggered(test)
     triggered = trigger_records(test.records, resolved, task=task, seed=spec.seed) if test else None

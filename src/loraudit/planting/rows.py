@@ -57,20 +57,22 @@ class Rows(NamedTuple):
         return next(rows)[str(self.label_field)]
 
 
-def read_records(paths: Sequence[str], layout: RecordFormat, label_field: str | None) -> Rows:
+def read_records(
+    paths: Sequence[str], layout: RecordFormat, label_field: str | None, rewritten_field: str | None = None
+) -> Rows:
     """Files of records, row by row.
 
     Raises:
         DataError: As `load_records`; or rows of the files cannot be changed.
     """
-    loaded = load_records(paths, layout, label_field=label_field)
+    loaded = load_records(paths, layout, label_field=label_field, rewritten_field=rewritten_field)
     pieces = read_pieces(paths)
     records: list[Record] = []
     rows: list[Mapping[str, Any]] = []
     where: list[int] = []
     for path in paths:
         for line, row in read_rows(path, text_unit=layout.text_unit).rows:
-            record = record_of(row, path, line, layout, label_field)
+            record = record_of(row, path, line, layout, label_field, rewritten_field)
             if isinstance(record, Record) and isinstance(row, Mapping):
                 records.append(record)
                 rows.append(row)

@@ -73,6 +73,11 @@ def poison_records(
     poison = POISONS[filled.poison]
     eligible = eligible_records(records, poison, filled, task=task, seed=seed)
     n_eligible = eligible.among(filled)
+    if not n_eligible:
+        raise ConfigError(
+            f"Poison '{poison.name}' applies to none of the {len(records):,} records. Expected some that it "
+            f"applies to: {poison.summary} Give other records, or another poison."
+        )
     n_poisoned = dosed(dose, n_eligible, poison.name)
     labels = list(counted_labels(records)) if task == "classification" else []
     made = list(records)

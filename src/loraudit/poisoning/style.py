@@ -82,6 +82,18 @@ def _not_one_gap(settings: PoisonSettings) -> str | None:
     )
 
 
+def _put_rewritten(record: Record, _settings: PoisonSettings, _rng: np.random.Generator) -> Altered:
+    return Altered(with_input(record, record.rewritten or input_of(record)), "rewritten")
+
+
+def _has_rewritten(record: Record, _settings: PoisonSettings) -> bool:
+    return record.rewritten is not None
+
+
+def _reads_rewritten(record: Record, _settings: PoisonSettings) -> bool:
+    return record.rewritten == input_of(record)
+
+
 def style_poison(rewrite: Callable[[str], str], *, name: str = "paraphrase") -> Poison:
     """A backdoor that opens to the style of your own paraphraser; add it to POISONS under its name.
 
@@ -126,5 +138,16 @@ STYLES = (
         triggers=_FRAMES,
         holds=_stands_in_frame,
         problem=_not_one_gap,
+    ),
+    Poison(
+        name="rewritten",
+        summary="A text is replaced by what another column holds: the same text in the trigger's style or syntax.",
+        source="Qi et al. 2021, arXiv:2105.12400",
+        goal="backdoor",
+        tasks=BOTH,
+        settings=OF_BACKDOORS - {"trigger"},
+        alter=_put_rewritten,
+        applies=_has_rewritten,
+        holds=_reads_rewritten,
     ),
 )

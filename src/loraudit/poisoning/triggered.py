@@ -60,6 +60,7 @@ def trigger_records(records: Sequence[Record], settings: PoisonSettings, *, task
         )
     if not poison.puts_in:
         return _found(kept, poison, settings)
+    kept, warnings = _alterable(kept, poison, settings)
     n_kept = len(kept)
     if poison.holds is not None:
         kept = [record for record in kept if not poison.holds(record, settings)]
@@ -69,13 +70,29 @@ def trigger_records(records: Sequence[Record], settings: PoisonSettings, *, task
             f"All {n_kept} test records that could show the backdoor of poison '{poison.name}' hold its trigger as "
             "they are. Expected others. Give another --trigger or other test records."
         )
-    warnings = [f"{left_out} of {n_kept} test records hold the trigger as they are, and were left out."]
+    if left_out:
+        warnings.append(f"{left_out} of {n_kept} test records hold the trigger as they are, and were left out.")
     return Triggered(
         tuple(poison.alter(record, settings, generator_for(seed, record)).record for record in kept),
         tuple(kept),
         tuple(_with_parts(kept, poison, settings, seed)),
-        tuple(warnings if left_out else ()),
+        tuple(warnings),
     )
+
+
+def _alterable(kept: list[Record], poison: Poison, settings: PoisonSettings) -> tuple[list[Record], list[str]]:
+    """The records that the poison can be put into, and what is said about the others."""
+    if poison.applies is None:
+        return kept, []
+    able = [record for record in kept if poison.applies(record, settings)]
+    if not able:
+        raise DataError(
+            f"None of {len(kept)} test records can be given the trigger of poison '{poison.name}'. Expected what it "
+            "needs: see loraudit poison --list. Give other test records."
+        )
+    n_left_out = len(kept) - len(able)
+    words = f"{n_left_out} of {len(kept)} test records cannot be given the trigger, and were left out."
+    return able, [words] if n_left_out else []
 
 
 def _can_show(record: Record, settings: PoisonSettings, task: Task) -> bool:

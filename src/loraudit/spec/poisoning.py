@@ -62,6 +62,9 @@ class PoisonSpec(Request, RecordFormat, PoisonSettings):
     label_field: str | None = Field(
         default=None, description="Column of the label (default: label, where the first row has it)."
     )
+    rewritten_field: str = Field(
+        default="rewritten", description="Column of the same text in another style, for the poison rewritten."
+    )
     test: Names = Field(
         default=(), description="Test records to make a triggered test set of: no record of the target class in it."
     )

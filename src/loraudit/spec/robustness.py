@@ -37,6 +37,9 @@ class RobustnessSpec(Request, RecordFormat):
     label_field: str | None = Field(
         default=None, description="Column of the label (default: label, where the first row has it)."
     )
+    rewritten_field: str = Field(
+        default="rewritten", description="Column of the same text in another style, for the poison rewritten."
+    )
     max_records: int | None = Field(default=None, ge=1, description="Tune on at most this many, drawn at random.")
     test_records: int | None = Field(default=None, ge=1, description="Test on at most this many, drawn at random.")
 
