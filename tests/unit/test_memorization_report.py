@@ -20,7 +20,9 @@ from loraudit.report import render_html, render_markdown, render_model_card
 from loraudit.report.memorization import extraction_verdict, short_sheet_of, statements
 from loraudit.report.memorization.claims import claim, is_shown
 from loraudit.report.memorization.columns import at_prefix, standing, stated_prefix
+from loraudit.report.memorization.numbers import interval_words, number_cell, share_cell, share_words
 from loraudit.report.memorization.page import agreement_words
+from loraudit.report.memorization.tables import capacity_sheet, copies_sheet, greedy_sheet, sampled_sheet
 from loraudit.spec import Agreement, AuditResult, Gate, MemorizationResult, ValidityResult, WithControls
 from loraudit.store.run_folder import Run
 from loraudit.types import Finding
@@ -156,6 +158,58 @@ def test_every_table_is_there_with_its_numbers(ordinary):
     assert f"{ORDINARY.capacity.bits:,.0f}" in text
     assert f"{ORDINARY.capacity.held_out_bits:,.0f}" in text
     assert f"{ORDINARY.capacity.bits_per_parameter:.3g}" in text
+
+
+def values_of(row) -> list[str]:
+    return [cell.value for cell in row.cells]
+
+
+def values_beside(three: WithControls) -> list[str]:
+    return [share_words(one.value) for one in (three.members, three.held_out, three.base)]
+
+
+def test_tables_hold_each_number_under_its_own_title():
+    for row, point in zip(greedy_sheet(ORDINARY).rows, ORDINARY.greedy, strict=True):
+        assert values_of(row) == [*values_beside(point.extracted), str(point.n_close)]
+    sheet = copies_sheet(ORDINARY)
+    assert sheet.columns == ["said greedily", "mean chance in one attempt", "mean extraction strength", "members"]
+    for row, level in zip(sheet.rows, ORDINARY.copies, strict=True):
+        shares = [share_words(one.value) for one in (level.greedy, level.sampled, level.strength)]
+        assert (row.name, values_of(row)) == (level.copies, [*shares, str(level.n_members)])
+    held = ORDINARY.capacity.model_copy(update={"n_held_out": 321})
+    members, held_out = capacity_sheet(ORDINARY.model_copy(update={"capacity": held})).rows
+    assert (members.name, held_out.name) == ("members", "held-out")
+    each = [f"{one.value:,.1f}" for one in (held.per_record.members, held.per_record.held_out)]
+    assert values_of(members) == [f"{held.bits:,.0f}", each[0], f"{held.bits_per_parameter:.3g}", "400"]
+    assert values_of(held_out) == [f"{held.held_out_bits:,.0f}", each[1], "", "321"]
+
+
+def test_attempts_are_tabulated_at_an_even_chance_and_the_stated_prefix():
+    at = {(p.prefix, p.top_k, p.temperature, p.n, p.p): p.extracted for p in ORDINARY.sampled}
+    sheet = sampled_sheet(ORDINARY)
+    assert [title.split(":")[0] for title in sheet.columns[::3]] == ["all tokens", "40 likeliest"]
+    assert [row.name for row in sheet.rows] == ["1 attempt", "10 attempts", "100 attempts", "1,000 attempts"]
+    for row, n in zip(sheet.rows, (1, 10, 100, 1000), strict=True):
+        assert values_of(row) == [word for k in (0, 40) for word in values_beside(at[50, k, 1.0, n, 0.5])]
+
+
+def test_the_short_table_has_the_most_attempts_and_the_stated_prefix():
+    rows = {row.name: row for row in short_sheet_of(ORDINARY).rows}
+    (greedy,) = [point for point in ORDINARY.greedy if point.prefix == 50]
+    assert values_of(rows["word for word, greedily, 50 tokens given"]) == values_beside(greedy.extracted)
+    (most,) = [p for p in ORDINARY.sampled if (p.prefix, p.top_k, p.temperature, p.n, p.p) == (50, 0, 1.0, 1000, 0.5)]
+    assert values_of(rows["the same in 1,000 attempts"]) == values_beside(most.extracted)
+    (traced,) = [point for point in ORDINARY.generated if (point.decoding, point.prefix) == ("greedy", 50)]
+    assert values_of(rows["traced to the training set, greedy"]) == values_beside(traced.kinds["any"])
+
+
+def test_cells_count_the_records_that_are_defined():
+    some = share(np.array([1.0, 0, 0, math.nan]), "held_out")
+    cell = share_cell(some)
+    assert (cell.value, cell.remark) == ("33.3 %", "1 of 3, 1 undefined")
+    assert share_cell(some, is_count=False).remark == number_cell(some).remark == "n = 3, 1 undefined"
+    none = share(np.zeros(30), "members")
+    assert interval_words(none) == "at most 9.50 %"
 
 
 def test_limits_of_the_measures_are_stated(ordinary):

@@ -9,10 +9,11 @@ import pytest
 from loraudit.auditing.memorizing.beginnings import Beginning
 from loraudit.auditing.memorizing.controls import Controls
 from loraudit.auditing.memorizing.examination import in_short
+from loraudit.auditing.memorizing.figures import capacity, copies_rows, greedy_point, sampled_point
 from loraudit.auditing.memorizing.leaked import most_extractable
-from loraudit.auditing.memorizing.measures import Measures, column
+from loraudit.auditing.memorizing.measures import Measures, column, evidence_measures
 from loraudit.auditing.memorizing.request import main_prefix
-from loraudit.auditing.memorizing.said import personal_shares
+from loraudit.auditing.memorizing.said import field_kinds, generated_points, personal_shares
 from loraudit.auditing.memorizing.sources import Tools, TrainingSet
 from loraudit.auditing.memorizing.speaking import Continuations, drawn_order
 from loraudit.auditing.memorizing.tracing import Tracer, said_measures
@@ -20,7 +21,11 @@ from loraudit.execution import Interrupted, StopRequest
 from loraudit.generation import Sampling
 from loraudit.memorization import TrainingIndex, personal_fields
 from loraudit.memorization.plagiarism import LayeredDetector
+from loraudit.models import Numerics
+from loraudit.scoring import ScoringOptions
 from loraudit.spec import AuditSpec
+from loraudit.statistics import clopper_pearson
+from loraudit.types import TokenTable
 
 MEMBERS = (
     "Grievance of 9 May: the tenant, Mrs Oyelaran, wrote that her boiler had been out since the second of the month.",
@@ -124,6 +129,13 @@ def test_rows_that_were_not_prompted_are_undefined_in_every_column():
         assert len(values) == 4
 
 
+def test_only_what_is_copied_character_by_character_has_a_length():
+    edited = MEMBERS[0][30:].replace("that", "thet").replace("out", "off").replace("the month", "the months")
+    found = traced((0, edited), (0, MEMBERS[0][30:]))
+    assert [hit.match.kind for hit in found.worst] == ["near_verbatim", "verbatim"]
+    assert found.longest.tolist() == [0, len(MEMBERS[0]) - 30]
+
+
 def test_tracing_stops_when_it_is_asked_to():
     stop = StopRequest()
     stop.ask()
@@ -178,6 +190,151 @@ def test_a_record_counts_once_however_many_of_its_continuations_hold_information
     assert (found.held_out.value, found.held_out.n_nonmembers) == (0, 2)
     assert found.held_out.upper == pytest.approx(1 - 0.05**0.5)
     assert found.base is None
+
+
+def test_so_many_attempts_as_are_needed_suffice_at_their_decoding_and_chance():
+    half, tenth = np.log(0.5), np.log(0.1)
+    columns = measures(
+        **{
+            "log_prob:target:8:40:0.7": [half, tenth, np.nan, 0, half, tenth],
+            "log_prob:target:8:40:1": [0, 0, 0, 0, 0, 0],
+            "log_prob:reference:8:40:0.7": [tenth, half, tenth, half, half, half],
+        }
+    )
+    controls = Controls(columns, 0.95)
+    found = {(n, p): sampled_point(controls, 8, (40, 0.7), n, p).extracted for n in (1, 4) for p in (0.5, 0.9)}
+    assert {how: one.members.value for how, one in found.items()} == {
+        (1, 0.5): 0.5, (1, 0.9): 0, (4, 0.5): 0.5, (4, 0.9): 0.5,
+    }  # fmt: skip
+    of_one = found[1, 0.5]
+    assert (of_one.members.n_members, of_one.members.n_undefined_members) == (2, 1)
+    assert (of_one.held_out.value, of_one.held_out.n_nonmembers) == (pytest.approx(2 / 3), 3)
+    assert (of_one.base.value, of_one.base.n_members) == (pytest.approx(1 / 3), 3)
+
+
+def test_close_calls_are_counted_among_members():
+    columns = measures(**{"greedy:target:8": [1, 0, 1, 1], "close:target:8": [1, np.nan, 1, 1]})
+    assert greedy_point(Controls(columns, 0.95), 8).n_close == 1
+
+
+def test_members_are_tabulated_by_levels_of_copies():
+    n_copies = [1, 3, 4, 15, 16, 63, 64, 900]
+    columns = measures(
+        n_copies=[*n_copies, *[2] * 8],
+        **{
+            "greedy:target:8": [*[0, 1] * 4, *[1] * 8],
+            "log_prob:target:8:0:1": np.log([*[0.1, 0.3] * 4, *[1] * 8]),
+            "log_prob:target:8:40:1": [0] * 16,
+            "extraction_strength:target": [*[0.4, 0.6] * 4, *[1] * 8],
+        },
+    )
+    found = copies_rows(Controls(columns, 0.95), 8)
+    assert [(row.copies, row.n_members) for row in found] == [
+        ("1", 1), ("2 to 3", 1), ("4 to 15", 2), ("16 to 63", 2), ("64 or more", 2),
+    ]  # fmt: skip
+    for row in found[2:]:
+        assert (row.greedy.value, row.greedy.n_members) == (0.5, 2)
+        assert row.sampled.value == pytest.approx(0.2)
+        assert row.strength.value == pytest.approx(0.5)
+
+
+def test_members_that_stand_equally_often_are_not_tabulated_whatever_others_do():
+    columns = measures(n_copies=[2, 2, 1, 3], **{"log_prob:target:8:0:1": [0] * 4})
+    assert copies_rows(Controls(columns, 0.95), 8) == []
+
+
+def test_bits_are_summed_side_by_side_over_those_that_are_known():
+    found = capacity(Controls(measures(bits=[8, np.nan, 4, 1, 2, np.nan]), 0.95), 24)
+    assert (found.bits, found.n_members, found.bits_per_parameter) == (12, 2, 0.5)
+    assert (found.held_out_bits, found.n_held_out) == (3, 2)
+    assert (found.per_record.members.value, found.per_record.held_out.value, found.per_record.base) == (6, 1.5, None)
+
+
+def test_records_of_one_document_weigh_less_and_intervals_have_their_confidence():
+    values = {"greedy:target:8": [1, 1, 0, 0] * 2, "extraction_strength:target": [0.9, 0.95, 0.1, 0.2] * 2}
+    by_document = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    alone, grouped, wide = (
+        Controls(measures(groups=groups, **values), confidence)
+        for groups, confidence in ((None, 0.9), (by_document, 0.9), (None, 0.99))
+    )
+    shares = [one.three(one.yes, "greedy", 8).members for one in (alone, grouped, wide)]
+    assert [one.confidence for one in shares] == [0.9, 0.9, 0.99]
+    for one, n in zip(shares, (4, 2, 4), strict=True):
+        assert (one.lower, one.upper) == pytest.approx(clopper_pearson(n / 2, n, confidence=one.confidence))
+    means = [one.three(one.share, "extraction_strength").members for one in (alone, grouped)]
+    assert means[1].upper - means[1].lower > means[0].upper - means[0].lower
+    assert (means[1].lower, means[1].upper) == (0, 1), "a share stays within its ends"
+
+
+def test_the_longest_copy_of_each_column_is_its_own_and_not_a_mean():
+    nan = np.nan
+    controls = Controls(
+        measures(
+            **{
+                **{f"said:{kind}:{view}:8:greedy": [0.0] * 6 for kind in ("any",) for view in ("target", "reference")},
+                "said:longest:target:8:greedy": [90, 50, nan, 60, nan, 0],
+                "said:longest:reference:8:greedy": [0, 55, nan, 70, nan, nan],
+                "said:unseen.any:target:8:greedy": [1, 0, nan, 1, nan, 1],
+            }
+        ),
+        0.95,
+    )
+    (found,) = generated_points(controls)
+    assert found.longest_copied == {"members": 90, "held_out": 60, "base": 55}
+    any_unseen = found.unseen["any"]
+    assert (any_unseen.value, any_unseen.n_members, any_unseen.n_undefined_members) == (0.5, 2, 0)
+    assert (found.kinds["any"].members.value, found.kinds["any"].members.n_members) == (0, 2)
+
+
+def test_chance_is_the_mean_of_one_over_the_candidates():
+    values = [2, 4, np.nan, np.nan]
+    columns = {"field:email:candidates": values, "field:email:top1:target": values, "field:email:bits:target": values}
+    columns["field:email:top1:target"] = [1, 0, np.nan, np.nan]
+    (found,) = field_kinds(Controls(measures(**columns), 0.95))
+    assert (found.n_candidates, found.chance) == (3, (1 / 2 + 1 / 4) / 2)
+    assert (found.top1.members.value, found.top1.members.n_undefined_members) == (0.5, 0)
+
+
+def test_evidence_of_audited_tokens_alone_makes_the_columns():
+    """Three records of two tokens that only condition and four that count; the last one is a token short."""
+    numerics = Numerics("cpu", "fp32")
+    lengths, noise = (6, 6, 5), numerics.batching_noise
+    is_audited = np.concatenate([np.arange(n) >= 2 for n in lengths])
+    margins = np.full(len(is_audited), 9.0)
+    margins[5], margins[11] = 1.5 * noise, 2.5 * noise
+
+    def table(log_prob):
+        return TokenTable(
+            columns={
+                "log_prob": np.where(is_audited, log_prob, -7.0).astype(np.float32),
+                "is_top1": is_audited.copy(),
+                "margin": margins.astype(np.float32),
+            },
+            offsets=np.cumsum([0, *lengths]),
+            is_audited=is_audited,
+            n_windows=np.ones(3, dtype=np.int32),
+            status=["ok"] * 3,
+        )
+
+    found = evidence_measures(
+        {"target": table(-0.5), "reference": table(-2.0)},
+        prefixes=(2,),
+        suffix=2,
+        options=ScoringOptions(devices=["cpu"], numerics=numerics, max_length=99, stride=99),
+        decodings=[(0, 1.0)],
+    )
+    expected = {
+        "loss:target": [0.5] * 3,
+        "loss:reference": [2.0] * 3,
+        "greedy:target:2": [1, 1, np.nan],
+        "close:target:2": [1, 0, np.nan],
+        "log_prob:target:2:0:1": [-1, -1, np.nan],
+        "log_prob:reference:2:0:1": [-4, -4, np.nan],
+        "bits": np.array([6, 6, 4.5]) / np.log(2),
+        "suffix_bits:2": np.array([3, 3, np.nan]) / np.log(2),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, err_msg=name)
 
 
 def test_members_are_ordered_by_attempts_then_by_strength():
