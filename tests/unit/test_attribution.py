@@ -176,6 +176,13 @@ def test_of_texts_with_different_passages_the_detector_is_given_the_one_with_the
     assert seen[0] == f"2 {long}"
 
 
+def test_a_text_that_its_words_bring_to_the_detector_is_not_counted_as_left_out():
+    short, long = "a passage that stands here alone", "another that is somewhat longer and stands elsewhere"
+    index = TrainingIndex.of([f"1 {short}: kestrel, plover, avocet", f"2 {long}"])
+    assert one(f"{short}; {long}; avocet plover kestrel", index, n_candidates=1).n_unaligned == 0
+    assert one(f"{short}; {long} {long}", index, n_candidates=1).n_unaligned == 1
+
+
 def test_copies_of_one_text_take_one_place_among_the_nearest():
     index = TrainingIndex.of(["red apples and green pears"] * 50 + ["green pears and old plums"])
     seen = []

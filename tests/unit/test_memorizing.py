@@ -287,21 +287,25 @@ def test_the_longest_copy_of_each_column_is_its_own_and_not_a_mean():
 
 
 def test_chance_is_the_mean_of_one_over_the_candidates():
-    values = [2, 4, np.nan, np.nan]
-    columns = {"field:email:candidates": values, "field:email:top1:target": values, "field:email:bits:target": values}
-    columns["field:email:top1:target"] = [1, 0, np.nan, np.nan]
+    nan = np.nan
+    columns = {
+        "field:email:candidates": [2, nan, 4, nan, nan, nan],
+        "field:email:top1:target": [1, nan, 0, nan, nan, nan],
+        "field:email:bits:target": [1, nan, 0, nan, nan, nan],
+    }
     (found,) = field_kinds(Controls(measures(**columns), 0.95))
     assert (found.n_candidates, found.chance) == (3, (1 / 2 + 1 / 4) / 2)
     assert (found.top1.members.value, found.top1.members.n_undefined_members) == (0.5, 0)
 
 
 def test_evidence_of_audited_tokens_alone_makes_the_columns():
-    """Three records of two tokens that only condition and four that count; the last one is a token short."""
+    """Of two tokens that only condition and then some that count; one between the last two of the third does not."""
     numerics = Numerics("cpu", "fp32")
-    lengths, noise = (6, 6, 5), numerics.batching_noise
+    lengths, noise = (7, 6, 7), numerics.batching_noise
     is_audited = np.concatenate([np.arange(n) >= 2 for n in lengths])
+    is_audited[18] = False
     margins = np.full(len(is_audited), 9.0)
-    margins[5], margins[11] = 1.5 * noise, 2.5 * noise
+    margins[5], margins[12] = 1.5 * noise, 2.5 * noise
 
     def table(log_prob):
         return TokenTable(
@@ -330,7 +334,7 @@ def test_evidence_of_audited_tokens_alone_makes_the_columns():
         "close:target:2": [1, 0, np.nan],
         "log_prob:target:2:0:1": [-1, -1, np.nan],
         "log_prob:reference:2:0:1": [-4, -4, np.nan],
-        "bits": np.array([6, 6, 4.5]) / np.log(2),
+        "bits": np.array([7.5, 6, 6]) / np.log(2),
         "suffix_bits:2": np.array([3, 3, np.nan]) / np.log(2),
     }
     for name, values in expected.items():
