@@ -200,6 +200,9 @@ def test_the_short_table_has_the_most_attempts_and_the_stated_prefix():
     (most,) = [p for p in ORDINARY.sampled if (p.prefix, p.top_k, p.temperature, p.n, p.p) == (50, 0, 1.0, 1000, 0.5)]
     assert values_of(rows["the same in 1,000 attempts"]) == values_beside(most.extracted)
     (traced,) = [point for point in ORDINARY.generated if (point.decoding, point.prefix) == ("greedy", 50)]
+    near = ORDINARY.near[0].model_copy(update={"budget": 5, "prefix": 50, "near": greedy.extracted})
+    short = short_sheet_of(ORDINARY.model_copy(update={"near": [near.model_copy(update={"prefix": 16}), near]}))
+    assert sum(row.name.startswith("one attempt, up to 5 tokens off") for row in short.rows) == 1
     assert values_of(rows["traced to the training set, greedy"]) == values_beside(traced.kinds["any"])
 
 

@@ -10,7 +10,7 @@ from loraudit.auditing.memorizing.beginnings import Beginning
 from loraudit.auditing.memorizing.controls import Controls
 from loraudit.auditing.memorizing.examination import in_short
 from loraudit.auditing.memorizing.figures import capacity, copies_rows, greedy_point, sampled_point
-from loraudit.auditing.memorizing.leaked import most_extractable
+from loraudit.auditing.memorizing.leaked import _worst_said, most_extractable
 from loraudit.auditing.memorizing.measures import Measures, column, evidence_measures
 from loraudit.auditing.memorizing.request import main_prefix
 from loraudit.auditing.memorizing.said import field_kinds, generated_points, personal_shares
@@ -102,6 +102,26 @@ def test_an_echo_counts_for_nobody():
             assert (found.worst, found.unseen) == ([None], [None])
             assert found.longest.tolist() == [0]
             assert found.personal == [frozenset()]
+
+
+def test_behind_an_echo_a_copy_begins_where_the_echo_ends():
+    (worst,) = traced((0, MEMBERS[0][5:])).worst
+    assert (worst.match.here, worst.match.source) == ((25, len(MEMBERS[0]) - 5), (30, len(MEMBERS[0])))
+    assert worst.starts == (30,)
+
+
+def test_a_copy_is_as_near_as_can_be_by_edits_and_without_embedder_undefined_by_meaning():
+    likeness = traced((0, MEMBERS[0][30:])).similarity
+    assert [likeness[name].tolist() for name in ("nearest_by_edits", "edits_to_suffix", "bleu_above_75")] == [[1]] * 3
+    assert np.isnan(likeness["nearest_by_meaning"]).all()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_all_that_was_said_of_a_record_the_worst_passage_is_shown(order):
+    said = [MEMBERS[1][30:85], MEMBERS[0][30:], HELD_OUT[30:]]
+    worst = _worst_said([traced((0, text)) for text in said[::order]])
+    assert worst[0].text == MEMBERS[0][30:]
+    assert _worst_said([traced((0, text), view="reference") for text in said]) == {}
 
 
 def test_personal_information_counts_where_it_is_trained_on_and_not_in_the_prompt():
@@ -244,10 +264,10 @@ def test_members_that_stand_equally_often_are_not_tabulated_whatever_others_do()
 
 
 def test_bits_are_summed_side_by_side_over_those_that_are_known():
-    found = capacity(Controls(measures(bits=[8, np.nan, 4, 1, 2, np.nan]), 0.95), 24)
+    found = capacity(Controls(measures(bits=[8, np.nan, 4, 1, 2, 3]), 0.95), 24)
     assert (found.bits, found.n_members, found.bits_per_parameter) == (12, 2, 0.5)
-    assert (found.held_out_bits, found.n_held_out) == (3, 2)
-    assert (found.per_record.members.value, found.per_record.held_out.value, found.per_record.base) == (6, 1.5, None)
+    assert (found.held_out_bits, found.n_held_out) == (6, 3)
+    assert (found.per_record.members.value, found.per_record.held_out.value, found.per_record.base) == (6, 2, None)
 
 
 def test_records_of_one_document_weigh_less_and_intervals_have_their_confidence():
