@@ -117,6 +117,12 @@ def test_a_copy_is_as_near_as_can_be_by_edits_and_without_embedder_undefined_by_
 
 
 @pytest.mark.parametrize("order", [1, -1])
+def test_of_two_copies_in_one_continuation_the_longer_one_is_the_worst(order):
+    (worst,) = traced((0, " ### ".join([MEMBERS[2][:55], MEMBERS[1][:80]][::order]))).worst
+    assert (worst.match.n_characters, worst.sources.ids) == (80, ("two",))
+
+
+@pytest.mark.parametrize("order", [1, -1])
 def test_of_all_that_was_said_of_a_record_the_worst_passage_is_shown(order):
     said = [MEMBERS[1][30:85], MEMBERS[0][30:], HELD_OUT[30:]]
     worst = _worst_said([traced((0, text)) for text in said[::order]])
@@ -202,7 +208,7 @@ def test_a_record_counts_once_however_many_of_its_continuations_hold_information
         said__longest__target__12__greedy=[0, nan, 0, 0, nan, nan],
         **{
             "said:personal.email:target:8:greedy": [1, 0, nan, 0, 0, nan],
-            "said:personal.email:target:12:greedy": [1, nan, 1, 0, nan, nan],
+            "said:personal.email:target:12:greedy": [0, nan, 1, 0, nan, nan],
         },
     )
     found = personal_shares(Controls(columns, 0.95))["email"]
