@@ -295,6 +295,14 @@ def test_standing_is_unknown_without_intervals():
     assert claim(controls) == "Without numbers of both sides, nothing can be said of the records."
 
 
+def test_intervals_that_meet_do_not_tell_members_from_a_control():
+    some, few, none = (
+        Finding(*ends, 0.95, "exact", 9, 0) for ends in ((0.5, 0.2, 0.8), (0.1, 0.0, 0.3), (0.0, 0, 0.1))
+    )
+    assert standing(some, few) == "not_clearly", "above its interval, and yet its own reaches into it"
+    assert standing(some, none) == "above"
+
+
 def test_sampling_alone_can_show_a_leak():
     def weaker(point):
         return point.model_copy(update={"extracted": of_counts(0, 0, 0)})
