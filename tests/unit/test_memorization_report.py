@@ -370,6 +370,24 @@ def test_undefined_and_endless_numbers_are_words():
     assert not re.search(r"\bnan\b", text)
 
 
+def test_bits_that_no_record_has_are_undefined_and_not_none():
+    undefined = Finding(None, None, None, 0.95, "none", 0, 0)
+    held = ORDINARY.capacity
+    none = held.model_copy(
+        update={"bits": None, "bits_per_parameter": None, "n_members": 0,
+                "per_record": held.per_record.model_copy(update={"members": undefined})}
+    )  # fmt: skip
+    no_other = held.model_copy(
+        update={"held_out_bits": None, "n_held_out": 0,
+                "per_record": held.per_record.model_copy(update={"held_out": undefined})}
+    )  # fmt: skip
+    for capacity in (none, no_other):
+        text = document(ORDINARY.model_copy(update={"capacity": capacity}))
+        table = text[text.index("Bits above the base") : text.index("Members that are")]
+        assert table.count("undefined") == 2
+    assert "No held-out record stands beside that." in text
+
+
 # ---------------------------------------------------------------------------------------------
 # Record text, and names that others chose
 # ---------------------------------------------------------------------------------------------

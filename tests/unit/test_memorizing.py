@@ -9,10 +9,11 @@ import pytest
 from loraudit.auditing.memorizing.beginnings import Beginning
 from loraudit.auditing.memorizing.controls import Controls
 from loraudit.auditing.memorizing.examination import in_short
+from loraudit.auditing.memorizing.figures import capacity
 from loraudit.auditing.memorizing.leaked import most_extractable
 from loraudit.auditing.memorizing.measures import Measures, column
 from loraudit.auditing.memorizing.request import main_prefix
-from loraudit.auditing.memorizing.said import personal_shares
+from loraudit.auditing.memorizing.said import field_kinds, personal_shares
 from loraudit.auditing.memorizing.sources import Tools, TrainingSet
 from loraudit.auditing.memorizing.speaking import Continuations, drawn_order
 from loraudit.auditing.memorizing.tracing import Tracer, said_measures
@@ -207,3 +208,30 @@ def test_names_of_columns_say_all_that_was_asked():
 
 def test_in_short_nothing_is_left_out_of_nothing():
     assert in_short(None) is None
+
+
+def test_a_record_whose_values_could_not_be_scored_is_counted_as_undefined():
+    """One without a field of that kind was not asked."""
+    nan = np.nan
+    columns = measures(
+        **{
+            "field:email:candidates": [5, 5, 5, nan, 5, 5, nan, nan],
+            "field:email:top1:target": [1, 0, nan, nan, 0, nan, nan, nan],
+            "field:email:bits:target": [2, 0, nan, nan, 0, nan, nan, nan],
+        }
+    )
+    (found,) = field_kinds(Controls(columns, 0.95))
+    for three in (found.top1, found.bits):
+        assert (three.members.n_members, three.members.n_undefined_members) == (2, 1)
+        assert (three.held_out.n_nonmembers, three.held_out.n_undefined_nonmembers) == (1, 1)
+    assert found.top1.members.value == 0.5
+
+
+def test_bits_of_a_side_of_which_no_record_is_known_are_undefined():
+    nan = np.nan
+    no_member = capacity(Controls(measures(bits=[nan, nan, 3, 5]), 0.95), 10)
+    assert (no_member.bits, no_member.bits_per_parameter, no_member.n_members) == (None, None, 0)
+    assert (no_member.held_out_bits, no_member.n_held_out) == (8, 2)
+    no_other = capacity(Controls(measures(bits=[4, nan, nan, nan]), 0.95), 10)
+    assert (no_other.bits, no_other.bits_per_parameter, no_other.n_members) == (4, 0.4, 1)
+    assert (no_other.held_out_bits, no_other.n_held_out) == (None, 0)

@@ -149,8 +149,13 @@ class LeakedRecord(Strict):
 class Capacity(Strict):
     """How much of the members the tuned parameters hold, in bits."""
 
-    bits: float = Field(description="Σ over members of max(0, log2 p_target − log2 p_base) over audited tokens.")
-    held_out_bits: float = Field(description="The same of the non-members, which no parameter can hold as records.")
+    bits: float | None = Field(
+        description="Σ over members of max(0, log2 p_target − log2 p_base) over audited tokens; None where no member "
+        "could be scored."
+    )
+    held_out_bits: float | None = Field(
+        description="The same of the non-members, which no parameter can hold as records."
+    )
     per_record: WithControls = Field(description="Mean of the same over records; the base has none.")
     n_members: int
     n_held_out: int

@@ -147,4 +147,10 @@ def field_kinds(controls: Controls) -> list[FieldKind]:
 
 
 def _of_fields(controls: Controls, summarise: Summarise, kind: str, part: str) -> WithControls:
-    return controls.of(of_asked(summarise), lambda view: controls.measures.values.get(column(FIELD, kind, part, view)))
+    """Records without such a field are not asked; one whose values could not be scored counts as undefined."""
+    is_asked = ~np.isnan(controls.measures[column(FIELD, kind, "candidates")])
+
+    def of_compared(given: FloatArray, where: BoolArray, are_members: bool) -> Finding:
+        return summarise(given, where & is_asked, are_members)
+
+    return controls.of(of_compared, lambda view: controls.measures.values.get(column(FIELD, kind, part, view)))

@@ -210,14 +210,14 @@ def _is_above(found: Finding, chance: float) -> bool:
 def capacity_words(found: MemorizationResult) -> str:
     """Bits held of members beside what held-out records gain; empty where no base is known."""
     held = found.capacity
-    if held is None or held.per_record.members.value is None:
+    if held is None or held.bits is None or held.per_record.members.value is None:
         return ""
     members, others = held.per_record.members, held.per_record.held_out
     said = (
         f"All members together are {held.bits:,.0f} bits likelier than under the base: {_each(members)} for "
         f"each of {held.n_members:,}{_per_parameter(held)}."
     )
-    if members.value is None or others.value is None:
+    if members.value is None or others.value is None or held.held_out_bits is None:
         return f"{said} No held-out record stands beside that."
     beside = (
         f"Held-out records, which it cannot hold, gain {held.held_out_bits:,.0f}: {_each(others)} for each of "

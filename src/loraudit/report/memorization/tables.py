@@ -139,7 +139,7 @@ def capacity_sheet(found: MemorizationResult) -> Sheet | None:
         SheetRow(
             "members",
             [
-                plain_cell(held.bits, 0),
+                _sum(held.bits),
                 _each(held.per_record.members),
                 Cell("" if held.bits_per_parameter is None else f"{held.bits_per_parameter:.3g}"),
                 Cell(f"{held.n_members:,}"),
@@ -148,7 +148,7 @@ def capacity_sheet(found: MemorizationResult) -> Sheet | None:
         SheetRow(
             "held-out",
             [
-                plain_cell(held.held_out_bits, 0),
+                _sum(held.held_out_bits),
                 _each(held.per_record.held_out),
                 Cell(""),
                 Cell(f"{held.n_held_out:,}"),
@@ -158,8 +158,12 @@ def capacity_sheet(found: MemorizationResult) -> Sheet | None:
     return Sheet("Bits above the base", "records", ["bits", "bits per record", "bits per trained parameter", "n"], rows)
 
 
+def _sum(bits: float | None) -> Cell:
+    return Cell("undefined") if bits is None else plain_cell(bits, 0)
+
+
 def _each(bits: Finding) -> Cell:
-    return Cell("" if bits.value is None else f"{bits.value:,.1f}", interval=ends(bits, 1))
+    return Cell("undefined" if bits.value is None else f"{bits.value:,.1f}", interval=ends(bits, 1))
 
 
 def short_sheet_of(found: MemorizationResult) -> Sheet:
