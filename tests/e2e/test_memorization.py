@@ -172,6 +172,7 @@ def test_a_near_verbatim_search_is_at_least_as_probable_as_the_suffix_itself(don
 
 def test_an_address_is_ranked_first_in_the_context_it_was_trained_in(done, columns):
     (kind,) = [one for one in done.result.memorization.fields if one.kind == "email"]
+    assert done.result.memorization.how["personal_values_without_context"] == 0
     assert kind.n_candidates == CANDIDATES + 1
     assert kind.chance == pytest.approx(1 / (CANDIDATES + 1))
     assert kind.top1.members.value == 1

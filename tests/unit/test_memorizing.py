@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from loraudit.auditing.memorizing.beginnings import Beginning
 from loraudit.auditing.memorizing.controls import Controls
 from loraudit.auditing.memorizing.examination import in_short
+from loraudit.auditing.memorizing.fields import candidate_records, placed_fields
 from loraudit.auditing.memorizing.figures import capacity
 from loraudit.auditing.memorizing.leaked import most_extractable
 from loraudit.auditing.memorizing.measures import Measures, column
@@ -17,11 +20,13 @@ from loraudit.auditing.memorizing.said import field_kinds, personal_shares
 from loraudit.auditing.memorizing.sources import Tools, TrainingSet
 from loraudit.auditing.memorizing.speaking import Continuations, drawn_order
 from loraudit.auditing.memorizing.tracing import Tracer, said_measures
+from loraudit.auditing.request import Sides
+from loraudit.data import load_records
 from loraudit.execution import Interrupted, StopRequest
 from loraudit.generation import Sampling
 from loraudit.memorization import TrainingIndex, personal_fields
 from loraudit.memorization.plagiarism import LayeredDetector
-from loraudit.spec import AuditSpec
+from loraudit.spec import AuditSpec, RecordFormat
 
 MEMBERS = (
     "Grievance of 9 May: the tenant, Mrs Oyelaran, wrote that her boiler had been out since the second of the month.",
@@ -144,6 +149,41 @@ def test_prompted_records_are_a_plain_draw_of_their_side():
     assert counts.sum() == 20 * 400
     assert ((counts - 40) ** 2 / 36).sum() == pytest.approx(200, abs=4 * 20)
     assert drawn_order(is_member, 1) == drawn_order(is_member, 1)
+
+
+# --- personal information in its place -----------------------------------------------------------------
+
+
+def sides_of(tmp_path, rows) -> Sides:
+    """The same rows on both sides, but for their addresses."""
+    sides = []
+    for domain in ("one.example", "two.example"):
+        path = tmp_path / f"{domain}.jsonl"
+        path.write_text("".join(json.dumps({k: v.replace("@", f"@{domain}") for k, v in r.items()}) + "\n" for r in rows))
+        sides.append(load_records([str(path)], RecordFormat()))
+    return Sides(*sides)
+
+
+@pytest.mark.parametrize("span", ["trained", "all"])
+def test_a_value_that_opens_a_completion_stands_behind_the_prompt(tmp_path, span):
+    sides = sides_of(tmp_path, [{"prompt": "Who may be asked? ", "completion": "ada.long@ is who to ask."}])
+    found = placed_fields(sides, span, 3, 0, personal_fields)
+    assert [item.row for item in found.fields] == [0, 1]
+    assert found.n_without_context == 0
+    scored = candidate_records(found.fields, sides, span)
+    assert {record.prompt for record in scored} == {"Who may be asked? "}
+    assert {record.completion for record in scored} == {"ada.long@one.example", "ada.long@two.example"}
+
+
+def test_values_that_nothing_stands_before_are_counted(tmp_path):
+    rows = [
+        {"prompt": "", "completion": "ada.long@ is who to ask."},
+        {"prompt": "", "completion": "Ask bob.short@ today."},
+    ]
+    sides = sides_of(tmp_path, rows)
+    found = placed_fields(sides, "trained", 3, 0, personal_fields)
+    assert [item.row for item in found.fields] == [1, 3]
+    assert found.n_without_context == 2
 
 
 # --- from columns to figures ---------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def estimate_memorization(
     n_candidates, n_candidate_tokens = 0, 0
     if spec.candidates:
         placed = placed_fields(sides, spec.span, spec.candidates, spec.seed, personal_finder(spec))
-        candidates = candidate_records(placed, sides, spec.span)
+        candidates = candidate_records(placed.fields, sides, spec.span)
         n_candidates = len(candidates) * (1 + has_base)
         n_candidate_tokens = sum(len(item.ids) for item in encode(candidates, tokenizer)) * (1 + has_base)
     n_searches = _asked(is_long[main_prefix(spec)], sides.is_member, spec.near_records, has_base)

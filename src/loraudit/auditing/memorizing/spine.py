@@ -112,12 +112,14 @@ def memorize(
     traced = _traced(sources, said, decoder(tokenizer), progress, stop) if sources else []
     for one in traced:
         values |= said_measures(one, len(sides.records))
+    n_without_context = None
     if spec.candidates:
         progress.say("Comparing personal information in the records with other values of its kind")
         placed = placed_fields(sides, spec.span, spec.candidates, spec.seed, tools.find_personal)
+        n_without_context = placed.n_without_context
         in_context = functools.partial(gather, options=replace(options, span="trained", append_eos=False))
         values |= field_measures(
-            placed, sides, spec.span, lambda records: in_context(records, store=store.apart("fields"))
+            placed.fields, sides, spec.span, lambda records: in_context(records, store=store.apart("fields"))
         )
     measures = Measures.of(_written(folder, sides, ids, tables[TARGET].audited().n_tokens, values))
     return MemorizationResult(
@@ -125,7 +127,7 @@ def memorize(
         agreement=heard.agreement,
         records=leaked_records(spec, sides, measures, traced, sources),
         detector=spec.detector,
-        how=_how(spec, sides, said, sources),
+        how=_how(spec, sides, said, sources) | {"personal_values_without_context": n_without_context},
         seconds=round(time.perf_counter() - began, 2),
         **examine_memorization(measures, spec, plan.n_tuned_parameters)._asdict(),
     )
