@@ -79,7 +79,7 @@ def agreement_words(agreement: Agreement | None) -> str:
     if not n_differ:
         return said
     margin = agreement.smallest_margin
-    apart = "" if margin is None or not math.isfinite(margin) else f", the smallest {margin:.2g} nats"
+    apart = "" if margin is None or not math.isfinite(margin) else f"; the largest of the margins is {margin:.2g} nats"
     close = f"{agreement.n_close:,} part where a top-2 margin is within batching noise"
     return f"{said}; of the {n_differ:,} others {close}{apart}"
 
