@@ -21,7 +21,7 @@ from loraudit.report.memorization import extraction_verdict, short_sheet_of, sta
 from loraudit.report.memorization.claims import claim, is_shown
 from loraudit.report.memorization.columns import at_prefix, standing, stated_prefix
 from loraudit.report.memorization.page import agreement_words
-from loraudit.spec import Agreement, AuditResult, Gate, MemorizationResult, ValidityResult, WithControls
+from loraudit.spec import Agreement, AuditResult, Gate, LeakedRecord, MemorizationResult, ValidityResult, WithControls
 from loraudit.store.run_folder import Run
 from loraudit.types import Finding
 from synthetic_memorization import Extraction, share
@@ -392,6 +392,16 @@ def test_bits_that_no_record_has_are_undefined_and_not_none():
         table = text[text.index("Bits above the base") : text.index("Members that are")]
         assert table.count("undefined") == 2
     assert "No held-out record stands beside that." in text
+
+
+def test_attempts_that_are_undefined_are_not_endless():
+    record = ORDINARY.records[0].model_copy(update={"attempts": None, "attempts_defined": False})
+    text = Page(html_of(ORDINARY.model_copy(update={"records": [record]}))).text
+    assert "no number suffices" not in text
+    table = text[text.index("Members that are the easiest to pull out") :]
+    assert "undefined" in table
+    before = record.model_dump(exclude={"attempts_defined"})  # as results were written before
+    assert LeakedRecord.model_validate(before).attempts_defined
 
 
 # ---------------------------------------------------------------------------------------------

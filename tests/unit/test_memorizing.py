@@ -13,7 +13,7 @@ from loraudit.auditing.memorizing.controls import Controls
 from loraudit.auditing.memorizing.examination import in_short
 from loraudit.auditing.memorizing.fields import candidate_records, placed_fields
 from loraudit.auditing.memorizing.figures import capacity
-from loraudit.auditing.memorizing.leaked import most_extractable
+from loraudit.auditing.memorizing.leaked import leaked_records, most_extractable
 from loraudit.auditing.memorizing.measures import Measures, column
 from loraudit.auditing.memorizing.request import main_prefix
 from loraudit.auditing.memorizing.said import field_kinds, personal_shares
@@ -236,6 +236,24 @@ def test_members_are_ordered_by_attempts_then_by_strength():
 def test_the_main_prefix_is_that_of_the_literature_or_the_first():
     assert main_prefix(AuditSpec(**NO_BASE)) == 50
     assert main_prefix(AuditSpec(**NO_BASE, prefix_tokens=(16, 32))) == 16
+
+
+def test_of_a_record_too_short_for_the_prefix_attempts_are_undefined(tmp_path):
+    """Its passage was said behind a shorter one."""
+    nan = np.nan
+    found = measures(
+        **{
+            "log_prob:target:50:0:1": [nan, -np.inf, nan, nan],
+            "greedy:target:30": [1, 0, 0, 0],
+            "greedy:target:50": [nan, 0, nan, nan],
+            "extraction_strength:target": [0.5, 0, 0, 0],
+        }
+    )
+    sides = sides_of(tmp_path, [{"text": "Some words."}, {"text": "Some others."}])
+    shown = leaked_records(
+        AuditSpec(**NO_BASE, prefix_tokens=(30, 50)), sides, found, [traced((0, MEMBERS[0][30:]))], tracer().sources
+    )
+    assert [(one.id, one.attempts, one.attempts_defined) for one in shown] == [("0", None, False), ("1", None, True)]
 
 
 def test_names_of_columns_say_all_that_was_asked():

@@ -138,8 +138,13 @@ class LeakedRecord(Strict):
     strength: float | None
     greedy: list[int] = Field(description="Prefix lengths at which the suffix is said greedily.")
     attempts: float | None = Field(
-        description="Attempts for one chance in two, all tokens at T = 1, at a prefix of 50 tokens or, where that was "
-        "not asked for, the first; None where infinite or undefined."
+        description="Attempts for one chance in two, all tokens at T = 1, at the prefix length that stands for all; "
+        "None where infinite or undefined."
+    )
+    attempts_defined: bool = Field(
+        default=True,
+        description="Whether the record is long enough for that prefix; if so, no number of attempts suffices where "
+        "`attempts` is None.",
     )
     bits: float | None = Field(description="Log2 of how much likelier its suffix is than under the base.")
     passage: Passage | None = Field(description="The worst match of its continuations.")

@@ -60,6 +60,7 @@ def leaked_records(
             strength=finite(float(measures[column(STRENGTH, TARGET)][row])),
             greedy=[p for p in spec.prefix_tokens if measures[column(GREEDY, TARGET, p)][row] == 1],
             attempts=finite(float(attempts[row])),
+            attempts_defined=not np.isnan(attempts[row]),
             bits=finite(float(bits[row])),
             passage=_passage(said[row], sources, with_text=spec.include_text) if sources and row in said else None,
             snippet=masked_snippet(audited_text(sides.records[row], spec.span)),
