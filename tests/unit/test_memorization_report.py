@@ -282,6 +282,25 @@ def test_the_stated_prefix_is_the_one_nearest_to_50_that_any_member_allows():
     assert at_prefix([], 50) == []
 
 
+def test_the_short_table_is_of_one_prefix_length():
+    assert [row.name for row in short_sheet_of(ORDINARY).rows][2] == "one attempt, up to 5 tokens off"
+    near = [point.model_copy(update={"prefix": 100}) for point in ORDINARY.near]
+    said = [point for point in ORDINARY.generated if point.prefix != 50]
+    drawn = [point for point in ORDINARY.sampled if point.prefix != 50]
+    found = ORDINARY.model_copy(update={"near": near, "generated": said, "sampled": drawn})
+    assert [row.name for row in short_sheet_of(found).rows] == [
+        "word for word, greedily, 50 tokens given",
+        "mean extraction strength",
+        "mean loss, nats per token",
+    ]
+
+
+def test_a_figure_says_the_prefix_length_that_it_was_drawn_at():
+    curve = [point for point in ORDINARY.curve if point.prefix == 16]
+    text = Page(html_of(ORDINARY.model_copy(update={"curve": curve}))).text
+    assert "Share said with an even chance or better, 16 tokens given." in text
+
+
 def test_records_too_short_for_any_prefix_are_no_finding():
     undefined = Finding(None, None, None, 0.95, "none", 0, 0, n_undefined_members=400)
     none = WithControls(members=undefined, held_out=undefined)

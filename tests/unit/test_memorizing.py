@@ -10,12 +10,12 @@ import pytest
 
 from loraudit.auditing.memorizing.beginnings import Beginning
 from loraudit.auditing.memorizing.controls import Controls
-from loraudit.auditing.memorizing.examination import in_short
+from loraudit.auditing.memorizing.examination import examine_memorization, in_short
 from loraudit.auditing.memorizing.fields import candidate_records, placed_fields
 from loraudit.auditing.memorizing.figures import capacity
 from loraudit.auditing.memorizing.leaked import leaked_records, most_extractable
 from loraudit.auditing.memorizing.measures import Measures, column
-from loraudit.auditing.memorizing.request import main_prefix
+from loraudit.auditing.memorizing.request import DRAWN_FROM, main_prefix
 from loraudit.auditing.memorizing.said import field_kinds, personal_shares
 from loraudit.auditing.memorizing.sources import Tools, TrainingSet
 from loraudit.auditing.memorizing.speaking import Continuations, drawn_order
@@ -26,7 +26,9 @@ from loraudit.execution import Interrupted, StopRequest
 from loraudit.generation import Sampling
 from loraudit.memorization import TrainingIndex, personal_fields
 from loraudit.memorization.plagiarism import LayeredDetector
+from loraudit.report.memorization.columns import stated_prefix
 from loraudit.spec import AuditSpec, RecordFormat
+from synthetic_memorization import Extraction
 
 MEMBERS = (
     "Grievance of 9 May: the tenant, Mrs Oyelaran, wrote that her boiler had been out since the second of the month.",
@@ -159,7 +161,9 @@ def sides_of(tmp_path, rows) -> Sides:
     sides = []
     for domain in ("one.example", "two.example"):
         path = tmp_path / f"{domain}.jsonl"
-        path.write_text("".join(json.dumps({k: v.replace("@", f"@{domain}") for k, v in r.items()}) + "\n" for r in rows))
+        path.write_text(
+            "".join(json.dumps({k: v.replace("@", f"@{domain}") for k, v in r.items()}) + "\n" for r in rows)
+        )
         sides.append(load_records([str(path)], RecordFormat()))
     return Sides(*sides)
 
@@ -233,9 +237,28 @@ def test_members_are_ordered_by_attempts_then_by_strength():
     assert most_extractable(found, 8, 9) == [2, 1, 0, 3]
 
 
-def test_the_main_prefix_is_that_of_the_literature_or_the_first():
+def test_the_main_prefix_is_that_of_the_literature_or_the_nearest_to_it():
     assert main_prefix(AuditSpec(**NO_BASE)) == 50
-    assert main_prefix(AuditSpec(**NO_BASE, prefix_tokens=(16, 32))) == 16
+    assert main_prefix(AuditSpec(**NO_BASE, prefix_tokens=(16, 32))) == 32
+    assert main_prefix(AuditSpec(**NO_BASE, prefix_tokens=(60, 40))) == 40
+    assert main_prefix(AuditSpec(**NO_BASE), (16, 100)) == 16
+
+
+def test_figures_at_one_prefix_length_are_at_the_one_that_the_report_speaks_of():
+    """Here no member is long enough for 50 tokens."""
+    nan, views = np.nan, ("target", "reference")
+    lengths = {16: [0, 1, 0, 0], 32: [nan, 1, nan, 0], 50: [nan, nan, nan, 0]}
+    found = measures(
+        n_copies=[1, 2, 1, 1],
+        **{f"{name}:{view}": [0.5] * 4 for name in ("exact_memorization", "extraction_strength", "loss") for view in views},
+        **{f"{name}:{view}:{p}": v for name in ("greedy", "close") for view in views for p, v in lengths.items()},
+        **{f"{column('log_prob', view, p, d)}": np.multiply(v, -1) for view in views for p, v in lengths.items() for d in DRAWN_FROM},
+    )  # fmt: skip
+    spec = AuditSpec(**NO_BASE, prefix_tokens=tuple(lengths))
+    examined = examine_memorization(found, spec, None)
+    assert {point.prefix for point in (*examined.curve, *examined.copies)} == {32}
+    whole = Extraction().result().model_copy(update=examined._asdict())
+    assert stated_prefix(whole) == 32
 
 
 def test_of_a_record_too_short_for_the_prefix_attempts_are_undefined(tmp_path):

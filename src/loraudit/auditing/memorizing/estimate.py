@@ -88,7 +88,8 @@ def estimate_memorization(
         candidates = candidate_records(placed.fields, sides, spec.span)
         n_candidates = len(candidates) * (1 + has_base)
         n_candidate_tokens = sum(len(item.ids) for item in encode(candidates, tokenizer)) * (1 + has_base)
-    n_searches = _asked(is_long[main_prefix(spec)], sides.is_member, spec.near_records, has_base)
+    main = main_prefix(spec, [length for length, fits in is_long.items() if fits[sides.is_member].any()])
+    n_searches = _asked(is_long[main], sides.is_member, spec.near_records, has_base)
     return MemorizationWork(
         n_continuations,
         n_continuations * spec.suffix_tokens,

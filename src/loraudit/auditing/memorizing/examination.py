@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from loraudit.auditing.memorizing.controls import Controls
 from loraudit.auditing.memorizing.figures import capacity, copies_rows, greedy_point, sampled_point, strengths
-from loraudit.auditing.memorizing.measures import LOSS, Measures
+from loraudit.auditing.memorizing.measures import LOSS, Measures, allowed_prefixes
 from loraudit.auditing.memorizing.request import ALL_TOKENS, ATTEMPTS, CHANCES, DRAWN_FROM, TOP_K, main_prefix
 from loraudit.auditing.memorizing.said import field_kinds, generated_points, near_points, personal_shares
 from loraudit.spec import (
@@ -54,7 +54,8 @@ def examine_memorization(measures: Measures, spec: AuditSpec, n_trained_paramete
         spec: Prefix lengths and confidence.
         n_trained_parameters: That the members' bits are shared out to; None where it is not known.
     """
-    controls, prefix = Controls(measures, spec.confidence), main_prefix(spec)
+    controls = Controls(measures, spec.confidence)
+    prefix = main_prefix(spec, allowed_prefixes(measures, spec.prefix_tokens))
     return Examined(
         strengths=strengths(controls),
         greedy=[greedy_point(controls, each) for each in spec.prefix_tokens],

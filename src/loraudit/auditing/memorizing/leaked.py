@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loraudit.auditing.memorizing.measures import BITS, GREEDY, LOG_PROB, STRENGTH, Measures, column
+from loraudit.auditing.memorizing.measures import (
+    BITS,
+    GREEDY,
+    LOG_PROB,
+    STRENGTH,
+    Measures,
+    allowed_prefixes,
+    column,
+)
 from loraudit.auditing.memorizing.request import ALL_TOKENS, main_prefix
 from loraudit.auditing.memorizing.sources import TrainingSet
 from loraudit.auditing.memorizing.tracing import Traced, severity
@@ -44,7 +52,7 @@ def leaked_records(
         sources: The training set; None where nothing was said.
     """
     said = _worst_said(traced)
-    prefix = main_prefix(spec)
+    prefix = main_prefix(spec, allowed_prefixes(measures, spec.prefix_tokens))
     by_passage = sorted(
         (row for row in said if measures.is_member[row]), key=lambda row: (*severity(said[row].hit), row)
     )

@@ -23,10 +23,11 @@ def extraction_sheets(result: ContrastResult) -> list[Sheet]:
         return []
     first = measured[0]
     prefix = stated_prefix(first)
+    given = ", ".join(f"{point.prefix} tokens given" for point in at_prefix(first.greedy, prefix))
     sheets = [
         _sheet(
             result,
-            f"Extraction, {prefix} tokens given",
+            f"Extraction, {given}",
             ["word for word: members", "held-out", "base", "in 1,000 attempts", "mean extraction strength",
              "bits per trained parameter", "loss of members", "of held-out"],
             _extraction,

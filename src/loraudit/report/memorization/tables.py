@@ -167,28 +167,29 @@ def _each(bits: Finding) -> Cell:
 
 
 def short_sheet_of(found: MemorizationResult) -> Sheet:
-    """At most six rows, one per way of looking, at the stated prefix length."""
+    """At most six rows, one per way of looking, all at the stated prefix length."""
     names = columns_of(found)
-    prefix = stated_prefix(found)
+    greedy = at_prefix(found.greedy, stated_prefix(found))
+    lengths = {point.prefix for point in greedy}
     rows = [
         SheetRow(f"word for word, greedily, {point.prefix} tokens given", three_cells(point.extracted, names))
-        for point in at_prefix(found.greedy, prefix)
+        for point in greedy
     ]
     sampled = [
         point
-        for point in at_prefix(found.sampled, prefix)
-        if (point.top_k, point.temperature, point.p) == (0, 1.0, 0.5)
+        for point in found.sampled
+        if point.prefix in lengths and (point.top_k, point.temperature, point.p) == (0, 1.0, 0.5)
     ]
     if sampled:
         most = max(sampled, key=lambda point: point.n)
         rows.append(SheetRow(f"the same in {most.n:,} attempts", three_cells(most.extracted, names)))
     rows += [
         SheetRow(f"one attempt, up to {near.budget} tokens off", three_cells(near.near, names, is_count=False))
-        for near in at_prefix(found.near, prefix)[:1]
+        for near in [point for point in found.near if point.prefix in lengths][:1]
     ]
     rows += [
         SheetRow(f"traced to the training set, {point.decoding}", three_cells(point.kinds["any"], names))
-        for point in at_prefix(found.generated, prefix)[:1]
+        for point in [point for point in found.generated if point.prefix in lengths][:1]
         if "any" in point.kinds
     ]
     rows += [
