@@ -405,6 +405,24 @@ def test_a_second_run_scores_and_generates_nothing(small_wish, tmp_path, monkeyp
     )
 
 
+@pytest.mark.parametrize(("name", "value"), [("BEAM_WIDTH", 16), ("_NEAR_DISTANCE", "hamming"), ("SEARCH_VERSION", 2)])
+def test_a_search_done_otherwise_is_not_answered_from_before(small_wish, tmp_path, monkeypatch, name, value):
+    run_audit(small_wish(tmp_path / "run"))
+    searched = []
+
+    def counted(*given, view, **more):
+        searched.append(view)
+        return masses(*given, view=view, **more)
+
+    masses = spine.near_verbatim_masses
+    monkeypatch.setattr(spine, "near_verbatim_masses", counted)
+    run_audit(small_wish(tmp_path / "run"))
+    assert searched == []
+    monkeypatch.setattr(spine, name, value)
+    run_audit(small_wish(tmp_path / "run"))
+    assert searched == ["target", "reference"]
+
+
 def test_a_run_stopped_anywhere_goes_on_to_the_same_bytes(small_wish, tmp_path):
     asked = CountingStop()
     whole = run_audit(small_wish(tmp_path / "whole", store=str(tmp_path / "s0")), stop=asked)

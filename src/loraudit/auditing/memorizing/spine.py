@@ -27,7 +27,9 @@ from loraudit.auditing.request import Sides
 from loraudit.data import Encoded, RecordSet, encode
 from loraudit.execution import Progress, StopRequest
 from loraudit.generation import greedy_agreement, near_verbatim_masses, parse_decoding
+from loraudit.generation.constrained import BEAM_WIDTH, SEARCH_VERSION
 from loraudit.memorization import hit_runs
+from loraudit.memorization.near_verbatim import DistanceName
 from loraudit.models import ModelPlan, Resident
 from loraudit.models.plan import REFERENCE, TARGET
 from loraudit.scoring import ScoringOptions, gather_evidence
@@ -37,6 +39,7 @@ from loraudit.types import BoolArray, FloatArray, TokenTable
 
 _N_CHECKED = 32
 _NEAR_DECODING = "top_k_40"
+_NEAR_DISTANCE: DistanceName = "levenshtein"
 _CHECK = 63
 
 
@@ -168,7 +171,8 @@ def _rows(asked: _Asked, view: str, prefix: int, n_records: int) -> list[int]:
 def _near_measures(
     spec: AuditSpec, speakers: Speakers, asked: _Asked, view: str, load: Callable[[], Resident]
 ) -> dict[str, FloatArray]:
-    prefix = main_prefix(spec)
+    members = asked.order[True]
+    prefix = main_prefix(spec, [length for length, is_long in asked.is_long.items() if is_long[members].any()])
     rows = _rows(asked, view, prefix, spec.near_records)
     if not rows:
         return {}
@@ -177,6 +181,9 @@ def _near_measures(
     question = _question("near-verbatim search", speakers, view, given) | {
         "decoding": decoding.name,
         "budget": spec.near_edits,
+        "distance": _NEAR_DISTANCE,
+        "width": BEAM_WIDTH,
+        "version": SEARCH_VERSION,
         "end_ids": list(speakers.end_ids),
     }
     answer = speakers.store.recall(question)
@@ -187,6 +194,8 @@ def _near_measures(
             [item.suffix.tolist() for item in given],
             (decoding.top_k, decoding.temperature),
             spec.near_edits,
+            distance=_NEAR_DISTANCE,
+            width=BEAM_WIDTH,
             end_ids=speakers.end_ids,
             view=view,
             progress=speakers.progress,
@@ -202,7 +211,7 @@ def _near_measures(
     for part, values in answer.items():
         filled = np.full(len(asked.encoded), np.nan)
         filled[rows] = values
-        found[column(NEAR, part, view, prefix, decoding.name, "levenshtein", spec.near_edits)] = filled
+        found[column(NEAR, part, view, prefix, decoding.name, _NEAR_DISTANCE, spec.near_edits)] = filled
     return found
 
 
