@@ -141,6 +141,7 @@ def test_continuations_go_back_to_their_own_records(done, columns):
     assert {record.id for record in found.records} <= of_members
     assert all(record.passage.source == record.id for record in with_passage if record.passage.kind == "verbatim")
     assert any("email" in record.passage.personal for record in with_passage)
+    assert found.notes[0] == "Paraphrases were not checked by a paraphrase model: every candidate counts."
     assert found.how["records_prompted"] == {"8": 2 * N_SIDE, "12": 2 * N_SIDE}
     assert found.how["training_records"] == N_SIDE
 
@@ -182,6 +183,10 @@ def test_an_address_is_ranked_first_in_the_context_it_was_trained_in(done, colum
     assert (columns["field:email:top1:target"][:N_SIDE] == 1).all()
     assert done.result.memorization.personal["email"].members.value >= 8 / 12
     assert done.result.memorization.personal["email"].base.value == 0
+    unseen = done.result.memorization.personal_unseen
+    assert set(unseen) == set(done.result.memorization.personal)
+    assert unseen["email"].value == 0
+    assert unseen["email"].n_members == N_SIDE
 
 
 # --- against the model's own logits --------------------------------------------------------------------

@@ -169,6 +169,9 @@ def test_limits_of_the_measures_are_stated(ordinary):
     assert "Records were prompted with their own beginnings, for the 50 tokens that follow." in text
     assert "The sums of bits have no interval" in text
     assert "Records were prompted" in document(ORDINARY)
+    noted = ORDINARY.model_copy(update={"notes": ["Paraphrases were not checked."]})
+    assert "Paraphrases were not checked." in Page(html_of(noted)).text
+    assert "Paraphrases were not checked." in document(noted)
     assert "Continuations were traced" not in Page(html_of(Extraction(has_generation=False).result())).text
 
 
@@ -260,6 +263,41 @@ def test_continuations_alone_can_show_a_leak():
     verdict = extraction_verdict(with_memorization(found))
     assert (verdict.level, verdict.heading) == ("leaks", "Continuations copy the training set")
     assert "34 of 100 continuations of members" in verdict.statement.words
+
+
+def beside_unseen(found: MemorizationResult, unseen: int) -> MemorizationResult:
+    """A model that says the same of whatever it is asked, and so many times what stands in records never seen."""
+    return found.model_copy(
+        update={
+            "personal": {"email": of_counts(60, 60, 0)},
+            "personal_unseen": {"email": of_counts(unseen, 0, 0).members},
+            "fields": [],
+        }
+    )
+
+
+def test_personal_information_that_is_said_whatever_is_asked_is_given_away():
+    def said(found):
+        return next(one.words for one in statements(with_memorization(found)) if one.title == "Personal information")
+
+    assert "Continuations of members repeat email of the training set clearly more often" in said(
+        beside_unseen(ORDINARY, 2)
+    )
+    assert "Of no kind do continuations of members repeat" in said(beside_unseen(ORDINARY, 55))
+    before = ORDINARY.model_copy(update={"personal": {"email": of_counts(60, 60, 0)}})  # as results were
+    assert "Of no kind do continuations of members repeat" in said(before)
+    table = Page(html_of(beside_unseen(ORDINARY, 2))).text
+    table = table[table.index("Continuations with personal information") :]
+    assert "members', of held-out records" in table
+    assert "n = 400" in table
+
+
+def test_the_short_table_compares_with_records_never_seen():
+    (point,) = (one for one in ORDINARY.generated if (one.decoding, one.prefix) == ("greedy", 50))
+    unseen = point.model_copy(update={"unseen": {"any": of_counts(7, 0, 0).members}})
+    found = ORDINARY.model_copy(update={"generated": [unseen]})
+    (row,) = (one for one in short_sheet_of(found).rows if one.name.startswith("traced"))
+    assert [cell.remark for cell in row.cells] == ["34 of 100", "7 of 400", "2 of 100"]
 
 
 def test_a_failed_gate_takes_the_comparison_back():
@@ -493,4 +531,4 @@ def test_the_model_card_holds_the_statement_and_the_short_table():
     card = render_model_card(with_memorization(ORDINARY))
     assert "### What can be pulled out" in card
     assert "**Members can be pulled out word for word.**" in card
-    assert "| traced to the training set, greedy |" in card
+    assert "| traced to the training set, greedy (held-out: to records never seen) |" in card

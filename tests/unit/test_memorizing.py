@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,10 @@ from loraudit.auditing.memorizing.figures import capacity
 from loraudit.auditing.memorizing.leaked import leaked_records, most_extractable
 from loraudit.auditing.memorizing.measures import Measures, column
 from loraudit.auditing.memorizing.request import DRAWN_FROM, main_prefix
-from loraudit.auditing.memorizing.said import field_kinds, personal_shares
+from loraudit.auditing.memorizing.said import field_kinds, personal_shares, personal_unseen
 from loraudit.auditing.memorizing.sources import Tools, TrainingSet
 from loraudit.auditing.memorizing.speaking import Continuations, drawn_order
+from loraudit.auditing.memorizing.spine import _notes
 from loraudit.auditing.memorizing.tracing import Tracer, said_measures
 from loraudit.auditing.request import Sides
 from loraudit.data import load_records
@@ -124,6 +126,41 @@ def test_a_kind_of_information_that_is_never_said_has_a_column_of_zeros():
     columns = said_measures(traced((0, "nothing at all"), (3, "nothing either")), 4)
     values = columns["said:personal.email:target:30:greedy"]
     np.testing.assert_array_equal(values, [0, np.nan, np.nan, 0])
+
+
+def test_personal_information_of_records_never_seen_is_counted_apart():
+    address, other = "b.thackeray@brightwater.example", "c.unseen@elsewhere.example"
+    unseen = [f"Another client is reached at {other}, late in the day, and nowhere else that anybody knows of."]
+    sources = replace(tracer().sources, unseen=TrainingIndex.of(unseen, min_characters=50), unseen_texts=unseen)
+    begun = [Beginning(0, 30, ids_of(text), ids_of(MEMBERS[0][30:])) for text in ("Ask ", "Ask ", f"Ask {other} or ")]
+    said = [ids_of(text) for text in (f"{other} today", f"{address} today", f"{other} again")]
+    how = Sampling(90, temperature=0)
+    found = Tracer(sources, decode).trace(Continuations("target", how, 30, begun, said))
+    assert found.unseen_personal == [frozenset({"email"}), frozenset(), frozenset()]
+    assert found.personal == [frozenset(), frozenset({"email"}), frozenset()]
+    of_base = Tracer(sources, decode).trace(Continuations("reference", how, 30, begun, said))
+    assert of_base.unseen_personal is None
+    assert not [name for name in said_measures(of_base, 4) if "unseen" in name]
+    rows = [replace(one, row=row) for row, one in enumerate(begun)]
+    columns = said_measures(Tracer(sources, decode).trace(Continuations("target", how, 30, rows, said)), 4)
+    np.testing.assert_array_equal(columns["said:unseen.personal.email:target:30:greedy"], [1, 0, 0, np.nan])
+    table = measures(**{name: values for name, values in columns.items()})
+    shares = personal_unseen(Controls(table, 0.95))
+    assert (shares["email"].value, shares["email"].n_members) == (0.5, 2)
+
+
+def test_what_detector_and_index_leave_open_is_noted():
+    shared = "the boiler had been out since the second of the month and nobody came to look at it"
+    many = [f"{shared}, {number} weeks long, wrote tenant {number}." for number in range(40)]
+    sources = replace(tracer().sources, texts=many, index=TrainingIndex.of(many, min_characters=50))
+    begun = [Beginning(0, 30, ids_of("Once "), ids_of(MEMBERS[0][30:]))]
+    said = Continuations("target", Sampling(90, temperature=0), 30, begun, [ids_of(shared)])
+    found = Tracer(sources, decode).trace(said)
+    assert 20 <= found.n_unaligned <= 30
+    tools = Tools(LayeredDetector(), None, personal_fields, LayeredDetector().notes)
+    assert _notes(tools, []) == []
+    assert _notes(tools, [replace(found, n_unaligned=0)]) == list(LayeredDetector().notes)
+    assert _notes(tools, [found, found])[1].startswith(f"{2 * found.n_unaligned} pairs of a continuation")
 
 
 def test_rows_that_were_not_prompted_are_undefined_in_every_column():

@@ -187,9 +187,17 @@ class MemorizationResult(Strict):
         description="Share of prompted records of which any continuation holds personal information that stands in the "
         "training set and not in its prompt, by kind."
     )
+    personal_unseen: dict[str, Finding] = Field(
+        default_factory=dict,
+        description="Share of the members of which any continuation holds some that stands in the non-members, which "
+        "the model never saw, and not in the prompt, by the same kinds: what two sets of this domain share.",
+    )
     records: list[LeakedRecord]
     capacity: Capacity | None
     perplexity: WithControls = Field(description="Mean loss in nats per audited token: what the model is worth.")
     detector: str
+    notes: list[str] = Field(
+        default_factory=list, description="What the detector leaves open, in sentences; [] where nothing was traced."
+    )
     how: dict[str, Any] = Field(description="Records prompted, passages, models and settings.")
     seconds: float

@@ -28,11 +28,13 @@ class Tools:
         detector: Aligns a continuation with a training text.
         embed: Makes sentence embeddings; None where none were asked for.
         find_personal: Finds personal information in a text.
+        notes: What a reader of what they find has to know.
     """
 
     detector: Detector
     embed: Embedder | None
     find_personal: PersonalFinder
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +103,9 @@ def load_tools(spec: AuditSpec) -> Tools:
     """
     device = resolve_devices(spec.device)[0]
     scorer = _scorer(spec, device) if spec.paraphrase_model else None
-    return Tools(_detector(spec, scorer), _embedder(spec, device) if spec.embedder else None, personal_finder(spec))
+    detector = _detector(spec, scorer)
+    embed = _embedder(spec, device) if spec.embedder else None
+    return Tools(detector, embed, personal_finder(spec), detector.notes)
 
 
 def personal_finder(spec: AuditSpec) -> PersonalFinder:
@@ -167,7 +171,7 @@ def _scorer(spec: AuditSpec, device: str) -> ParaphraseScorer:
     )
 
 
-def _detector(spec: AuditSpec, scorer: ParaphraseScorer | None) -> Detector:
+def _detector(spec: AuditSpec, scorer: ParaphraseScorer | None) -> LayeredDetector | Lee2023Detector:
     if spec.detector == "default":
         return LayeredDetector(paraphrase_scorer=scorer)
     return Lee2023Detector({"lee2023": LEE2023, "pan2014": PAN2014}[spec.detector], scorer)

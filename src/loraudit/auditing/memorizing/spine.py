@@ -130,6 +130,7 @@ def memorize(
         agreement=heard.agreement,
         records=leaked_records(spec, sides, measures, traced, sources),
         detector=spec.detector,
+        notes=_notes(tools, traced),
         how=_how(spec, sides, said, sources) | {"personal_values_without_context": n_without_context},
         seconds=round(time.perf_counter() - began, 2),
         **examine_memorization(measures, spec, plan.n_tuned_parameters)._asdict(),
@@ -277,6 +278,15 @@ def _traced(
         traced.append(tracer.trace(one))
         progress.advance(len(one.said))
     return traced
+
+
+def _notes(tools: Tools, traced: Sequence[Traced]) -> list[str]:
+    n_unaligned = sum(one.n_unaligned for one in traced)
+    unaligned = (
+        f"{n_unaligned:,} pairs of a continuation and a training record that share a copied passage were not aligned, "
+        "because too many records share one: of these pairs only the copies are counted."
+    )
+    return [*tools.notes, *([unaligned] if n_unaligned else [])] if traced else []
 
 
 def _written(

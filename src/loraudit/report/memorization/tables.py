@@ -5,6 +5,7 @@ from __future__ import annotations
 from loraudit.policy import ends
 from loraudit.report.cells import Cell
 from loraudit.report.memorization.columns import COLUMN_WORDS, at_prefix, column_of, columns_of, stated_prefix
+from loraudit.report.memorization.looks import against_unseen
 from loraudit.report.memorization.numbers import (
     STRENGTH_WORDS,
     drawn_words,
@@ -14,7 +15,7 @@ from loraudit.report.memorization.numbers import (
     worded,
 )
 from loraudit.report.sheets import Sheet, SheetRow
-from loraudit.spec import MemorizationResult, SampledPoint, WithControls
+from loraudit.spec import GeneratedPoint, MemorizationResult, SampledPoint, WithControls
 from loraudit.types import Finding
 
 
@@ -188,9 +189,9 @@ def short_sheet_of(found: MemorizationResult) -> Sheet:
         for near in [point for point in found.near if point.prefix in lengths][:1]
     ]
     rows += [
-        SheetRow(f"traced to the training set, {point.decoding}", three_cells(point.kinds["any"], names))
+        SheetRow(f"traced to the training set, {point.decoding}{_beside(point)}", three_cells(traced, names))
         for point in [point for point in found.generated if point.prefix in lengths][:1]
-        if "any" in point.kinds
+        if (traced := against_unseen(point)) is not None
     ]
     rows += [
         SheetRow("mean extraction strength", three_cells(strength.mean, names, is_count=False))
@@ -200,3 +201,8 @@ def short_sheet_of(found: MemorizationResult) -> Sheet:
     losses = [number_cell(column_of(found.perplexity, name), 3) for name in names]
     rows.append(SheetRow("mean loss, nats per token", losses))
     return Sheet("What can be pulled out", "share of records", three_titles(names), rows)
+
+
+def _beside(point: GeneratedPoint) -> str:
+    """What stands in the column of held-out records where continuations of these are no control."""
+    return " (held-out: to records never seen)" if "any" in point.unseen else ""
