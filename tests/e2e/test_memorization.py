@@ -19,6 +19,7 @@ from conftest import called
 from loraudit.auditing import estimate_audit, run_audit
 from loraudit.auditing.memorizing import speaking, spine
 from loraudit.auditing.memorizing.speaking import Continuations
+from loraudit.data import record_id
 from loraudit.errors import ConfigError, DataError, MissingExtra, StoreError
 from loraudit.execution import Interrupted, StopRequest
 from loraudit.generation import sampling
@@ -537,7 +538,7 @@ def test_records_that_a_limit_leaves_out_are_still_sources(model, base, files, t
     assert [Path(file["path"]).name for file in found.how["files"]] == ["members.jsonl"]
 
 
-def test_what_is_copied_from_other_training_data_is_attributed_to_its_line(
+def test_what_is_copied_from_other_training_data_is_attributed_to_an_id_that_only_identity_names(
     base, model, files, memorable, tokenizer, tmp_path, monkeypatch
 ):
     foreign = "Wanders towards the bus stop with a framed photograph, sure Marrowby Analytics was waiting for her."
@@ -550,7 +551,14 @@ def test_what_is_copied_from_other_training_data_is_attributed_to_its_line(
     point = generated(run.result, "greedy", 8)
     assert three(point.kinds["verbatim"]) == (1, 1, 1)
     passages = [record.passage for record in found.records if record.passage]
-    assert {passage.source for passage in passages} == {"more.jsonl:2"}
+    (source,) = {passage.source for passage in passages}
+    identity = {row["id"]: row for row in pq.read_table(run.path / "identity.parquet").to_pylist()}
+    assert len(identity) == 2 * N_SIDE + 1
+    assert (Path(identity[source]["source"]).name, identity[source]["line"]) == ("more.jsonl", 2)
+    assert identity[source]["content_sha256"] == record_id(text=foreign)
+    for name in ("result.json", "report.html", "report.md"):
+        assert not (run.path / name).exists() or "more.jsonl:2" not in (run.path / name).read_text()
+    assert run.path.joinpath("report.html").exists()
     assert found.how["training_records"] == N_SIDE + 1
     assert [Path(file["path"]).name for file in found.how["files"]] == ["more.jsonl"]
     assert any(str(path).endswith("more.jsonl") for path in run.result.provenance.data)
@@ -754,8 +762,6 @@ def test_no_record_shows_anywhere_unless_text_was_asked_for(base, model, files, 
 
 
 def test_ids_do_not_identify(done, memorable):
-    from loraudit.data import record_id
-
     content = {record_id(text=text) for text in memorable}
     shown = {record.id for record in done.result.memorization.records}
     assert shown

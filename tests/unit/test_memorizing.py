@@ -144,7 +144,7 @@ def test_personal_information_of_records_never_seen_is_counted_apart():
     rows = [replace(one, row=row) for row, one in enumerate(begun)]
     columns = said_measures(Tracer(sources, decode).trace(Continuations("target", how, 30, rows, said)), 4)
     np.testing.assert_array_equal(columns["said:unseen.personal.email:target:30:greedy"], [1, 0, 0, np.nan])
-    table = measures(**{name: values for name, values in columns.items()})
+    table = measures(**columns)
     shares = personal_unseen(Controls(table, 0.95))
     assert (shares["email"].value, shares["email"].n_members) == (0.5, 2)
 
@@ -285,12 +285,14 @@ def test_figures_at_one_prefix_length_are_at_the_one_that_the_report_speaks_of()
     """Here no member is long enough for 50 tokens."""
     nan, views = np.nan, ("target", "reference")
     lengths = {16: [0, 1, 0, 0], 32: [nan, 1, nan, 0], 50: [nan, nan, nan, 0]}
-    found = measures(
-        n_copies=[1, 2, 1, 1],
-        **{f"{name}:{view}": [0.5] * 4 for name in ("exact_memorization", "extraction_strength", "loss") for view in views},
-        **{f"{name}:{view}:{p}": v for name in ("greedy", "close") for view in views for p, v in lengths.items()},
-        **{f"{column('log_prob', view, p, d)}": np.multiply(v, -1) for view in views for p, v in lengths.items() for d in DRAWN_FROM},
-    )  # fmt: skip
+    columns = {}
+    for view in views:
+        for name in ("exact_memorization", "extraction_strength", "loss"):
+            columns[f"{name}:{view}"] = [0.5] * 4
+        for prefix, said in lengths.items():
+            columns |= {f"{name}:{view}:{prefix}": said for name in ("greedy", "close")}
+            columns |= {column("log_prob", view, prefix, drawn): np.multiply(said, -1.0) for drawn in DRAWN_FROM}
+    found = measures(n_copies=[1, 2, 1, 1], **columns)
     spec = AuditSpec(**NO_BASE, prefix_tokens=tuple(lengths))
     examined = examine_memorization(found, spec, None)
     assert {point.prefix for point in (*examined.curve, *examined.copies)} == {32}

@@ -120,7 +120,7 @@ class Passage(Strict):
     kind: str
     decoding: str = Field(description="Of the continuation.")
     prefix: int = Field(description="Tokens that were given for it.")
-    source: str = Field(description="Shown id of the training record; of one that is not audited its file and line.")
+    source: str = Field(description="Shown id of the training record, also of one that is not audited.")
     n_sources: int = Field(description="Training records that hold it.")
     n_characters: int
     score: float

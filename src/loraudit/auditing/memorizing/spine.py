@@ -111,7 +111,7 @@ def memorize(
     heard = _hear(spec, speakers, asked, tables[TARGET])
     values |= heard.near
     said = heard.said
-    sources = index_sources(sides, ids, further, tools) if said else None
+    sources = index_sources(sides, ids, further, tools, folder.shown_ids) if said else None
     traced = _traced(sources, said, decoder(tokenizer), progress, stop) if sources else []
     for one in traced:
         values |= said_measures(one, len(sides.records))
