@@ -60,7 +60,7 @@ CASES = {
 }
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10)
 @given(**CASES)
 def test_a_beam_that_drops_nothing_finds_exactly_the_mass_there_is(seed, suffix, budget, top_k, distance, end_ids):
     model = law(seed, top_k)
@@ -70,7 +70,7 @@ def test_a_beam_that_drops_nothing_finds_exactly_the_mass_there_is(seed, suffix,
     assert found.upper == pytest.approx(found.lower)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10)
 @given(width=st.integers(1, 12), **CASES)
 def test_bounds_hold_the_truth_between_them_for_every_width(seed, suffix, budget, top_k, distance, end_ids, width):
     model = law(seed, top_k)
@@ -82,7 +82,7 @@ def test_bounds_hold_the_truth_between_them_for_every_width(seed, suffix, budget
     assert found.n_beginnings <= 1 + width * (LENGTH - 1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10)
 @given(seed=CASES["seed"], suffix=CASES["suffix"], distance=CASES["distance"], width=st.integers(1, 3))
 def test_without_edits_the_mass_is_that_of_the_suffix(seed, suffix, distance, width):
     model = law(seed, VOCABULARY)
@@ -93,7 +93,7 @@ def test_without_edits_the_mass_is_that_of_the_suffix(seed, suffix, distance, wi
     assert found.pruned == 0, "beginnings that differ are no loss: they are out of budget"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10)
 @given(seed=CASES["seed"], suffix=CASES["suffix"], budget=CASES["budget"], end_ids=CASES["end_ids"])
 def test_tokens_left_out_of_the_candidates_change_no_bound_by_more_than_the_beam(seed, suffix, budget, end_ids):
     """What is not listed one by one is counted in one sum, and the truth stays between the bounds."""

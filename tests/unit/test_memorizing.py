@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from loraudit.auditing.memorizing.beginnings import Beginning
 from loraudit.auditing.memorizing.controls import Controls
-from loraudit.auditing.memorizing.examination import in_short
+from loraudit.auditing.memorizing.examination import examine_memorization, in_short
+from loraudit.auditing.memorizing.fields import candidate_records, placed_fields
 from loraudit.auditing.memorizing.figures import capacity, copies_rows, greedy_point, sampled_point
-from loraudit.auditing.memorizing.leaked import _worst_said, most_extractable
+from loraudit.auditing.memorizing.leaked import _worst_said, leaked_records, most_extractable
 from loraudit.auditing.memorizing.measures import Measures, column, evidence_measures
-from loraudit.auditing.memorizing.request import main_prefix
-from loraudit.auditing.memorizing.said import field_kinds, generated_points, personal_shares
+from loraudit.auditing.memorizing.request import DRAWN_FROM, main_prefix
+from loraudit.auditing.memorizing.said import field_kinds, generated_points, personal_shares, personal_unseen
 from loraudit.auditing.memorizing.sources import Tools, TrainingSet
 from loraudit.auditing.memorizing.speaking import Continuations, drawn_order
+from loraudit.auditing.memorizing.spine import _notes
 from loraudit.auditing.memorizing.tracing import Tracer, said_measures
+from loraudit.auditing.request import Sides
+from loraudit.data import load_records
 from loraudit.execution import Interrupted, StopRequest
 from loraudit.generation import Sampling
 from loraudit.memorization import TrainingIndex, personal_fields
 from loraudit.memorization.plagiarism import LayeredDetector
 from loraudit.models import Numerics
+from loraudit.report.memorization.columns import stated_prefix
 from loraudit.scoring import ScoringOptions
-from loraudit.spec import AuditSpec
+from loraudit.spec import AuditSpec, RecordFormat
 from loraudit.statistics import clopper_pearson
 from loraudit.types import TokenTable
+from synthetic_memorization import Extraction
 
 MEMBERS = (
     "Grievance of 9 May: the tenant, Mrs Oyelaran, wrote that her boiler had been out since the second of the month.",
@@ -149,6 +158,41 @@ def test_a_kind_of_information_that_is_never_said_has_a_column_of_zeros():
     np.testing.assert_array_equal(values, [0, np.nan, np.nan, 0])
 
 
+def test_personal_information_of_records_never_seen_is_counted_apart():
+    address, other = "b.thackeray@brightwater.example", "c.unseen@elsewhere.example"
+    unseen = [f"Another client is reached at {other}, late in the day, and nowhere else that anybody knows of."]
+    sources = replace(tracer().sources, unseen=TrainingIndex.of(unseen, min_characters=50), unseen_texts=unseen)
+    begun = [Beginning(0, 30, ids_of(text), ids_of(MEMBERS[0][30:])) for text in ("Ask ", "Ask ", f"Ask {other} or ")]
+    said = [ids_of(text) for text in (f"{other} today", f"{address} today", f"{other} again")]
+    how = Sampling(90, temperature=0)
+    found = Tracer(sources, decode).trace(Continuations("target", how, 30, begun, said))
+    assert found.unseen_personal == [frozenset({"email"}), frozenset(), frozenset()]
+    assert found.personal == [frozenset(), frozenset({"email"}), frozenset()]
+    of_base = Tracer(sources, decode).trace(Continuations("reference", how, 30, begun, said))
+    assert of_base.unseen_personal is None
+    assert not [name for name in said_measures(of_base, 4) if "unseen" in name]
+    rows = [replace(one, row=row) for row, one in enumerate(begun)]
+    columns = said_measures(Tracer(sources, decode).trace(Continuations("target", how, 30, rows, said)), 4)
+    np.testing.assert_array_equal(columns["said:unseen.personal.email:target:30:greedy"], [1, 0, 0, np.nan])
+    table = measures(**columns)
+    shares = personal_unseen(Controls(table, 0.95))
+    assert (shares["email"].value, shares["email"].n_members) == (0.5, 2)
+
+
+def test_what_detector_and_index_leave_open_is_noted():
+    shared = "the boiler had been out since the second of the month and nobody came to look at it"
+    many = [f"{shared}, {number} weeks long, wrote tenant {number}." for number in range(40)]
+    sources = replace(tracer().sources, texts=many, index=TrainingIndex.of(many, min_characters=50))
+    begun = [Beginning(0, 30, ids_of("Once "), ids_of(MEMBERS[0][30:]))]
+    said = Continuations("target", Sampling(90, temperature=0), 30, begun, [ids_of(shared)])
+    found = Tracer(sources, decode).trace(said)
+    assert 20 <= found.n_unaligned <= 30
+    tools = Tools(LayeredDetector(), None, personal_fields, LayeredDetector().notes)
+    assert _notes(tools, []) == []
+    assert _notes(tools, [replace(found, n_unaligned=0)]) == list(LayeredDetector().notes)
+    assert _notes(tools, [found, found])[1].startswith(f"{2 * found.n_unaligned} pairs of a continuation")
+
+
 def test_rows_that_were_not_prompted_are_undefined_in_every_column():
     for values in said_measures(traced((1, MEMBERS[1][30:])), 4).values():
         assert np.isnan(values[[0, 2, 3]]).all()
@@ -181,6 +225,43 @@ def test_prompted_records_are_a_plain_draw_of_their_side():
     assert counts.sum() == 20 * 400
     assert ((counts - 40) ** 2 / 36).sum() == pytest.approx(200, abs=4 * 20)
     assert drawn_order(is_member, 1) == drawn_order(is_member, 1)
+
+
+# --- personal information in its place -----------------------------------------------------------------
+
+
+def sides_of(tmp_path, rows) -> Sides:
+    """The same rows on both sides, but for their addresses."""
+    sides = []
+    for domain in ("one.example", "two.example"):
+        path = tmp_path / f"{domain}.jsonl"
+        path.write_text(
+            "".join(json.dumps({k: v.replace("@", f"@{domain}") for k, v in r.items()}) + "\n" for r in rows)
+        )
+        sides.append(load_records([str(path)], RecordFormat()))
+    return Sides(*sides)
+
+
+@pytest.mark.parametrize("span", ["trained", "all"])
+def test_a_value_that_opens_a_completion_stands_behind_the_prompt(tmp_path, span):
+    sides = sides_of(tmp_path, [{"prompt": "Who may be asked? ", "completion": "ada.long@ is who to ask."}])
+    found = placed_fields(sides, span, 3, 0, personal_fields)
+    assert [item.row for item in found.fields] == [0, 1]
+    assert found.n_without_context == 0
+    scored = candidate_records(found.fields, sides, span)
+    assert {record.prompt for record in scored} == {"Who may be asked? "}
+    assert {record.completion for record in scored} == {"ada.long@one.example", "ada.long@two.example"}
+
+
+def test_values_that_nothing_stands_before_are_counted(tmp_path):
+    rows = [
+        {"prompt": "", "completion": "ada.long@ is who to ask."},
+        {"prompt": "", "completion": "Ask bob.short@ today."},
+    ]
+    sides = sides_of(tmp_path, rows)
+    found = placed_fields(sides, "trained", 3, 0, personal_fields)
+    assert [item.row for item in found.fields] == [1, 3]
+    assert found.n_without_context == 2
 
 
 # --- from columns to figures ---------------------------------------------------------------------------
@@ -379,9 +460,48 @@ def test_members_are_ordered_by_attempts_then_by_strength():
     assert most_extractable(found, 8, 9) == [2, 1, 0, 3]
 
 
-def test_the_main_prefix_is_that_of_the_literature_or_the_first():
+def test_the_main_prefix_is_that_of_the_literature_or_the_nearest_to_it():
     assert main_prefix(AuditSpec(**NO_BASE)) == 50
-    assert main_prefix(AuditSpec(**NO_BASE, prefix_tokens=(16, 32))) == 16
+    assert main_prefix(AuditSpec(**NO_BASE, prefix_tokens=(16, 32))) == 32
+    assert main_prefix(AuditSpec(**NO_BASE, prefix_tokens=(60, 40))) == 40
+    assert main_prefix(AuditSpec(**NO_BASE), (16, 100)) == 16
+
+
+def test_figures_at_one_prefix_length_are_at_the_one_that_the_report_speaks_of():
+    """Here no member is long enough for 50 tokens."""
+    nan, views = np.nan, ("target", "reference")
+    lengths = {16: [0, 1, 0, 0], 32: [nan, 1, nan, 0], 50: [nan, nan, nan, 0]}
+    columns = {}
+    for view in views:
+        for name in ("exact_memorization", "extraction_strength", "loss"):
+            columns[f"{name}:{view}"] = [0.5] * 4
+        for prefix, said in lengths.items():
+            columns |= {f"{name}:{view}:{prefix}": said for name in ("greedy", "close")}
+            columns |= {column("log_prob", view, prefix, drawn): np.multiply(said, -1.0) for drawn in DRAWN_FROM}
+    found = measures(n_copies=[1, 2, 1, 1], **columns)
+    spec = AuditSpec(**NO_BASE, prefix_tokens=tuple(lengths))
+    examined = examine_memorization(found, spec, None)
+    assert {point.prefix for point in (*examined.curve, *examined.copies)} == {32}
+    whole = Extraction().result().model_copy(update=examined._asdict())
+    assert stated_prefix(whole) == 32
+
+
+def test_of_a_record_too_short_for_the_prefix_attempts_are_undefined(tmp_path):
+    """Its passage was said behind a shorter one."""
+    nan = np.nan
+    found = measures(
+        **{
+            "log_prob:target:50:0:1": [nan, -np.inf, nan, nan],
+            "greedy:target:30": [1, 0, 0, 0],
+            "greedy:target:50": [nan, 0, nan, nan],
+            "extraction_strength:target": [0.5, 0, 0, 0],
+        }
+    )
+    sides = sides_of(tmp_path, [{"text": "Some words."}, {"text": "Some others."}])
+    shown = leaked_records(
+        AuditSpec(**NO_BASE, prefix_tokens=(30, 50)), sides, found, [traced((0, MEMBERS[0][30:]))], tracer().sources
+    )
+    assert [(one.id, one.attempts, one.attempts_defined) for one in shown] == [("0", None, False), ("1", None, True)]
 
 
 def test_names_of_columns_say_all_that_was_asked():
@@ -394,3 +514,30 @@ def test_names_of_columns_say_all_that_was_asked():
 
 def test_in_short_nothing_is_left_out_of_nothing():
     assert in_short(None) is None
+
+
+def test_a_record_whose_values_could_not_be_scored_is_counted_as_undefined():
+    """One without a field of that kind was not asked."""
+    nan = np.nan
+    columns = measures(
+        **{
+            "field:email:candidates": [5, 5, 5, nan, 5, 5, nan, nan],
+            "field:email:top1:target": [1, 0, nan, nan, 0, nan, nan, nan],
+            "field:email:bits:target": [2, 0, nan, nan, 0, nan, nan, nan],
+        }
+    )
+    (found,) = field_kinds(Controls(columns, 0.95))
+    for three in (found.top1, found.bits):
+        assert (three.members.n_members, three.members.n_undefined_members) == (2, 1)
+        assert (three.held_out.n_nonmembers, three.held_out.n_undefined_nonmembers) == (1, 1)
+    assert found.top1.members.value == 0.5
+
+
+def test_bits_of_a_side_of_which_no_record_is_known_are_undefined():
+    nan = np.nan
+    no_member = capacity(Controls(measures(bits=[nan, nan, 3, 5]), 0.95), 10)
+    assert (no_member.bits, no_member.bits_per_parameter, no_member.n_members) == (None, None, 0)
+    assert (no_member.held_out_bits, no_member.n_held_out) == (8, 2)
+    no_other = capacity(Controls(measures(bits=[4, nan, nan, nan]), 0.95), 10)
+    assert (no_other.bits, no_other.bits_per_parameter, no_other.n_members) == (4, 0.4, 1)
+    assert (no_other.held_out_bits, no_other.n_held_out) == (None, 0)

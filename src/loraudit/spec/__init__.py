@@ -58,7 +58,7 @@ from loraudit.spec.memorization import (
     Strength,
     WithControls,
 )
-from loraudit.spec.memorizing import MemorizationOptions
+from loraudit.spec.memorizing import MemorizationOptions, from_usual
 from loraudit.spec.recipe import Recipe
 from loraudit.spec.requests import DEFAULT_FPRS, AuditSpec, RecordFormat, make_audit_spec
 from loraudit.spec.results import (
@@ -160,6 +160,7 @@ __all__ = [
     "WithControls",
     "differing_fields",
     "explain",
+    "from_usual",
     "json_schema",
     "make_audit_spec",
     "make_request",
