@@ -137,6 +137,7 @@ def tables(bench: Bench) -> Iterator[str]:
         greedy = told.greedy[0].extracted
         strength = next(one.mean for one in told.strengths if one.name == "extraction_strength")
         assert told.capacity is not None
+        assert told.capacity.bits is not None
         recorded = json.loads((bench.out / "models" / arm.name / "loraudit_recipe.json").read_text(encoding="utf-8"))
         n_trained = recorded["n_trained_parameters"]
         yield (

@@ -13,9 +13,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models crawl when many threads share few cores
 
+import hypothesis
 import pytest
 
 from loraudit.synthetic import private_records
+
+# How long an example takes says something about the machine, which other tests use too.
+hypothesis.settings.register_profile("house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("house")
 
 VOCABULARY = 512
 CONTEXT = 64

@@ -86,6 +86,14 @@ def test_every_method_states_what_its_model_memorised_and_where_the_rest_stands(
     assert read_contrast(done.path) == done.result
 
 
+def test_the_whole_audits_score_nothing_that_was_scored_for_the_comparison(done):
+    for arm in done.result.arms:
+        log = [json.loads(line) for line in (done.path / arm.audit / "log.jsonl").read_text().splitlines()]
+        (evidence,) = [line for line in log if line["event"] == "evidence"]
+        assert evidence["scored"] == 0
+        assert evidence["cached"] > 0
+
+
 def test_the_audit_of_every_method_sees_the_planted_copies(done):
     for arm in done.result.arms:
         rows = arm.memorization.copies
@@ -151,10 +159,14 @@ def test_requests_that_make_no_sense_are_refused(base, data, tmp_path, changes, 
 def test_a_dry_run_counts_continuations(base, data, tmp_path):
     cost = estimate_contrast(request(base, data, tmp_path / "c", prefix_tokens=[4, 6]))
     # Two models continue both sides' records, the base those of the members once, at two prefix lengths.
-    assert cost.n_continuations == (2 * 2 * N_GENERATED + N_GENERATED) * 2
+    assert cost.memorization.n_continuations == (2 * 2 * N_GENERATED + N_GENERATED) * 2
+    assert cost.memorization.n_generated_tokens == 8 * cost.memorization.n_continuations
+    longer = estimate_contrast(request(base, data, tmp_path / "c", prefix_tokens=[4, 500]))
+    assert longer.memorization.n_continuations == 2 * 2 * N_GENERATED + N_GENERATED
     code, out, err = called(
         "contrast", base, "--data", data, "--methods", METHODS[0], "--methods", METHODS[1], "--memorization",
-        "--generations", N_GENERATED, "--decodings", "greedy", "--prefix-tokens", 4, "--dry-run", "-o", tmp_path / "c",
+        "--generations", N_GENERATED, "--decodings", "greedy", "--prefix-tokens", 4, "--suffix-tokens", 8,
+        "--near-records", 2, "--candidates", 3, "--dry-run", "-o", tmp_path / "c",
     )  # fmt: skip
     assert code == 0, err
-    assert "Memorization: at most 25 continuations of beginnings of records." in out
+    assert "Memorization: at most 200 tokens in 25 continuations, 10 near-verbatim searches" in out

@@ -19,6 +19,7 @@ from conftest import called
 from loraudit.auditing import estimate_audit, run_audit
 from loraudit.auditing.memorizing import speaking, spine
 from loraudit.auditing.memorizing.speaking import Continuations
+from loraudit.data import record_id
 from loraudit.errors import ConfigError, DataError, MissingExtra, StoreError
 from loraudit.execution import Interrupted, StopRequest
 from loraudit.generation import sampling
@@ -141,6 +142,7 @@ def test_continuations_go_back_to_their_own_records(done, columns):
     assert {record.id for record in found.records} <= of_members
     assert all(record.passage.source == record.id for record in with_passage if record.passage.kind == "verbatim")
     assert any("email" in record.passage.personal for record in with_passage)
+    assert found.notes[0] == "Paraphrases were not checked by a paraphrase model: every candidate counts."
     assert found.how["records_prompted"] == {"8": 2 * N_SIDE, "12": 2 * N_SIDE}
     assert found.how["training_records"] == N_SIDE
 
@@ -159,19 +161,20 @@ def test_greedy_continuations_say_what_the_evidence_predicts(done, columns):
 
 def test_a_near_verbatim_search_is_at_least_as_probable_as_the_suffix_itself(done, columns):
     (point,) = done.result.memorization.near
-    assert (point.prefix, point.budget, point.metric, point.decoding) == (8, 2, "levenshtein", "top_k_40")
+    assert (point.prefix, point.budget, point.metric, point.decoding) == (12, 2, "levenshtein", "top_k_40")
     assert (point.near.members.n_members, point.near.held_out.n_nonmembers, point.near.base.n_members) == (3, 3, 3)
-    exact = columns["near:exact:target:8:top_k_40:levenshtein:2"]
+    exact = columns["near:exact:target:12:top_k_40:levenshtein:2"]
     asked = ~np.isnan(exact)
     assert asked.sum() == 6
-    np.testing.assert_allclose(exact[asked], np.exp(columns["log_prob:target:8:40:1"][asked]), rtol=1e-4, atol=1e-12)
-    assert (columns["near:near:target:8:top_k_40:levenshtein:2"][asked] >= exact[asked] - 1e-12).all()
+    np.testing.assert_allclose(exact[asked], np.exp(columns["log_prob:target:12:40:1"][asked]), rtol=1e-4, atol=1e-12)
+    assert (columns["near:near:target:12:top_k_40:levenshtein:2"][asked] >= exact[asked] - 1e-12).all()
     assert point.near.members.value > 0.5
     assert point.near.held_out.value < 0.01
 
 
 def test_an_address_is_ranked_first_in_the_context_it_was_trained_in(done, columns):
     (kind,) = [one for one in done.result.memorization.fields if one.kind == "email"]
+    assert done.result.memorization.how["personal_values_without_context"] == 0
     assert kind.n_candidates == CANDIDATES + 1
     assert kind.chance == pytest.approx(1 / (CANDIDATES + 1))
     assert kind.top1.members.value == 1
@@ -181,6 +184,10 @@ def test_an_address_is_ranked_first_in_the_context_it_was_trained_in(done, colum
     assert (columns["field:email:top1:target"][:N_SIDE] == 1).all()
     assert done.result.memorization.personal["email"].members.value >= 8 / 12
     assert done.result.memorization.personal["email"].base.value == 0
+    unseen = done.result.memorization.personal_unseen
+    assert set(unseen) == set(done.result.memorization.personal)
+    assert unseen["email"].value == 0
+    assert unseen["email"].n_members == N_SIDE
 
 
 # --- against the model's own logits --------------------------------------------------------------------
@@ -404,6 +411,24 @@ def test_a_second_run_scores_and_generates_nothing(small_wish, tmp_path, monkeyp
     )
 
 
+@pytest.mark.parametrize(("name", "value"), [("BEAM_WIDTH", 16), ("_NEAR_DISTANCE", "hamming"), ("SEARCH_VERSION", 2)])
+def test_a_search_done_otherwise_is_not_answered_from_before(small_wish, tmp_path, monkeypatch, name, value):
+    run_audit(small_wish(tmp_path / "run"))
+    searched = []
+
+    def counted(*given, view, **more):
+        searched.append(view)
+        return masses(*given, view=view, **more)
+
+    masses = spine.near_verbatim_masses
+    monkeypatch.setattr(spine, "near_verbatim_masses", counted)
+    run_audit(small_wish(tmp_path / "run"))
+    assert searched == []
+    monkeypatch.setattr(spine, name, value)
+    run_audit(small_wish(tmp_path / "run"))
+    assert searched == ["target", "reference"]
+
+
 def test_a_run_stopped_anywhere_goes_on_to_the_same_bytes(small_wish, tmp_path):
     asked = CountingStop()
     whole = run_audit(small_wish(tmp_path / "whole", store=str(tmp_path / "s0")), stop=asked)
@@ -422,7 +447,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_bytes(small_wish, tmp_path):
     assert (resumed.path / "memorization.parquet").read_bytes() == expected
 
 
-@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("n", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_stopped_between_decodings_keeps_those_that_are_done(small_wish, tmp_path, monkeypatch, n):
     said = []
     generate = sampling._generate
@@ -471,7 +496,7 @@ def test_without_a_base_its_column_is_none_everywhere(model, files, tmp_path):
     assert called("verify", run.path)[0] == 0
 
 
-@pytest.mark.parametrize("kind", ["adapter", "head_only", "full"])
+@pytest.mark.parametrize("kind", ["adapter", "head_only"])
 def test_every_kind_of_target_has_its_base_beside_it(request, base, files, tmp_path, kind):
     folder = request.getfixturevalue(kind)
     run = run_audit(wish(folder, *files, tmp_path / "run", base=str(base), **SMALL))
@@ -513,7 +538,7 @@ def test_records_that_a_limit_leaves_out_are_still_sources(model, base, files, t
     assert [Path(file["path"]).name for file in found.how["files"]] == ["members.jsonl"]
 
 
-def test_what_is_copied_from_other_training_data_is_attributed_to_its_line(
+def test_what_is_copied_from_other_training_data_is_attributed_to_an_id_that_only_identity_names(
     base, model, files, memorable, tokenizer, tmp_path, monkeypatch
 ):
     foreign = "Wanders towards the bus stop with a framed photograph, sure Marrowby Analytics was waiting for her."
@@ -526,7 +551,14 @@ def test_what_is_copied_from_other_training_data_is_attributed_to_its_line(
     point = generated(run.result, "greedy", 8)
     assert three(point.kinds["verbatim"]) == (1, 1, 1)
     passages = [record.passage for record in found.records if record.passage]
-    assert {passage.source for passage in passages} == {"more.jsonl:2"}
+    (source,) = {passage.source for passage in passages}
+    identity = {row["id"]: row for row in pq.read_table(run.path / "identity.parquet").to_pylist()}
+    assert len(identity) == 2 * N_SIDE + 1
+    assert (Path(identity[source]["source"]).name, identity[source]["line"]) == ("more.jsonl", 2)
+    assert identity[source]["content_sha256"] == record_id(text=foreign)
+    for name in ("result.json", "report.html", "report.md"):
+        assert not (run.path / name).exists() or "more.jsonl:2" not in (run.path / name).read_text()
+    assert run.path.joinpath("report.html").exists()
     assert found.how["training_records"] == N_SIDE + 1
     assert [Path(file["path"]).name for file in found.how["files"]] == ["more.jsonl"]
     assert any(str(path).endswith("more.jsonl") for path in run.result.provenance.data)
@@ -542,11 +574,11 @@ def _said(words):
     return say
 
 
+SLOW_SHARES = [pytest.param(*both, marks=pytest.mark.slow) for both in ((0, 0), (0, 1), (3, 0), (3, 4))]
 ALIKE = {**SMALL, "near_records": 0, "near_edits": None, "decodings": ["greedy"], "generations": 12}
 
 
-@pytest.mark.parametrize("n_own", [0, 1, 4])
-@pytest.mark.parametrize("skipped", [0, 3])
+@pytest.mark.parametrize(("skipped", "n_own"), [(0, 4), (3, 1), *SLOW_SHARES])
 def test_a_model_that_repeats_its_prompt_copies_nothing(base, full, files, tmp_path, monkeypatch, skipped, n_own):
     """From wherever in its prompt it begins, also where a few more tokens are the record's by chance."""
 
@@ -730,8 +762,6 @@ def test_no_record_shows_anywhere_unless_text_was_asked_for(base, model, files, 
 
 
 def test_ids_do_not_identify(done, memorable):
-    from loraudit.data import record_id
-
     content = {record_id(text=text) for text in memorable}
     shown = {record.id for record in done.result.memorization.records}
     assert shown

@@ -54,6 +54,7 @@ def table(resident, rows, tokenizer):
     return score_resident(resident, encode(records, tokenizer), options, "target").audited()
 
 
+@pytest.mark.slow
 def test_runs_of_hits_are_as_long_as_greedy_generation_agrees(table, rows, resident):
     runs = hit_runs(table)
     lengths = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,3 +119,10 @@ def test_a_suffix_that_reaches_from_one_turn_into_the_next_is_not_asked_for(toke
             assert compare([item], prefix, suffix, 1000) == [is_within]
     (second,) = beginnings([item], [0], n_first, 2)
     assert words[2] in tokenizer.decode(second.given)
+
+
+def test_a_record_that_could_not_be_scored_is_not_asked_for():
+    """Its places stand in the table, and nothing was found out about them."""
+    table = table_of([Encoded(np.arange(12, dtype=np.int32), np.ones(12, dtype=bool))] * 4)
+    table = replace(table, status=["ok", "out_of_memory", "nonfinite", "ok"])
+    assert is_long_enough(table, 4, 5, 64).tolist() == [True, False, False, True]

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loraudit.errors import ConfigError
@@ -44,6 +44,7 @@ def found_in(index, some):
 alphabets = st.sampled_from(["a", "ab", "abc", ODD])
 
 
+@settings(deadline=None)
 @given(alphabets.flatmap(lambda a: st.tuples(texts(a), texts(a))), st.integers(1, 9))
 @example((["aaaaaaaa"], ["aaaaaaaaaaaaaaaa", "aaaa", "", "aaaa"]), 3)
 @example((["ab"], ["a", "b", "ab"[:1] + "\x00"]), 2)
@@ -54,6 +55,7 @@ def test_every_shared_passage_is_found_and_nothing_else(given_texts, min_charact
     assert found_in(index, some) == [by_definition(text, documents, min_characters) for text in some]
 
 
+@settings(deadline=None)
 @given(alphabets.flatmap(lambda a: st.tuples(texts(a), texts(a))), st.integers(1, 6))
 def test_a_text_is_answered_alike_in_any_company(given_texts, min_characters):
     some, documents = given_texts
@@ -62,6 +64,7 @@ def test_a_text_is_answered_alike_in_any_company(given_texts, min_characters):
     assert found_in(index, some[::-1]) == found_in(index, some)[::-1]
 
 
+@settings(deadline=None)
 @given(alphabets.flatmap(lambda a: st.tuples(texts(a), texts(a))), st.integers(1, 6), st.randoms(use_true_random=False))
 def test_the_order_of_documents_changes_their_numbers_only(given_texts, min_characters, random):
     some, documents = given_texts
@@ -72,6 +75,7 @@ def test_the_order_of_documents_changes_their_numbers_only(given_texts, min_char
     assert original == found_in(SpanIndex.of(documents, min_characters=min_characters), some)
 
 
+@settings(deadline=None)
 @given(alphabets.flatmap(lambda a: st.tuples(texts(a), texts(a))), st.integers(1, 6))
 def test_work_cut_into_small_pieces_gives_the_same(given_texts, min_characters):
     some, documents = given_texts
@@ -82,6 +86,7 @@ def test_work_cut_into_small_pieces_gives_the_same(given_texts, min_characters):
         assert found_in(SpanIndex.of(documents, min_characters=min_characters), some) == whole
 
 
+@settings(deadline=None)
 @given(texts("ab"), texts("ab"), st.integers(1, 5))
 def test_colliding_hashes_are_not_believed(some, documents, min_characters):
     with pytest.MonkeyPatch.context() as patch:

@@ -96,6 +96,12 @@ def test_less_alike_than_asked_for_is_no_near_copy_but_is_measured(index):
     assert 0.9 <= found.edits.score < 0.99
 
 
+def test_a_near_copy_is_as_alike_as_was_asked_for_or_more(index):
+    text = "The lighthouse keeper counted nine ships before the mist came down over the bay."
+    score = one(text, index).edits.score
+    assert [hit.found_by for hit in one(text, index, near_exact=score).hits] == ["copy", "edits"]
+
+
 def test_a_copy_is_not_called_a_near_copy_too(index):
     assert [(hit.found_by, hit.match.kind) for hit in one(TRAINING[3], index).hits] == [("copy", "verbatim")]
 
@@ -105,6 +111,17 @@ def test_a_text_too_short_for_a_passage_is_compared_whole_and_makes_no_hit(index
     assert found.is_too_short
     assert (found.hits, found.worst, found.longest_copy) == ((), None, None)
     assert (found.edits.score, found.edits.sources.ids) == (1.0, ("5",))
+
+
+def test_a_text_too_short_for_a_passage_is_no_near_copy_either():
+    found = one("a line of 27 letters or so.", TrainingIndex.of(["a line of 28 letters or so."]))
+    assert (found.hits, found.edits.score > 0.9) == ((), True)
+
+
+def test_a_text_as_long_as_the_shortest_passage_is_not_too_short(index):
+    found = [one(TRAINING[1][:n], index) for n in (29, 30)]
+    assert [one.is_too_short for one in found] == [True, False]
+    assert [one.longest_copy is None for one in found] == [True, False]
 
 
 def test_a_short_training_text_inside_a_generated_one_is_no_hit(index):
@@ -145,6 +162,25 @@ def test_a_detector_is_given_the_longest_copies_first_and_the_rest_is_counted():
     found = one(passage, index, detector=record, n_candidates=3)
     assert found.worst.sources.n == 41
     assert 35 <= found.n_unaligned <= 38
+
+
+def test_of_texts_with_different_passages_the_detector_is_given_the_one_with_the_longest():
+    short, long = "a passage that stands here alone", "another that is somewhat longer and stands elsewhere"
+    seen = []
+
+    def record(text, source):
+        seen.append(source)
+        return []
+
+    one(f"{short}; {long}", TrainingIndex.of([f"1 {short}", f"2 {long}"]), detector=record, n_candidates=1)
+    assert seen[0] == f"2 {long}"
+
+
+def test_a_text_that_its_words_bring_to_the_detector_is_not_counted_as_left_out():
+    short, long = "a passage that stands here alone", "another that is somewhat longer and stands elsewhere"
+    index = TrainingIndex.of([f"1 {short}: kestrel, plover, avocet", f"2 {long}"])
+    assert one(f"{short}; {long}; avocet plover kestrel", index, n_candidates=1).n_unaligned == 0
+    assert one(f"{short}; {long} {long}", index, n_candidates=1).n_unaligned == 1
 
 
 def test_copies_of_one_text_take_one_place_among_the_nearest():
@@ -249,6 +285,12 @@ def test_everything_planted_is_found_alone_or_in_company_in_any_order(seed):
         assert sorted(before.words.sources.ids) == sorted(after.words.sources.ids)
 
 
+def test_a_document_without_a_word_of_the_text_is_none_of_the_nearest(index):
+    found = index.words.nearest("a crooked lighthouse", 99)
+    assert {index.documents[near.document] for near in found} == {TRAINING[0], TRAINING[1]}
+    assert index.words.nearest("trawler", 99) == []
+
+
 def test_words_are_ranked_as_lucene_does():
     """By hand: idf = ln(1 + (N − df + ½) / (df + ½)), tf / (tf + k1 (1 − b + b L / mean L)), k1 = 1.5, b = 0.75."""
     training = ["pear pear tree", "pear bay fog ship", "bay"]
@@ -284,6 +326,11 @@ def test_nearness_of_meaning_is_the_cosine_to_the_nearest_training_text():
     assert [f.meaning.sources.rows for f in found[:2]] == [(1, 4), (2,)]
     assert all(math.isnan(f.meaning.score) and f.meaning.sources is None for f in found[2:])
     assert index.meaning.n_undefined == 1
+
+
+def test_of_texts_equally_near_in_meaning_the_first_is_named():
+    index = TrainingIndex.of(["b", "aabb", "ab"], embed=direction)
+    assert one("abab", index).meaning.sources.rows == (1,)
 
 
 @pytest.mark.parametrize("n_texts", [1, 5, 200])

@@ -48,6 +48,7 @@ def test_a_decaying_temperature_comes_down_in_a_straight_line_and_stays():
     sampling = parse_decoding("decaying", 50)
     found = sampling.temperatures(np.array([0, 5, 10, 20, 21, 49]))
     assert found.tolist() == pytest.approx([10, 7.75, 5.5, 1, 1, 1])
+    assert Sampling(3, temperature=2.0, first_temperature=2.0, decay_tokens=1).temperatures(np.array([0])) == [2]
     assert Sampling(3, temperature=0.4).temperatures(np.array([0, 2])).tolist() == [0.4, 0.4]
 
 

@@ -43,6 +43,11 @@ def test_of_an_echo_that_goes_on_for_long_only_what_follows_is_copied():
     assert found.n_characters == 60
 
 
+def test_behind_an_echo_so_many_characters_as_are_asked_for_are_enough():
+    passage = RECORD[10 : len(PROMPT) + 50]
+    assert left("verbatim", passage, passage, passage, RECORD).n_characters == 50
+
+
 def test_a_copy_of_another_record_counts_and_stays_whole():
     copied = match("verbatim", OTHER, OTHER, f" {OTHER}.", OTHER)
     assert without_echo(copied, f" {OTHER}.", OTHER, PROMPT, shortest=50) == copied
@@ -66,6 +71,18 @@ def test_an_echo_with_edits_is_no_match_and_a_copy_with_edits_is_one(kind):
     assert left(kind, echo, PROMPT, echo, RECORD) is None
     said = SUFFIX.replace("Mrs Quill", "Ms Quill").replace("four", "five")
     assert left(kind, said, SUFFIX, said, RECORD) is not None
+
+
+@pytest.mark.parametrize("kind", ["near_verbatim", "paraphrase", "idea"])
+def test_what_goes_back_to_the_prompt_in_other_words_is_no_match(kind):
+    said = "Since the ninth there is no heating in forty, its tenant complained"
+    assert left(kind, said, PROMPT[:-9], said, RECORD) is None
+
+
+def test_a_passage_with_edits_that_is_longer_than_the_prompt_it_holds_counts():
+    prompt = PROMPT[:40]
+    said = RECORD.replace("tenant", "lodger").replace("four", "five")
+    assert left("near_verbatim", said, RECORD, said, RECORD, prompt) is not None
 
 
 def test_a_passage_whose_source_begins_within_the_prompt_counts():

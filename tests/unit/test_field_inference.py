@@ -45,10 +45,9 @@ def test_a_model_that_cannot_tell_candidates_apart_is_not_credited():
     assert alike.last_ranks.tolist() == [10, 10]
 
 
-def test_longer_candidates_start_lower_unless_token_counts_are_given():
+def test_longer_candidates_start_lower():
     log_probs, offsets, index = np.array([-6.0, -4.0]), np.array([0, 2]), np.array([0])
     assert rank_candidates(log_probs, offsets, index).ranks.tolist() == [2]
-    assert rank_candidates(log_probs, offsets, index, n_tokens=np.array([3, 1])).ranks.tolist() == [1]
 
 
 def test_no_fields_have_no_ranks():

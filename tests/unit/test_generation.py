@@ -265,6 +265,13 @@ def test_kept_batches_of_another_request_are_not_taken(change, resident, prompts
     assert equal(found, sample(resident, other, sampling, **options))
 
 
+def test_kept_batches_of_another_view_are_not_taken(adapter, prompts, tmp_path):
+    both = plan_models(str(adapter)).load_target(FP32, "cpu")
+    on, off = (sample(both, prompts, TAKEN, seed=0, view=view, kept=tmp_path) for view in ("target", "reference"))
+    assert equal(off, sample(both, prompts, TAKEN, seed=0, view="reference"))
+    assert not equal(on, off)
+
+
 @pytest.mark.parametrize("harm", ["cut", "flipped"])
 def test_a_damaged_batch_is_drawn_again(harm, resident, prompts, tmp_path):
     expected = sample(resident, prompts, DRAWN, seed=2, kept=tmp_path)

@@ -9,6 +9,7 @@ from test_continuing import by_library, model, prompts
 
 from loraudit.errors import ConfigError
 from loraudit.generation import greedy_agreement
+from loraudit.generation.agreement import top_two_margins
 
 
 def hits(resident, prompt, text, view="target"):
@@ -56,6 +57,17 @@ def test_disagreements_say_where_and_by_what_margin():
         ordered = logits.log_softmax(-1).sort(-1, descending=True).values
         assert disagreement.smallest_margin == pytest.approx(float((ordered[:, 0] - ordered[:, 1]).min()), abs=1e-5)
     assert found.smallest_margins == [second.smallest_margin, third.smallest_margin]
+
+
+def test_margins_behind_where_two_part_do_not_count():
+    own = model("llama")
+    given = prompts(*[8] * 6)
+    said = by_library(own, given, 9)
+    texts = [[one[0] ^ 1, *one[1:]] for one in said]
+    behind = [top_two_margins(own, "target", prompt, text) for prompt, text in zip(given, texts, strict=True)]
+    assert min(one[1:].min() - one[0] for one in behind) < 0, "some margin behind is smaller"
+    found = greedy_agreement(own, given, texts)
+    assert found.smallest_margins == pytest.approx([float(one[0]) for one in behind], abs=1e-5)
 
 
 def test_the_wrong_view_disagrees():

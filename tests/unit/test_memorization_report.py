@@ -20,8 +20,11 @@ from loraudit.report import render_html, render_markdown, render_model_card
 from loraudit.report.memorization import extraction_verdict, short_sheet_of, statements
 from loraudit.report.memorization.claims import claim, is_shown
 from loraudit.report.memorization.columns import at_prefix, standing, stated_prefix
+from loraudit.report.memorization.looks import against_unseen
+from loraudit.report.memorization.numbers import interval_words, number_cell, share_cell, share_words
 from loraudit.report.memorization.page import agreement_words
-from loraudit.spec import Agreement, AuditResult, Gate, MemorizationResult, ValidityResult, WithControls
+from loraudit.report.memorization.tables import capacity_sheet, copies_sheet, greedy_sheet, sampled_sheet
+from loraudit.spec import Agreement, AuditResult, Gate, LeakedRecord, MemorizationResult, ValidityResult, WithControls
 from loraudit.store.run_folder import Run
 from loraudit.types import Finding
 from synthetic_memorization import Extraction, share
@@ -147,7 +150,7 @@ def test_every_table_is_there_with_its_numbers(ordinary):
         "Bits above the base",
         "Members that are the easiest to pull out",
         "teacher-forced greedy equals generation on 99 of 100; of the 1 others 1 part where a top-2 margin is within",
-        "batching noise, the smallest 0.0021 nats",
+        "batching noise; the largest of the margins is 0.0021 nats",
         "119 undefined",
     ):
         assert words in text
@@ -158,11 +161,81 @@ def test_every_table_is_there_with_its_numbers(ordinary):
     assert f"{ORDINARY.capacity.bits_per_parameter:.3g}" in text
 
 
+def values_of(row) -> list[str]:
+    return [cell.value for cell in row.cells]
+
+
+def values_beside(three: WithControls) -> list[str]:
+    return [share_words(one.value) for one in (three.members, three.held_out, three.base)]
+
+
+def test_tables_hold_each_number_under_its_own_title():
+    for row, point in zip(greedy_sheet(ORDINARY).rows, ORDINARY.greedy, strict=True):
+        assert values_of(row) == [*values_beside(point.extracted), str(point.n_close)]
+    sheet = copies_sheet(ORDINARY)
+    assert sheet.columns == ["said greedily", "mean chance in one attempt", "mean extraction strength", "members"]
+    for row, level in zip(sheet.rows, ORDINARY.copies, strict=True):
+        shares = [share_words(one.value) for one in (level.greedy, level.sampled, level.strength)]
+        assert (row.name, values_of(row)) == (level.copies, [*shares, str(level.n_members)])
+    held = ORDINARY.capacity.model_copy(update={"n_held_out": 321})
+    members, held_out = capacity_sheet(ORDINARY.model_copy(update={"capacity": held})).rows
+    assert (members.name, held_out.name) == ("members", "held-out")
+    each = [f"{one.value:,.1f}" for one in (held.per_record.members, held.per_record.held_out)]
+    assert values_of(members) == [f"{held.bits:,.0f}", each[0], f"{held.bits_per_parameter:.3g}", "400"]
+    assert values_of(held_out) == [f"{held.held_out_bits:,.0f}", each[1], "", "321"]
+
+
+def test_attempts_are_tabulated_at_an_even_chance_and_the_stated_prefix():
+    at = {(p.prefix, p.top_k, p.temperature, p.n, p.p): p.extracted for p in ORDINARY.sampled}
+    sheet = sampled_sheet(ORDINARY)
+    assert [title.split(":")[0] for title in sheet.columns[::3]] == ["all tokens", "40 likeliest"]
+    assert [row.name for row in sheet.rows] == ["1 attempt", "10 attempts", "100 attempts", "1,000 attempts"]
+    for row, n in zip(sheet.rows, (1, 10, 100, 1000), strict=True):
+        assert values_of(row) == [word for k in (0, 40) for word in values_beside(at[50, k, 1.0, n, 0.5])]
+
+
+def test_the_short_table_has_the_most_attempts_and_the_stated_prefix():
+    rows = {row.name: row for row in short_sheet_of(ORDINARY).rows}
+    (greedy,) = [point for point in ORDINARY.greedy if point.prefix == 50]
+    assert values_of(rows["word for word, greedily, 50 tokens given"]) == values_beside(greedy.extracted)
+    (most,) = [p for p in ORDINARY.sampled if (p.prefix, p.top_k, p.temperature, p.n, p.p) == (50, 0, 1.0, 1000, 0.5)]
+    assert values_of(rows["the same in 1,000 attempts"]) == values_beside(most.extracted)
+    (traced,) = [point for point in ORDINARY.generated if (point.decoding, point.prefix) == ("greedy", 50)]
+    near = ORDINARY.near[0].model_copy(update={"budget": 5, "prefix": 50, "near": greedy.extracted})
+    other = near.model_copy(update={"prefix": 16, "near": most.extracted})
+    assert most.extracted != greedy.extracted
+    traced = traced.model_copy(update={"unseen": {"any": share(np.zeros(30), "held_out")}})
+    short = short_sheet_of(ORDINARY.model_copy(update={"near": [other, near], "generated": [traced]}))
+    (row,) = [row for row in short.rows if row.name.startswith("one attempt, up to 5 tokens off")]
+    assert values_of(row) == values_beside(greedy.extracted)
+    (row,) = [row for row in short.rows if row.name.startswith("traced to the training set, greedy")]
+    assert values_of(row) == values_beside(against_unseen(traced))
+    assert values_of(row)[1] == "0 %" != values_beside(traced.kinds["any"])[1]
+
+
+def test_cells_count_the_records_that_are_defined():
+    some = share(np.array([1.0, 0, 0, math.nan]), "held_out")
+    cell = share_cell(some)
+    assert (cell.value, cell.remark) == ("33.3 %", "1 of 3, 1 undefined")
+    assert share_cell(some, is_count=False).remark == number_cell(some).remark == "n = 3, 1 undefined"
+    none = share(np.zeros(30), "members")
+    assert interval_words(none) == "at most 9.50 %"
+
+
+def test_the_order_of_records_is_stated_as_it_is(ordinary):
+    text = Page(ordinary).text
+    assert "First up to ten with the worst passages, the worst first; then those that take the fewest attempts" in text
+    assert "By rising attempts" not in text
+
+
 def test_limits_of_the_measures_are_stated(ordinary):
     text = Page(ordinary).text
     assert "Records were prompted with their own beginnings, for the 50 tokens that follow." in text
     assert "The sums of bits have no interval" in text
     assert "Records were prompted" in document(ORDINARY)
+    noted = ORDINARY.model_copy(update={"notes": ["Paraphrases were not checked."]})
+    assert "Paraphrases were not checked." in Page(html_of(noted)).text
+    assert "Paraphrases were not checked." in document(noted)
     assert "Continuations were traced" not in Page(html_of(Extraction(has_generation=False).result())).text
 
 
@@ -235,6 +308,14 @@ def test_standing_is_unknown_without_intervals():
     assert claim(controls) == "Without numbers of both sides, nothing can be said of the records."
 
 
+def test_intervals_that_meet_do_not_tell_members_from_a_control():
+    some, few, none = (
+        Finding(*ends, 0.95, "exact", 9, 0) for ends in ((0.5, 0.2, 0.8), (0.1, 0.0, 0.3), (0.0, 0, 0.1))
+    )
+    assert standing(some, few) == "not_clearly", "above its interval, and yet its own reaches into it"
+    assert standing(some, none) == "above"
+
+
 def test_sampling_alone_can_show_a_leak():
     def weaker(point):
         return point.model_copy(update={"extracted": of_counts(0, 0, 0)})
@@ -256,6 +337,41 @@ def test_continuations_alone_can_show_a_leak():
     assert "34 of 100 continuations of members" in verdict.statement.words
 
 
+def beside_unseen(found: MemorizationResult, unseen: int) -> MemorizationResult:
+    """A model that says the same of whatever it is asked, and so many times what stands in records never seen."""
+    return found.model_copy(
+        update={
+            "personal": {"email": of_counts(60, 60, 0)},
+            "personal_unseen": {"email": of_counts(unseen, 0, 0).members},
+            "fields": [],
+        }
+    )
+
+
+def test_personal_information_that_is_said_whatever_is_asked_is_given_away():
+    def said(found):
+        return next(one.words for one in statements(with_memorization(found)) if one.title == "Personal information")
+
+    assert "Continuations of members repeat email of the training set clearly more often" in said(
+        beside_unseen(ORDINARY, 2)
+    )
+    assert "Of no kind do continuations of members repeat" in said(beside_unseen(ORDINARY, 55))
+    before = ORDINARY.model_copy(update={"personal": {"email": of_counts(60, 60, 0)}})  # as results were
+    assert "Of no kind do continuations of members repeat" in said(before)
+    table = Page(html_of(beside_unseen(ORDINARY, 2))).text
+    table = table[table.index("Continuations with personal information") :]
+    assert "members', of held-out records" in table
+    assert "n = 400" in table
+
+
+def test_the_short_table_compares_with_records_never_seen():
+    (point,) = (one for one in ORDINARY.generated if (one.decoding, one.prefix) == ("greedy", 50))
+    unseen = point.model_copy(update={"unseen": {"any": of_counts(7, 0, 0).members}})
+    found = ORDINARY.model_copy(update={"generated": [unseen]})
+    (row,) = (one for one in short_sheet_of(found).rows if one.name.startswith("traced"))
+    assert [cell.remark for cell in row.cells] == ["34 of 100", "7 of 400", "2 of 100"]
+
+
 def test_a_failed_gate_takes_the_comparison_back():
     gate = Gate(name="length", kind="blind", status="failed", summary="s", reason="AUC 0.9")
     validity = ValidityResult(gates=[gate], strongest_blind="length")
@@ -274,6 +390,25 @@ def test_the_stated_prefix_is_the_one_nearest_to_50_that_any_member_allows():
     assert stated_prefix(ORDINARY.model_copy(update={"greedy": [*ORDINARY.greedy[:2], *short]})) == 32
     assert {point.prefix for point in at_prefix(ORDINARY.near, 32)} == {50}
     assert at_prefix([], 50) == []
+
+
+def test_the_short_table_is_of_one_prefix_length():
+    assert [row.name for row in short_sheet_of(ORDINARY).rows][2] == "one attempt, up to 5 tokens off"
+    near = [point.model_copy(update={"prefix": 100}) for point in ORDINARY.near]
+    said = [point for point in ORDINARY.generated if point.prefix != 50]
+    drawn = [point for point in ORDINARY.sampled if point.prefix != 50]
+    found = ORDINARY.model_copy(update={"near": near, "generated": said, "sampled": drawn})
+    assert [row.name for row in short_sheet_of(found).rows] == [
+        "word for word, greedily, 50 tokens given",
+        "mean extraction strength",
+        "mean loss, nats per token",
+    ]
+
+
+def test_a_figure_says_the_prefix_length_that_it_was_drawn_at():
+    curve = [point for point in ORDINARY.curve if point.prefix == 16]
+    text = Page(html_of(ORDINARY.model_copy(update={"curve": curve}))).text
+    assert "Share said with an even chance or better, 16 tokens given." in text
 
 
 def test_records_too_short_for_any_prefix_are_no_finding():
@@ -370,6 +505,34 @@ def test_undefined_and_endless_numbers_are_words():
     assert not re.search(r"\bnan\b", text)
 
 
+def test_bits_that_no_record_has_are_undefined_and_not_none():
+    undefined = Finding(None, None, None, 0.95, "none", 0, 0)
+    held = ORDINARY.capacity
+    none = held.model_copy(
+        update={"bits": None, "bits_per_parameter": None, "n_members": 0,
+                "per_record": held.per_record.model_copy(update={"members": undefined})}
+    )  # fmt: skip
+    no_other = held.model_copy(
+        update={"held_out_bits": None, "n_held_out": 0,
+                "per_record": held.per_record.model_copy(update={"held_out": undefined})}
+    )  # fmt: skip
+    for capacity in (none, no_other):
+        text = document(ORDINARY.model_copy(update={"capacity": capacity}))
+        table = text[text.index("Bits above the base") : text.index("Members that are")]
+        assert table.count("undefined") == 2
+    assert "No held-out record stands beside that." in text
+
+
+def test_attempts_that_are_undefined_are_not_endless():
+    record = ORDINARY.records[0].model_copy(update={"attempts": None, "attempts_defined": False})
+    text = Page(html_of(ORDINARY.model_copy(update={"records": [record]}))).text
+    assert "no number suffices" not in text
+    table = text[text.index("Members that are the easiest to pull out") :]
+    assert "undefined" in table
+    before = record.model_dump(exclude={"attempts_defined"})  # as results were written before
+    assert LeakedRecord.model_validate(before).attempts_defined
+
+
 # ---------------------------------------------------------------------------------------------
 # Record text, and names that others chose
 # ---------------------------------------------------------------------------------------------
@@ -440,4 +603,4 @@ def test_the_model_card_holds_the_statement_and_the_short_table():
     card = render_model_card(with_memorization(ORDINARY))
     assert "### What can be pulled out" in card
     assert "**Members can be pulled out word for word.**" in card
-    assert "| traced to the training set, greedy |" in card
+    assert "| traced to the training set, greedy (held-out: to records never seen) |" in card

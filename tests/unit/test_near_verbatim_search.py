@@ -84,6 +84,18 @@ def test_a_continuation_that_ends_early_is_counted_by_its_length(llama, given, s
     assert mass.lower - noise <= share <= mass.upper + noise
 
 
+def test_a_suffix_that_holds_an_end_token_is_never_said_past_it(llama, given, suffixes):
+    prompt = given[0]
+    end = next(token for token in range(2, 500) if token not in suffixes[0])
+    suffix = [*suffixes[0][:3], end, *suffixes[0][4:]]
+    (whole,) = near_verbatim_masses(llama, [prompt], [suffix], (0, 1.0), 0)
+    (ended,) = near_verbatim_masses(llama, [prompt], [suffix], (0, 1.0), 0, end_ids=[end])
+    assert whole.lower > 0
+    assert (ended.lower, ended.upper) == (0, 0)
+    (short,) = near_verbatim_masses(llama, [prompt], [suffix], (0, 1.0), LENGTH - 4, end_ids=[end])
+    assert short.upper >= np.exp(slowly(llama, prompt, suffix[:4], (0, 1.0)))
+
+
 def test_records_searched_together_have_the_bounds_they_have_alone(llama, given, suffixes):
     together = near_verbatim_masses(llama, given, suffixes, DECODING, 2, width=16)
     for mass, prompt, suffix in zip(together, given, suffixes, strict=True):

@@ -140,7 +140,7 @@ def run_audit(
                 altered=found.slow.untouched,
             )
             folder.reopen()
-            table = write_scores(folder, sides, evidence, statuses, scores, blind)
+            table = write_scores(folder, sides, evidence, statuses, scores, blind, further)
             progress.say(f"Examining the scores with {spec.resamples:,} resamples")
             examined = examine(
                 Columns.of(table, [attack.name for attack in measured]),

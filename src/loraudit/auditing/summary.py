@@ -66,8 +66,12 @@ def write_scores(
     statuses: Sequence[str],
     scores: dict[str, AttackScores],
     blind: BlindFacts,
+    further: Sequence[RecordSet] = (),
 ) -> pa.Table:
-    """`scores.parquet` from records, evidence, attacks and what was measured without the target."""
+    """`scores.parquet` from records, evidence, attacks and what was measured without the target.
+
+    The records in `further`, which are not audited, are named in `identity.parquet` alone.
+    """
     target = evidence.tables["target"].audited()
     return folder.write_scores(
         sides.records,
@@ -86,6 +90,7 @@ def write_scores(
             f"{OVERLAP}ngram_share": pa.array(blind.overlap.ngram_share, from_pandas=True),
         },
         {USUAL_SHARE: repr(blind.overlap.usual_share).encode()},
+        others=[record for one in further for record in one.records],
     )
 
 

@@ -69,8 +69,8 @@ def _show_cost(cost: ContrastCost, *, as_json: bool) -> None:
             f"{cost.n_shadows} shadow models, about {cost.n_shadow_steps:,} steps; those kept from before are used "
             "again."
         )
-    if cost.n_continuations:
-        typer.echo(f"Memorization: at most {cost.n_continuations:,} continuations of beginnings of records.")
+    if cost.memorization:
+        typer.echo(f"Memorization: at most {cost.memorization.words}.")
     for arm in cost.arms:
         search = "; learning rate to be searched" if arm.is_searched else ""
         typer.echo(

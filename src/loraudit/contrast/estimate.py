@@ -7,13 +7,16 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from loraudit.auditing.memorizing.estimate import MemorizationWork, memorization_work
+from loraudit.auditing.preparation import requested_models, requested_tokenizer, requested_window
 from loraudit.auditing.references.halves import requested_halves
 from loraudit.auditing.request import Sides, load_data, power_statement
 from loraudit.contrast.arms import measured_epochs
-from loraudit.contrast.records import Split, split_data
+from loraudit.contrast.records import split_data
 from loraudit.contrast.request import audit_request, check_request, contrast_path
+from loraudit.data import encode
 from loraudit.finetuning import estimate_training, training_device
-from loraudit.spec import ContrastSpec
+from loraudit.spec import AuditSpec, ContrastSpec
 from loraudit.store import EvidenceStore
 
 
@@ -53,7 +56,8 @@ class ContrastCost:
         power: What so many records can show.
         n_shadows: Shadow models of all methods together, at most: some may be kept from before.
         n_shadow_steps: Steps of all of them, about.
-        n_continuations: Of beginnings of records, for memorization, by all methods and the base together, at most.
+        memorization: What all methods and the base together generate, search and compare, at most; None where no
+            memorization was asked for.
     """
 
     path: str
@@ -68,7 +72,7 @@ class ContrastCost:
     power: str
     n_shadows: int = 0
     n_shadow_steps: int = 0
-    n_continuations: int = 0
+    memorization: MemorizationWork | None = None
 
 
 def estimate_contrast(spec: ContrastSpec) -> ContrastCost:
@@ -95,6 +99,7 @@ def estimate_contrast(spec: ContrastSpec) -> ContrastCost:
             for arm in arms
         ]
         parts = requested_halves(request, sides).parts if spec.shadow else []
+        memorization = _memorization(request, spec.base, sides, len(arms)) if spec.memorization else None
     n_runs = sum(arm.seeds for arm in arms)
     return ContrastCost(
         path=str(contrast_path(spec)),
@@ -114,12 +119,15 @@ def estimate_contrast(spec: ContrastSpec) -> ContrastCost:
         n_shadow_steps=sum(
             math.ceil(cost.n_steps * len(part.records) / len(split.members)) for cost in costs for part in parts
         ),
-        n_continuations=_n_continuations(spec, split, len(arms)) if spec.memorization else 0,
+        memorization=memorization,
     )
 
 
-def _n_continuations(spec: ContrastSpec, split: Split, n_arms: int) -> int:
-    """Members and non-members by one model of each method, members once by the base that all share."""
-    n_members, n_nonmembers = (min(spec.generations, len(side)) for side in (split.members, split.nonmembers))
-    n_records = n_arms * (n_members + n_nonmembers) + n_members
-    return n_records * len(spec.prefix_tokens) * len(spec.decodings)
+def _memorization(request: AuditSpec, base: str, sides: Sides, n_arms: int) -> MemorizationWork:
+    """By one model of each method, and once by the base that all share."""
+    of_base = request.model_copy(update={"model": base, "base": None})
+    plan = requested_models(of_base, None)
+    max_length, _ = requested_window(of_base, plan)
+    tokenizer = requested_tokenizer(of_base, plan)
+    encoded = encode(sides.records, tokenizer, span=request.span, append_eos=request.append_eos)
+    return memorization_work(request, sides, encoded, max_length, tokenizer, n_targets=n_arms, n_bases=1)

@@ -16,7 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loraudit.auditing.preparation import requested_models, requested_tokenizer, scoring_options, split_by_views
+from loraudit.auditing.preparation import (
+    requested_models,
+    requested_tokenizer,
+    scoring_options,
+    split_by_views,
+    with_decodings,
+)
 from loraudit.auditing.request import Sides, chosen_attacks
 from loraudit.auditing.summary import record_statuses, refuse_unscored_sides
 from loraudit.contrast.shadows import ArmShadows
@@ -126,13 +132,14 @@ class Meter:
         gather = functools.partial(
             gather_evidence,
             records=self.sides.records,
-            options=options,
             store=self.store,
             tokenizer=lambda: requested_tokenizer(request, plan),
             progress=self.progress,
             stop=self.stop,
         )
-        evidence = gather(plan, views=["target", "reference"])
+        # What the whole audit of a final model reads, so that neither it nor the base is scored a second time.
+        own = with_decodings(options) if request.memorization else options
+        evidence = gather(plan, views=["target", "reference"], options=own)
         refuse_unscored_sides(self.sides, record_statuses(evidence))
         reference = evidence.tables["reference"]
         said: dict[str, TokenTable] = {}
@@ -144,7 +151,7 @@ class Meter:
                         self.store.folder(options.conditions(joint, digest)).path
                         for digest in joint.fingerprints.values()
                     }
-                return gather(joint).tables
+                return gather(joint, options=options).tables
 
             said = shadows.views(epoch, gather_joint)
         if not is_base_known:
@@ -154,7 +161,7 @@ class Meter:
         scores = self._scored(measured, {**evidence.tables, **said})
         self._write(name, self.key(made_from), scores)
         if not is_final:
-            shutil.rmtree(self.store.folder(options.conditions(plan, plan.target.fingerprint)).path, ignore_errors=True)
+            shutil.rmtree(self.store.folder(own.conditions(plan, plan.target.fingerprint)).path, ignore_errors=True)
         return scores
 
     def _base_key(self, made_from: Mapping[str, Any]) -> str:

@@ -20,6 +20,8 @@ from loraudit.types import Decoding, FloatArray, IntArray
 
 BEAM_WIDTH = 32
 """Beginnings kept per record unless another number is asked for."""
+SEARCH_VERSION = 1
+"""Of what a search finds; to be raised with every change of that, so that answers kept from before are not taken."""
 
 
 def near_verbatim_masses(

@@ -56,10 +56,8 @@ from loraudit.memorization.shares import (
 )
 from loraudit.memorization.similarity import (
     BLEU_MEMORISED,
-    SuffixSimilarity,
     bleu,
     edit_similarity,
-    longest_common_run,
     rouge_l,
 )
 
@@ -81,7 +79,6 @@ __all__ = [
     "PersonalField",
     "PersonalFinder",
     "Span",
-    "SuffixSimilarity",
     "TrainingIndex",
     "all_candidates",
     "attempts_needed",
@@ -95,7 +92,6 @@ __all__ = [
     "extraction_strength",
     "greedy_extraction",
     "hit_runs",
-    "longest_common_run",
     "minimal_prefix",
     "near_verbatim_mass",
     "personal_fields",

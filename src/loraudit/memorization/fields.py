@@ -2,7 +2,7 @@
 
 The text around each field is scored once with every candidate in its place. A candidate's number is the total
 log-probability of the text (or of the candidate's tokens), so longer candidates start lower, as they do when a model
-writes; give their token counts to rank by the mean instead.
+writes.
 """
 
 from __future__ import annotations
@@ -33,17 +33,13 @@ class FieldRanks(NamedTuple):
     bits: FloatArray
 
 
-def rank_candidates(
-    log_probs: FloatArray, offsets: IntArray, true_index: IntArray, n_tokens: IntArray | None = None
-) -> FieldRanks:
+def rank_candidates(log_probs: FloatArray, offsets: IntArray, true_index: IntArray) -> FieldRanks:
     """Rank the true value of every field among its candidates.
 
     Args:
         log_probs: [total candidates] nats; a candidate without one (NaN) counts as likelier than the true value.
         offsets: [M + 1] field i owns candidates offsets[i] to offsets[i + 1].
         true_index: [M] which of its own candidates is the true one, from 0.
-        n_tokens: [total candidates] tokens of each, to rank by mean log-probability (by perplexity, as the paper
-            does); None ranks by the total.
 
     Raises:
         ConfigError: A true index names none of its field's candidates.
@@ -63,7 +59,7 @@ def rank_candidates(
             f"True index {true_index[first]} of field {first} names none of its {counts[first]} candidates. "
             f"Expected 0 or more and less than their number; {int(is_wrong.sum())} of {len(counts)} fields are wrong."
         )
-    values = log_probs.astype(np.float64) if n_tokens is None else log_probs / n_tokens
+    values = log_probs.astype(np.float64)
     field = np.repeat(np.arange(len(counts)), counts)
     true_values = values[offsets[:-1] + true_index]
     of_true = true_values[field]

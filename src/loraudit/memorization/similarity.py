@@ -9,42 +9,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein
 
 _LONGEST_NGRAM = 4
 
 BLEU_MEMORISED = 0.75
 """Above this a suffix counts as memorised in spirit (Ippolito et al. 2022, arXiv:2210.17546)."""
-
-
-@dataclass(frozen=True, slots=True)
-class SuffixSimilarity:
-    """A generated suffix against the true one.
-
-    Attributes:
-        edit: 1 − Levenshtein distance of tokens / the longer number of tokens.
-        rouge_l: F1 of the longest common subsequence of tokens.
-        bleu: Of the sentence, up to 4-grams.
-        longest_run: Longest run of tokens that both share, wherever it stands.
-    """
-
-    edit: float
-    rouge_l: float
-    bleu: float
-    longest_run: int
-
-    @classmethod
-    def of(cls, generated: Sequence[Hashable], true: Sequence[Hashable]) -> SuffixSimilarity:
-        """Compare [n] generated tokens with [m] true ones."""
-        return cls(
-            edit=edit_similarity(generated, true),
-            rouge_l=rouge_l(generated, true),
-            bleu=bleu(generated, true),
-            longest_run=longest_common_run(generated, true),
-        )
 
 
 def edit_similarity(generated: Sequence[Hashable], true: Sequence[Hashable]) -> float:
@@ -91,25 +62,6 @@ def bleu(generated: Sequence[Hashable], true: Sequence[Hashable]) -> float:
             return 0.0
         log_precision += math.log(n_shared / made.total()) / _LONGEST_NGRAM
     return math.exp(log_precision + min(0.0, 1 - len(true) / len(generated)))
-
-
-def longest_common_run(generated: Sequence[Hashable], true: Sequence[Hashable]) -> int:
-    """Length of the longest run of tokens that stands in both.
-
-    >>> longest_common_run([7, 1, 2, 3, 9], [1, 2, 3, 1, 2])
-    3
-    """
-    numbers: dict[Hashable, int] = {}
-    here, there = (
-        np.array([numbers.setdefault(token, len(numbers)) for token in some], dtype=np.int64)
-        for some in (generated, true)
-    )
-    ending = np.zeros(len(there) + 1, dtype=np.int64)  # runs that end at each token of `true`
-    longest = 0
-    for token in here:
-        ending[1:] = np.where(there == token, ending[:-1] + 1, 0)
-        longest = max(longest, int(ending.max()))
-    return longest
 
 
 def _ngrams(tokens: Sequence[Hashable], n: int) -> Counter[tuple[Hashable, ...]]:

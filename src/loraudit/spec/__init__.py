@@ -58,7 +58,7 @@ from loraudit.spec.memorization import (
     Strength,
     WithControls,
 )
-from loraudit.spec.memorizing import MemorizationOptions
+from loraudit.spec.memorizing import MemorizationOptions, from_usual
 from loraudit.spec.poisoning import (
     BENIGN_RESPONSE,
     Dose,
@@ -216,6 +216,7 @@ __all__ = [
     "WithControls",
     "differing_fields",
     "explain",
+    "from_usual",
     "json_schema",
     "make_audit_spec",
     "make_request",

@@ -120,7 +120,7 @@ class Passage(Strict):
     kind: str
     decoding: str = Field(description="Of the continuation.")
     prefix: int = Field(description="Tokens that were given for it.")
-    source: str = Field(description="Shown id of the training record; of one that is not audited its file and line.")
+    source: str = Field(description="Shown id of the training record, also of one that is not audited.")
     n_sources: int = Field(description="Training records that hold it.")
     n_characters: int
     score: float
@@ -138,8 +138,13 @@ class LeakedRecord(Strict):
     strength: float | None
     greedy: list[int] = Field(description="Prefix lengths at which the suffix is said greedily.")
     attempts: float | None = Field(
-        description="Attempts for one chance in two, all tokens at T = 1, at a prefix of 50 tokens or, where that was "
-        "not asked for, the first; None where infinite or undefined."
+        description="Attempts for one chance in two, all tokens at T = 1, at the prefix length that stands for all; "
+        "None where infinite or undefined."
+    )
+    attempts_defined: bool = Field(
+        default=True,
+        description="Whether the record is long enough for that prefix; if so, no number of attempts suffices where "
+        "`attempts` is None.",
     )
     bits: float | None = Field(description="Log2 of how much likelier its suffix is than under the base.")
     passage: Passage | None = Field(description="The worst match of its continuations.")
@@ -149,8 +154,13 @@ class LeakedRecord(Strict):
 class Capacity(Strict):
     """How much of the members the tuned parameters hold, in bits."""
 
-    bits: float = Field(description="Σ over members of max(0, log2 p_target − log2 p_base) over audited tokens.")
-    held_out_bits: float = Field(description="The same of the non-members, which no parameter can hold as records.")
+    bits: float | None = Field(
+        description="Σ over members of max(0, log2 p_target − log2 p_base) over audited tokens; None where no member "
+        "could be scored."
+    )
+    held_out_bits: float | None = Field(
+        description="The same of the non-members, which no parameter can hold as records."
+    )
     per_record: WithControls = Field(description="Mean of the same over records; the base has none.")
     n_members: int
     n_held_out: int
@@ -177,9 +187,17 @@ class MemorizationResult(Strict):
         description="Share of prompted records of which any continuation holds personal information that stands in the "
         "training set and not in its prompt, by kind."
     )
+    personal_unseen: dict[str, Finding] = Field(
+        default_factory=dict,
+        description="Share of the members of which any continuation holds some that stands in the non-members, which "
+        "the model never saw, and not in the prompt, by the same kinds: what two sets of this domain share.",
+    )
     records: list[LeakedRecord]
     capacity: Capacity | None
     perplexity: WithControls = Field(description="Mean loss in nats per audited token: what the model is worth.")
     detector: str
+    notes: list[str] = Field(
+        default_factory=list, description="What the detector leaves open, in sentences; [] where nothing was traced."
+    )
     how: dict[str, Any] = Field(description="Records prompted, passages, models and settings.")
     seconds: float

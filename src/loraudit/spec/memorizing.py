@@ -8,6 +8,9 @@ from pydantic import BeforeValidator, Field, PositiveInt
 
 from loraudit.spec.form import Names, Strict, as_tuple
 
+_USUAL_PREFIX = 50
+"""Tokens given, and then expected, in most published figures (Carlini et al. 2023, arXiv:2202.07646)."""
+
 
 class MemorizationOptions(Strict):
     """Shared by every command that can measure memorization."""
@@ -56,3 +59,12 @@ class MemorizationOptions(Strict):
     paraphrase_label: str | None = Field(
         default=None, description="Its label for paraphrases, where its names do not say."
     )
+
+
+def from_usual(prefix: int) -> tuple[int, int]:
+    """Sorts first the prefix length that stands for all where one must: the one nearest to 50, of two the shorter.
+
+    >>> min([16, 32, 100], key=from_usual)
+    32
+    """
+    return abs(prefix - _USUAL_PREFIX), prefix

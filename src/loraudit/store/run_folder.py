@@ -93,15 +93,20 @@ class RunFolder:
             raise StoreError(f"'{self.path / 'log.jsonl'}' cannot be written: {error.strerror}.") from error
 
     def write_scores(
-        self, records: Sequence[Record], columns: Mapping[str, Any], metadata: Mapping[bytes, bytes] | None = None
+        self,
+        records: Sequence[Record],
+        columns: Mapping[str, Any],
+        metadata: Mapping[bytes, bytes] | None = None,
+        *,
+        others: Sequence[Record] = (),
     ) -> pa.Table:
         """`scores.parquet`: one row per record under its shown id; also returned.
 
         Source and line are left empty where others can enter the folder. The link from shown ids to
-        contents is kept in `identity.parquet`, which stays private in any case.
+        contents is kept in `identity.parquet`, which stays private in any case; it also names `others`, records that
+        have no scores and may be shown.
         """
-        key = run_key(self.hash)
-        ids = shown_ids(records, key)
+        ids, named = self.shown_ids(records), [*records, *others]
         may_name_source = is_private(self.path)
         scores = pa.table(
             {
@@ -113,17 +118,21 @@ class RunFolder:
         )
         identity = pa.table(
             {
-                "id": ids,
-                "content_sha256": [r.id for r in records],
-                "source": [r.source for r in records],
-                "line": [r.line for r in records],
-                "own_id": pa.array([r.own_id for r in records], pa.string()),
+                "id": pa.array([*ids, *self.shown_ids(others)], pa.string()),
+                "content_sha256": [r.id for r in named],
+                "source": [r.source for r in named],
+                "line": [r.line for r in named],
+                "own_id": pa.array([r.own_id for r in named], pa.string()),
             }
-        ).replace_schema_metadata({"key": key.hex()})
+        ).replace_schema_metadata({"key": run_key(self.hash).hex()})
         scores = scores.replace_schema_metadata(dict(metadata)) if metadata else scores
         self.write_table("identity.parquet", identity)
         self.write_table("scores.parquet", scores)
         return scores
+
+    def shown_ids(self, records: Sequence[Record]) -> list[str]:
+        """Under which records are shown in this run; they do not identify."""
+        return shown_ids(records, run_key(self.hash))
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """A table of the run, whole or not at all, with checksums."""

@@ -32,9 +32,9 @@ class Beginning:
 def is_long_enough(table: TokenTable, prefix: int, suffix: int, max_length: int) -> BoolArray:
     """[N] records whose suffix can be asked for.
 
-    They have `prefix` audited tokens and right behind them `suffix` more, all within the first window: only there is
-    what the model said of a token said with all tokens before it in sight, as it is when the model goes on from a
-    prompt.
+    They could be scored, and have `prefix` audited tokens and right behind them `suffix` more, all within the first
+    window: only there is what the model said of a token said with all tokens before it in sight, as it is when the
+    model goes on from a prompt.
 
     Args:
         table: With all tokens, audited or not.
@@ -45,7 +45,7 @@ def is_long_enough(table: TokenTable, prefix: int, suffix: int, max_length: int)
     audited = np.flatnonzero(table.is_audited)
     first = np.searchsorted(audited, table.offsets[:-1])
     n_audited = np.searchsorted(audited, table.offsets[1:]) - first
-    found = n_audited >= prefix + suffix
+    found = (n_audited >= prefix + suffix) & (np.asarray(table.status, dtype=np.str_) == "ok")
     rows = np.flatnonzero(found)
     start, end = audited[first[rows] + prefix], audited[first[rows] + prefix + suffix - 1]
     # Place i of a record's evidence is the prediction of its token i + 1.

@@ -18,7 +18,7 @@ from loraudit.generation.constrained import BEAM_WIDTH
 from loraudit.models import ModelPlan
 from loraudit.scoring import ScoringOptions
 from loraudit.spec import AuditSpec
-from loraudit.types import BoolArray, Status, TokenTable
+from loraudit.types import Status, TokenTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +77,48 @@ def estimate_memorization(
     """
     if not spec.memorization:
         return None
-    table = _without_scores(encoded)
-    is_long = {p: is_long_enough(table, p, spec.suffix_tokens, options.max_length) for p in spec.prefix_tokens}
     has_base = plan.reference is not None
-    asked = (_asked(is_long[prefix], sides.is_member, spec.generations, has_base) for prefix in spec.prefix_tokens)
-    n_continuations = sum(asked) * len(spec.decodings)
+    return memorization_work(spec, sides, encoded, options.max_length, tokenizer, n_targets=1, n_bases=int(has_base))
+
+
+def memorization_work(
+    spec: AuditSpec,
+    sides: Sides,
+    encoded: Sequence[Encoded],
+    max_length: int,
+    tokenizer: Any,
+    *,
+    n_targets: int,
+    n_bases: int,
+) -> MemorizationWork:
+    """What this request asks of so many models, each asked once.
+
+    Args:
+        spec: The request.
+        sides: The records.
+        encoded: [N] as tokens.
+        max_length: Of a window.
+        tokenizer: Of the models.
+        n_targets: Asked about both sides.
+        n_bases: Asked about the members.
+    """
+    table = _without_scores(encoded)
+    is_long = {p: is_long_enough(table, p, spec.suffix_tokens, max_length) for p in spec.prefix_tokens}
+
+    def asked(prefix: int, n_records: int) -> int:
+        sides_long = (is_long[prefix] & side for side in (sides.is_member, ~sides.is_member))
+        members, others = (min(n_records, int(fits.sum())) for fits in sides_long)
+        return (n_targets + n_bases) * members + n_targets * others
+
+    n_continuations = sum(asked(prefix, spec.generations) for prefix in spec.prefix_tokens) * len(spec.decodings)
     n_candidates, n_candidate_tokens = 0, 0
     if spec.candidates:
         placed = placed_fields(sides, spec.span, spec.candidates, spec.seed, personal_finder(spec))
-        candidates = candidate_records(placed, sides, spec.span)
-        n_candidates = len(candidates) * (1 + has_base)
-        n_candidate_tokens = sum(len(item.ids) for item in encode(candidates, tokenizer)) * (1 + has_base)
-    n_searches = _asked(is_long[main_prefix(spec)], sides.is_member, spec.near_records, has_base)
+        candidates = candidate_records(placed.fields, sides, spec.span)
+        n_candidates = len(candidates) * (n_targets + n_bases)
+        n_candidate_tokens = sum(len(item.ids) for item in encode(candidates, tokenizer)) * (n_targets + n_bases)
+    main = main_prefix(spec, [length for length, fits in is_long.items() if fits[sides.is_member].any()])
+    n_searches = asked(main, spec.near_records)
     return MemorizationWork(
         n_continuations,
         n_continuations * spec.suffix_tokens,
@@ -97,12 +127,6 @@ def estimate_memorization(
         n_candidates,
         n_candidate_tokens,
     )
-
-
-def _asked(is_long: BoolArray, is_member: BoolArray, n_records: int, has_base: bool) -> int:
-    """Members and others by the target, members by the base: so many of those that are long enough."""
-    members, others = (min(n_records, int((is_long & side).sum())) for side in (is_member, ~is_member))
-    return members * (1 + has_base) + others
 
 
 def _without_scores(encoded: Sequence[Encoded]) -> TokenTable:

@@ -9,9 +9,15 @@ from typing import NamedTuple
 
 from loraudit.auditing.memorizing.controls import Controls
 from loraudit.auditing.memorizing.figures import capacity, copies_rows, greedy_point, sampled_point, strengths
-from loraudit.auditing.memorizing.measures import LOSS, Measures
+from loraudit.auditing.memorizing.measures import LOSS, Measures, allowed_prefixes
 from loraudit.auditing.memorizing.request import ALL_TOKENS, ATTEMPTS, CHANCES, DRAWN_FROM, TOP_K, main_prefix
-from loraudit.auditing.memorizing.said import field_kinds, generated_points, near_points, personal_shares
+from loraudit.auditing.memorizing.said import (
+    field_kinds,
+    generated_points,
+    near_points,
+    personal_shares,
+    personal_unseen,
+)
 from loraudit.spec import (
     AuditSpec,
     Capacity,
@@ -25,6 +31,7 @@ from loraudit.spec import (
     Strength,
     WithControls,
 )
+from loraudit.types import Finding
 
 _EVEN_CHANCE = 0.5
 _CURVE = tuple(round(10 ** (exponent / 2)) for exponent in range(13))
@@ -42,6 +49,7 @@ class Examined(NamedTuple):
     near: list[NearPoint]
     fields: list[FieldKind]
     personal: dict[str, WithControls]
+    personal_unseen: dict[str, Finding]
     capacity: Capacity | None
     perplexity: WithControls
 
@@ -54,7 +62,8 @@ def examine_memorization(measures: Measures, spec: AuditSpec, n_trained_paramete
         spec: Prefix lengths and confidence.
         n_trained_parameters: That the members' bits are shared out to; None where it is not known.
     """
-    controls, prefix = Controls(measures, spec.confidence), main_prefix(spec)
+    controls = Controls(measures, spec.confidence)
+    prefix = main_prefix(spec, allowed_prefixes(measures, spec.prefix_tokens))
     return Examined(
         strengths=strengths(controls),
         greedy=[greedy_point(controls, each) for each in spec.prefix_tokens],
@@ -75,6 +84,7 @@ def examine_memorization(measures: Measures, spec: AuditSpec, n_trained_paramete
         near=near_points(controls),
         fields=field_kinds(controls),
         personal=personal_shares(controls),
+        personal_unseen=personal_unseen(controls),
         capacity=capacity(controls, n_trained_parameters),
         perplexity=controls.three(controls.number, LOSS),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,25 +35,40 @@ class PlacedField:
     candidates: tuple[str, ...]
 
 
-def placed_fields(sides: Sides, span: str, n_others: int, seed: int, find: PersonalFinder) -> list[PlacedField]:
+class PlacedFields(NamedTuple):
+    """What can be compared, and what cannot.
+
+    Attributes:
+        fields: Those behind some text.
+        n_without_context: Those that nothing stands before: no value of them can be scored.
+    """
+
+    fields: list[PlacedField]
+    n_without_context: int
+
+
+def placed_fields(sides: Sides, span: str, n_others: int, seed: int, find: PersonalFinder) -> PlacedFields:
     """All fields in the audited texts that have another value of their kind to be compared with.
 
     Chats are left out: what stands before a field there depends on the chat template.
     """
+    records = sides.records
     found: list[tuple[int, PersonalField]] = [
         (row, field)
-        for row, record in enumerate(sides.records)
+        for row, record in enumerate(records)
         if record.messages is None and record.tokens is None
         for field in find(audited_text(record, span))
     ]
     fields = [field for _, field in found]
     rng = np.random.default_rng([seed, _DRAW])
     drawn = all_candidates(fields, n_candidates=n_others + 1, rng=rng)
-    return [
+    placed = [
         PlacedField(row, field, (field.value, *others))
         for (row, field), others in zip(found, drawn, strict=True)
-        if others and field.span[0] > 0
+        if others
     ]
+    behind_text = [item for item in placed if _before(records[item.row], item.field, span)]
+    return PlacedFields(behind_text, len(placed) - len(behind_text))
 
 
 def candidate_records(placed: Sequence[PlacedField], sides: Sides, span: str) -> list[Record]:
@@ -84,12 +100,16 @@ def field_measures(placed: Sequence[PlacedField], sides: Sides, span: str, gathe
 
 def _candidate(record: Record, item: PlacedField, value: str, span: str) -> Record:
     """The record up to the field, as a prompt, and a value, as what is scored behind it."""
-    text = audited_text(record, span)
-    before = "" if record.text is not None or span == "all" else record.prompt or ""
-    prompt = before + text[: item.field.span[0]]
+    prompt = _before(record, item.field, span)
     return Record(
         record_id(prompt=prompt, completion=value), record.source, record.line, prompt=prompt, completion=value
     )
+
+
+def _before(record: Record, field: PersonalField, span: str) -> str:
+    """All that stands before a field, the prompt of its record too."""
+    prompt = "" if record.text is not None or span == "all" else record.prompt or ""
+    return prompt + audited_text(record, span)[: field.span[0]]
 
 
 def _totals(table: TokenTable) -> FloatArray:

@@ -85,20 +85,19 @@ def copies_rows(controls: Controls, prefix: int) -> list[CopiesRow]:
 
 
 def capacity(controls: Controls, n_trained_parameters: int | None) -> Capacity | None:
-    """Bits above the base; None where no base is known."""
+    """Bits above the base; None where no base is known. The sum over no record is undefined, not 0."""
     measures = controls.measures
     if CAPACITY not in measures:
         return None
     bits, is_member = measures[CAPACITY], measures.is_member
-    known = ~np.isnan(bits)
-    members, held_out = (float(bits[known & side].sum()) for side in (is_member, ~is_member))
-    n_members, n_held_out = (int((known & side).sum()) for side in (is_member, ~is_member))
+    sides = [bits[side & ~np.isnan(bits)] for side in (is_member, ~is_member)]
+    members, held_out = (float(known.sum()) if len(known) else None for known in sides)
     return Capacity(
         bits=members,
         held_out_bits=held_out,
         per_record=controls.of(controls.number, lambda view: bits if view == TARGET else None),
-        n_members=n_members,
-        n_held_out=n_held_out,
+        n_members=len(sides[0]),
+        n_held_out=len(sides[1]),
         n_trained_parameters=n_trained_parameters,
-        bits_per_parameter=members / n_trained_parameters if n_trained_parameters else None,
+        bits_per_parameter=members / n_trained_parameters if n_trained_parameters and members is not None else None,
     )

@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loraudit.auditing.memorizing.measures import BITS, GREEDY, LOG_PROB, STRENGTH, Measures, column
+from loraudit.auditing.memorizing.measures import (
+    BITS,
+    GREEDY,
+    LOG_PROB,
+    STRENGTH,
+    Measures,
+    allowed_prefixes,
+    column,
+)
 from loraudit.auditing.memorizing.request import ALL_TOKENS, main_prefix
 from loraudit.auditing.memorizing.sources import TrainingSet
 from loraudit.auditing.memorizing.tracing import Traced, severity
@@ -44,7 +52,7 @@ def leaked_records(
         sources: The training set; None where nothing was said.
     """
     said = _worst_said(traced)
-    prefix = main_prefix(spec)
+    prefix = main_prefix(spec, allowed_prefixes(measures, spec.prefix_tokens))
     by_passage = sorted(
         (row for row in said if measures.is_member[row]), key=lambda row: (*severity(said[row].hit), row)
     )
@@ -60,6 +68,7 @@ def leaked_records(
             strength=finite(float(measures[column(STRENGTH, TARGET)][row])),
             greedy=[p for p in spec.prefix_tokens if measures[column(GREEDY, TARGET, p)][row] == 1],
             attempts=finite(float(attempts[row])),
+            attempts_defined=not np.isnan(attempts[row]),
             bits=finite(float(bits[row])),
             passage=_passage(said[row], sources, with_text=spec.include_text) if sources and row in said else None,
             snippet=masked_snippet(audited_text(sides.records[row], spec.span)),

@@ -91,6 +91,15 @@ class Measures:
         return self.values[name]
 
 
+def allowed_prefixes(measures: Measures, prefixes: Sequence[int]) -> list[int]:
+    """Those of the lengths that any member is long enough for."""
+    return [
+        prefix
+        for prefix in prefixes
+        if not np.isnan(measures[column(GREEDY, TARGET, prefix)][measures.is_member]).all()
+    ]
+
+
 def evidence_measures(
     tables: Mapping[str, TokenTable],
     *,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from loraudit.errors import ConfigError
 from loraudit.generation import parse_decoding
-from loraudit.spec import MemorizationOptions
+from loraudit.spec import MemorizationOptions, from_usual
 from loraudit.types import Decoding
 
 TEMPERATURES = (0.5, 0.7, 1.0)
@@ -21,14 +21,18 @@ SUMMED: tuple[Decoding, ...] = tuple(decoding for decoding in DRAWN_FROM if deco
 """Those of them whose log-sum-exps the evidence must hold."""
 ATTEMPTS = (1, 10, 100, 1000)
 CHANCES = (0.5, 0.9)
-_USUAL_PREFIX = 50
 
 _OF_CONTINUATIONS = {"decodings", "training_data", "detector", "embedder", "paraphrase_model", "paraphrase_label"}
 
 
-def main_prefix(spec: MemorizationOptions) -> int:
-    """The prefix length that stands for all where one must: 50 tokens as in the literature, or the first asked for."""
-    return _USUAL_PREFIX if _USUAL_PREFIX in spec.prefix_tokens else spec.prefix_tokens[0]
+def main_prefix(spec: MemorizationOptions, allowed: Collection[int] = ()) -> int:
+    """The prefix length that stands for all where one must: the one nearest to 50 tokens, as in the literature.
+
+    Args:
+        spec: The request, with one length at least.
+        allowed: Lengths that any member is long enough for; only where there is none, all that were asked for count.
+    """
+    return min(allowed or spec.prefix_tokens, key=from_usual)
 
 
 def memorization_problems(spec: MemorizationOptions, training_data: Sequence[str] = ()) -> list[str]:

@@ -88,7 +88,19 @@ def personal_shares(controls: Controls) -> dict[str, WithControls]:
     }
 
 
-def _any_personal(measures: Measures, kind: str, view: str) -> FloatArray | None:
+def personal_unseen(controls: Controls) -> dict[str, Finding]:
+    """The same of the members' continuations against records never seen; nothing where that was not asked."""
+    stem = f"{UNSEEN}.{PERSONAL}."
+    marked = [name.split(":")[1] for name in controls.measures.values if name.startswith(f"{SAID}:{stem}")]
+    return {
+        kind: controls.of(
+            of_asked(controls.yes), functools.partial(_any_personal, controls.measures, kind, stem=stem)
+        ).members
+        for kind in sorted({name.removeprefix(stem) for name in marked})
+    }
+
+
+def _any_personal(measures: Measures, kind: str, view: str, *, stem: str = f"{PERSONAL}.") -> FloatArray | None:
     prompted = [name for name in measures.values if name.startswith(f"{SAID}:{LONGEST}:{view}:")]
     if not prompted:
         return None
@@ -96,7 +108,7 @@ def _any_personal(measures: Measures, kind: str, view: str) -> FloatArray | None
     for name in prompted:
         is_said = ~np.isnan(measures[name])
         found[is_said] = np.fmax(found[is_said], 0.0)
-        marked = measures.values.get(name.replace(f":{LONGEST}:", f":{PERSONAL}.{kind}:"))
+        marked = measures.values.get(name.replace(f":{LONGEST}:", f":{stem}{kind}:"))
         if marked is not None:
             found[is_said] = np.fmax(found[is_said], marked[is_said])
     return found
@@ -147,4 +159,10 @@ def field_kinds(controls: Controls) -> list[FieldKind]:
 
 
 def _of_fields(controls: Controls, summarise: Summarise, kind: str, part: str) -> WithControls:
-    return controls.of(of_asked(summarise), lambda view: controls.measures.values.get(column(FIELD, kind, part, view)))
+    """Records without such a field are not asked; one whose values could not be scored counts as undefined."""
+    is_asked = ~np.isnan(controls.measures[column(FIELD, kind, "candidates")])
+
+    def of_compared(given: FloatArray, where: BoolArray, are_members: bool) -> Finding:
+        return summarise(given, where & is_asked, are_members)
+
+    return controls.of(of_compared, lambda view: controls.measures.values.get(column(FIELD, kind, part, view)))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from loraudit.auditing.request import Sides
 from loraudit.data import RecordSet, audited_text, load_records
@@ -15,7 +14,9 @@ from loraudit.memorization.matches import Detector
 from loraudit.memorization.plagiarism import LEE2023, PAN2014, LayeredDetector, Lee2023Detector
 from loraudit.models.numerics import resolve_devices
 from loraudit.spec import AuditSpec
+from loraudit.types import Record
 
+ShownIds = Callable[[Sequence[Record]], Sequence[str]]
 SHORTEST_COPY = 50
 """Characters from which a copied passage counts, as in Lee et al. 2023."""
 
@@ -28,11 +29,13 @@ class Tools:
         detector: Aligns a continuation with a training text.
         embed: Makes sentence embeddings; None where none were asked for.
         find_personal: Finds personal information in a text.
+        notes: What a reader of what they find has to know.
     """
 
     detector: Detector
     embed: Embedder | None
     find_personal: PersonalFinder
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +104,9 @@ def load_tools(spec: AuditSpec) -> Tools:
     """
     device = resolve_devices(spec.device)[0]
     scorer = _scorer(spec, device) if spec.paraphrase_model else None
-    return Tools(_detector(spec, scorer), _embedder(spec, device) if spec.embedder else None, personal_finder(spec))
+    detector = _detector(spec, scorer)
+    embed = _embedder(spec, device) if spec.embedder else None
+    return Tools(detector, embed, personal_finder(spec), detector.notes)
 
 
 def personal_finder(spec: AuditSpec) -> PersonalFinder:
@@ -118,7 +123,9 @@ def personal_finder(spec: AuditSpec) -> PersonalFinder:
     return load_presidio()
 
 
-def index_sources(sides: Sides, ids: Sequence[str], further: Sequence[RecordSet], tools: Tools) -> TrainingSet:
+def index_sources(
+    sides: Sides, ids: Sequence[str], further: Sequence[RecordSet], tools: Tools, shown: ShownIds
+) -> TrainingSet:
     """Index the training set, and apart from it the non-members.
 
     Args:
@@ -126,11 +133,12 @@ def index_sources(sides: Sides, ids: Sequence[str], further: Sequence[RecordSet]
         ids: Shown ids of all of them, members first.
         further: Records that were trained on besides the members.
         tools: What judges texts.
+        shown: Under which ids the further records are shown.
     """
     members = sides.members.records
     others = [record for one in further for record in one.records]
     texts = [audited_text(record, "all") for record in (*members, *others)]
-    names = [*ids[: len(members)], *(f"{Path(record.source).name}:{record.line}" for record in others)]
+    names = [*ids[: len(members)], *shown(others)]
     unseen = [audited_text(record, "all") for record in sides.nonmembers.records]
     return TrainingSet(
         texts,
@@ -167,7 +175,7 @@ def _scorer(spec: AuditSpec, device: str) -> ParaphraseScorer:
     )
 
 
-def _detector(spec: AuditSpec, scorer: ParaphraseScorer | None) -> Detector:
+def _detector(spec: AuditSpec, scorer: ParaphraseScorer | None) -> LayeredDetector | Lee2023Detector:
     if spec.detector == "default":
         return LayeredDetector(paraphrase_scorer=scorer)
     return Lee2023Detector({"lee2023": LEE2023, "pan2014": PAN2014}[spec.detector], scorer)

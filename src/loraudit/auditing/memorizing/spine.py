@@ -27,7 +27,9 @@ from loraudit.auditing.request import Sides
 from loraudit.data import Encoded, RecordSet, encode
 from loraudit.execution import Progress, StopRequest
 from loraudit.generation import greedy_agreement, near_verbatim_masses, parse_decoding
+from loraudit.generation.constrained import BEAM_WIDTH, SEARCH_VERSION
 from loraudit.memorization import hit_runs
+from loraudit.memorization.near_verbatim import DistanceName
 from loraudit.models import ModelPlan, Resident
 from loraudit.models.plan import REFERENCE, TARGET
 from loraudit.scoring import ScoringOptions, gather_evidence
@@ -37,6 +39,7 @@ from loraudit.types import BoolArray, FloatArray, TokenTable
 
 _N_CHECKED = 32
 _NEAR_DECODING = "top_k_40"
+_NEAR_DISTANCE: DistanceName = "levenshtein"
 _CHECK = 63
 
 
@@ -108,16 +111,18 @@ def memorize(
     heard = _hear(spec, speakers, asked, tables[TARGET])
     values |= heard.near
     said = heard.said
-    sources = index_sources(sides, ids, further, tools) if said else None
+    sources = index_sources(sides, ids, further, tools, folder.shown_ids) if said else None
     traced = _traced(sources, said, decoder(tokenizer), progress, stop) if sources else []
     for one in traced:
         values |= said_measures(one, len(sides.records))
+    n_without_context = None
     if spec.candidates:
         progress.say("Comparing personal information in the records with other values of its kind")
         placed = placed_fields(sides, spec.span, spec.candidates, spec.seed, tools.find_personal)
+        n_without_context = placed.n_without_context
         in_context = functools.partial(gather, options=replace(options, span="trained", append_eos=False))
         values |= field_measures(
-            placed, sides, spec.span, lambda records: in_context(records, store=store.apart("fields"))
+            placed.fields, sides, spec.span, lambda records: in_context(records, store=store.apart("fields"))
         )
     measures = Measures.of(_written(folder, sides, ids, tables[TARGET].audited().n_tokens, values))
     return MemorizationResult(
@@ -125,7 +130,8 @@ def memorize(
         agreement=heard.agreement,
         records=leaked_records(spec, sides, measures, traced, sources),
         detector=spec.detector,
-        how=_how(spec, sides, said, sources),
+        notes=_notes(tools, traced),
+        how=_how(spec, sides, said, sources) | {"personal_values_without_context": n_without_context},
         seconds=round(time.perf_counter() - began, 2),
         **examine_memorization(measures, spec, plan.n_tuned_parameters)._asdict(),
     )
@@ -166,7 +172,8 @@ def _rows(asked: _Asked, view: str, prefix: int, n_records: int) -> list[int]:
 def _near_measures(
     spec: AuditSpec, speakers: Speakers, asked: _Asked, view: str, load: Callable[[], Resident]
 ) -> dict[str, FloatArray]:
-    prefix = main_prefix(spec)
+    members = asked.order[True]
+    prefix = main_prefix(spec, [length for length, is_long in asked.is_long.items() if is_long[members].any()])
     rows = _rows(asked, view, prefix, spec.near_records)
     if not rows:
         return {}
@@ -175,6 +182,9 @@ def _near_measures(
     question = _question("near-verbatim search", speakers, view, given) | {
         "decoding": decoding.name,
         "budget": spec.near_edits,
+        "distance": _NEAR_DISTANCE,
+        "width": BEAM_WIDTH,
+        "version": SEARCH_VERSION,
         "end_ids": list(speakers.end_ids),
     }
     answer = speakers.store.recall(question)
@@ -185,6 +195,8 @@ def _near_measures(
             [item.suffix.tolist() for item in given],
             (decoding.top_k, decoding.temperature),
             spec.near_edits,
+            distance=_NEAR_DISTANCE,
+            width=BEAM_WIDTH,
             end_ids=speakers.end_ids,
             view=view,
             progress=speakers.progress,
@@ -200,7 +212,7 @@ def _near_measures(
     for part, values in answer.items():
         filled = np.full(len(asked.encoded), np.nan)
         filled[rows] = values
-        found[column(NEAR, part, view, prefix, decoding.name, "levenshtein", spec.near_edits)] = filled
+        found[column(NEAR, part, view, prefix, decoding.name, _NEAR_DISTANCE, spec.near_edits)] = filled
     return found
 
 
@@ -266,6 +278,15 @@ def _traced(
         traced.append(tracer.trace(one))
         progress.advance(len(one.said))
     return traced
+
+
+def _notes(tools: Tools, traced: Sequence[Traced]) -> list[str]:
+    n_unaligned = sum(one.n_unaligned for one in traced)
+    unaligned = (
+        f"{n_unaligned:,} pairs of a continuation and a training record that share a copied passage were not aligned, "
+        "because too many records share one: of these pairs only the copies are counted."
+    )
+    return [*tools.notes, *([unaligned] if n_unaligned else [])] if traced else []
 
 
 def _written(

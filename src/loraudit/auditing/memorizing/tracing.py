@@ -16,7 +16,7 @@ from loraudit.execution import StopRequest
 from loraudit.memorization import without_echo
 from loraudit.memorization.attribution import Attribution, Hit, TrainingIndex, attribute
 from loraudit.memorization.matches import SEVERITY
-from loraudit.memorization.similarity import BLEU_MEMORISED, SuffixSimilarity
+from loraudit.memorization.similarity import BLEU_MEMORISED, bleu, edit_similarity, rouge_l
 from loraudit.models.plan import TARGET
 from loraudit.types import BoolArray, FloatArray
 
@@ -39,6 +39,10 @@ class Traced:
         similarity: [M] by measure, NaN where undefined.
         personal: [M] kinds of personal information in it that stand in the training set, and not in the prompt.
         personal_kinds: All kinds of which the training set holds any.
+        unseen_personal: [M] kinds of personal information in it that stand in records that were not trained on, and
+            not in the prompt; None where that was not asked.
+        n_unaligned: Pairs of a continuation and a training text that share a copied passage, and were too many for
+            the detector.
     """
 
     of: Continuations
@@ -50,6 +54,8 @@ class Traced:
     similarity: dict[str, FloatArray]
     personal: Sequence[frozenset[str]]
     personal_kinds: Sequence[str]
+    unseen_personal: Sequence[frozenset[str]] | None
+    n_unaligned: int
 
 
 class Tracer:
@@ -63,40 +69,42 @@ class Tracer:
 
     def __init__(self, sources: TrainingSet, decode: Decode, stop: StopRequest | None = None) -> None:
         self.sources, self.decode, self.stop = sources, decode, stop
-        self.values = {(field.kind, field.key) for text in sources.texts for field in sources.tools.find_personal(text)}
+        self.values, self.unseen_values = (
+            {value for text in texts for value in self._values(text)} for texts in (sources.texts, sources.unseen_texts)
+        )
 
     def trace(self, of: Continuations) -> Traced:
         """Where these continuations come from."""
         texts = self.decode([said.tolist() for said in of.said])
         prompts = self.decode([item.given.tolist() for item in of.beginnings])
-        alike = [
-            SuffixSimilarity.of(said.tolist(), item.suffix.tolist())
-            for said, item in zip(of.said, of.beginnings, strict=True)
-        ]
+        pairs = [(said.tolist(), item.suffix.tolist()) for said, item in zip(of.said, of.beginnings, strict=True)]
+        bleus = [bleu(*pair) for pair in pairs]
+        said = [self._values(text) - self._values(prompt) for text, prompt in zip(texts, prompts, strict=True)]
         found, kept = self._matches(texts, prompts, self.sources.index, self.sources.texts)
-        unseen = None
+        unseen = unseen_personal = None
         if of.view == TARGET:
+            unseen_personal = [frozenset(kind for kind, _ in values & self.unseen_values) for values in said]
             _, others = self._matches(texts, prompts, self.sources.unseen, self.sources.unseen_texts)
             unseen = [min(hits, key=severity, default=None) for hits in others]
         copies = [[hit.match.n_characters for hit in hits if hit.match.kind == "verbatim"] for hits in kept]
         return Traced(
             of=of,
             texts=texts,
-            is_suffix=np.array(
-                [np.array_equal(said, item.suffix) for said, item in zip(of.said, of.beginnings, strict=True)]
-            ),
+            is_suffix=np.array([generated == true for generated, true in pairs]),
             worst=[min(hits, key=severity, default=None) for hits in kept],
             unseen=unseen,
             longest=np.array([max(lengths, default=0) for lengths in copies], dtype=np.float64),
             similarity={
                 "nearest_by_edits": np.array([one.edits.score for one in found]),
                 "nearest_by_meaning": np.array([one.meaning.score for one in found]),
-                "edits_to_suffix": np.array([one.edit for one in alike]),
-                "rouge_l_to_suffix": np.array([one.rouge_l for one in alike]),
-                "bleu_above_75": np.array([_or_undefined(one.bleu > BLEU_MEMORISED, one.bleu) for one in alike]),
+                "edits_to_suffix": np.array([edit_similarity(*pair) for pair in pairs]),
+                "rouge_l_to_suffix": np.array([rouge_l(*pair) for pair in pairs]),
+                "bleu_above_75": np.array([_or_undefined(value > BLEU_MEMORISED, value) for value in bleus]),
             },
-            personal=[self._personal(text, prompt) for text, prompt in zip(texts, prompts, strict=True)],
+            personal=[frozenset(kind for kind, _ in values & self.values) for values in said],
             personal_kinds=sorted({kind for kind, _ in self.values}),
+            unseen_personal=unseen_personal,
+            n_unaligned=sum(one.n_unaligned for one in found),
         )
 
     def _matches(
@@ -115,10 +123,9 @@ class Tracer:
                 self.stop.check()
             yield work(unit)
 
-    def _personal(self, text: str, prompt: str) -> frozenset[str]:
-        known = {(field.kind, field.key) for field in self.sources.tools.find_personal(prompt)}
-        found = {(field.kind, field.key) for field in self.sources.tools.find_personal(text)}
-        return frozenset(kind for kind, _ in found & self.values - known)
+    def _values(self, text: str) -> set[tuple[str, str]]:
+        """Kind and key of each piece of personal information."""
+        return {(field.kind, field.key) for field in self.sources.tools.find_personal(text)}
 
 
 def _without_echo(hit: Hit, text: str, prompt: str, sources: Sequence[str]) -> Hit | None:
@@ -157,6 +164,13 @@ def _kinds(worst: Sequence[Hit | None]) -> dict[str, FloatArray]:
     return {kind: (kinds == kind).astype(np.float64) for kind in SEVERITY} | {ANY: (kinds != "").astype(np.float64)}
 
 
+def _holding(measure: str, personal: Sequence[frozenset[str]] | None, kinds: Sequence[str]) -> dict[str, FloatArray]:
+    """[M] by kind, 1 where a continuation holds some; nothing where that was not asked."""
+    if personal is None:
+        return {}
+    return {f"{measure}.{kind}": np.array([kind in some for some in personal], dtype=np.float64) for kind in kinds}
+
+
 def said_measures(traced: Traced, n_records: int) -> dict[str, FloatArray]:
     """[N] columns of one view, decoding and prefix; NaN for records whose beginning was not continued."""
     unseen = {} if traced.unseen is None else _kinds(traced.unseen)
@@ -166,10 +180,8 @@ def said_measures(traced: Traced, n_records: int) -> dict[str, FloatArray]:
         OWN_SUFFIX: traced.is_suffix.astype(np.float64),
         LONGEST: traced.longest,
         **traced.similarity,
-        **{
-            f"{PERSONAL}.{kind}": np.array([kind in some for some in traced.personal], dtype=np.float64)
-            for kind in traced.personal_kinds
-        },
+        **_holding(PERSONAL, traced.personal, traced.personal_kinds),
+        **_holding(f"{UNSEEN}.{PERSONAL}", traced.unseen_personal, traced.personal_kinds),
     }
     rows = [item.row for item in traced.of.beginnings]
     found: dict[str, FloatArray] = {}

@@ -8,7 +8,7 @@ from loraudit.report.cells import Cell
 from loraudit.report.memorization.columns import at_prefix, stated_prefix
 from loraudit.report.memorization.numbers import KIND_WORDS, number_cell, share_cell, worded
 from loraudit.report.sheets import Sheet, SheetRow
-from loraudit.spec import ContrastResult, MemorizationResult
+from loraudit.spec import Capacity, ContrastResult, MemorizationResult
 
 FIRST_MODELS = (
     "Of the first model of each method, at the end of its training: not at equal loss. The models' losses stand beside."
@@ -23,10 +23,11 @@ def extraction_sheets(result: ContrastResult) -> list[Sheet]:
         return []
     first = measured[0]
     prefix = stated_prefix(first)
+    given = ", ".join(f"{point.prefix} tokens given" for point in at_prefix(first.greedy, prefix))
     sheets = [
         _sheet(
             result,
-            f"Extraction, {prefix} tokens given",
+            f"Extraction, {given}",
             ["word for word: members", "held-out", "base", "in 1,000 attempts", "mean extraction strength",
              "bits per trained parameter", "loss of members", "of held-out"],
             _extraction,
@@ -62,15 +63,20 @@ def _extraction(found: MemorizationResult) -> list[Cell]:
     ]
     said = greedy[0].extracted if greedy else None
     strength = next((one.mean.members for one in found.strengths if one.name == "extraction_strength"), None)
-    per_parameter = found.capacity.bits_per_parameter if found.capacity else None
     return [
         *(share_cell(getattr(said, side, None)) for side in ("members", "held_out", "base")),
         share_cell(often[0].extracted.members if often else None),
         number_cell(strength, 3),
-        Cell("" if per_parameter is None else f"{per_parameter:.3g}"),
+        Cell(_per_parameter(found.capacity)),
         number_cell(found.perplexity.members, 3),
         number_cell(found.perplexity.held_out, 3),
     ]
+
+
+def _per_parameter(held: Capacity | None) -> str:
+    if held is not None and held.bits is None:
+        return "undefined"
+    return "" if held is None or held.bits_per_parameter is None else f"{held.bits_per_parameter:.3g}"
 
 
 def _traced(found: MemorizationResult, position: int) -> list[Cell]:

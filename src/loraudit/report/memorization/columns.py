@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol, TypeVar
 
-from loraudit.spec import MemorizationResult, WithControls
+from loraudit.spec import MemorizationResult, WithControls, from_usual
 from loraudit.types import Finding
 
 COLUMN_WORDS = {"members": "members", "held_out": "held-out", "base": "base"}
 COLOURS = {"members": 1, "held_out": 0, "base": 6}
 """Position among the colours and shapes of figures; members and held-out as elsewhere on the page."""
-USUAL_PREFIX = 50
-"""Tokens given, and then expected, in most published figures (Carlini et al. 2023, arXiv:2202.07646)."""
 
 Standing = Literal["above", "not_clearly", "unknown"]
 
@@ -72,18 +70,12 @@ def standing(members: Finding | None, control: Finding | None) -> Standing:
 def stated_prefix(found: MemorizationResult) -> int | None:
     """The prefix length that statements speak of, whatever came out: the one nearest to 50 that any member allows."""
     known = [point.prefix for point in found.greedy if n_of(point.extracted.members)]
-    return min(known, key=_from_usual, default=None)
+    return min(known, key=from_usual, default=None)
 
 
 def at_prefix(points: Sequence[_Point], prefix: int | None) -> list[_Point]:
     """Those of this prefix length, or of the nearest one measured."""
     lengths = {point.prefix for point in points}
-    if not lengths:
-        return []
-    wanted = USUAL_PREFIX if prefix is None else prefix
-    nearest = min(lengths, key=lambda length: (abs(length - wanted), length))
+    order = from_usual if prefix is None else lambda length: (abs(length - prefix), length)
+    nearest = min(lengths, key=order, default=None)
     return [point for point in points if point.prefix == nearest]
-
-
-def _from_usual(length: int) -> tuple[int, int]:
-    return abs(length - USUAL_PREFIX), length

@@ -178,13 +178,16 @@ def personal_words(found: MemorizationResult) -> str:
     """Which personal information is given away; empty where none was looked for."""
     said: list[str] = []
     if found.personal:
-        shown = [kind for kind, controls in found.personal.items() if is_shown(controls)]
+        shown = [kind for kind in found.personal if is_shown(_personal_beside_unseen(found, kind))]
         kinds = ", ".join(worded(kind, {}) for kind in shown)
+        controls = "that of records the model never saw"
+        if any(three.base is not None for three in found.personal.values()):
+            controls += ", and than the base does"
         said.append(
-            f"Continuations repeat {kinds} of the training set clearly more often for members than for the controls."
+            f"Continuations of members repeat {kinds} of the training set clearly more often than {controls}."
             if shown
-            else "Of no kind do continuations repeat personal information of the training set clearly more often for "
-            "members than for the controls."
+            else "Of no kind do continuations of members repeat personal information of the training set clearly more "
+            f"often than {controls}."
         )
     if found.fields:
         told = [field for field in found.fields if is_shown(field.top1) and _is_above(field.top1.members, field.chance)]
@@ -203,6 +206,12 @@ def personal_words(found: MemorizationResult) -> str:
     return " ".join(said)
 
 
+def _personal_beside_unseen(found: MemorizationResult, kind: str) -> WithControls:
+    """As `against_unseen`, for the same reason."""
+    controls = found.personal[kind]
+    return controls.model_copy(update={"held_out": found.personal_unseen.get(kind, controls.held_out)})
+
+
 def _is_above(found: Finding, chance: float) -> bool:
     return found.lower is not None and math.isfinite(chance) and found.lower > chance
 
@@ -210,14 +219,14 @@ def _is_above(found: Finding, chance: float) -> bool:
 def capacity_words(found: MemorizationResult) -> str:
     """Bits held of members beside what held-out records gain; empty where no base is known."""
     held = found.capacity
-    if held is None or held.per_record.members.value is None:
+    if held is None or held.bits is None or held.per_record.members.value is None:
         return ""
     members, others = held.per_record.members, held.per_record.held_out
     said = (
         f"All members together are {held.bits:,.0f} bits likelier than under the base: {_each(members)} for "
         f"each of {held.n_members:,}{_per_parameter(held)}."
     )
-    if members.value is None or others.value is None:
+    if members.value is None or others.value is None or held.held_out_bits is None:
         return f"{said} No held-out record stands beside that."
     beside = (
         f"Held-out records, which it cannot hold, gain {held.held_out_bits:,.0f}: {_each(others)} for each of "

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from loraudit.report.memorization import drawings, spoken, tables
-from loraudit.report.memorization.columns import stated_prefix
+from loraudit.report.memorization.columns import at_prefix, stated_prefix
 from loraudit.report.memorization.records import passage_pairs, records_sheet
 from loraudit.report.memorization.words import extraction_verdict, statements
 from loraudit.report.templating import facts
@@ -49,7 +49,8 @@ def memorization_part(result: AuditResult) -> dict[str, Any] | None:
 def _lines(found: MemorizationResult) -> list[tuple[Any, str]]:
     """Figures over prefix lengths and attempts, each with what it shows."""
     greedy = "Share said word for word by the likeliest tokens."
-    drawn = f"Share said with an even chance or better, {stated_prefix(found) or 0} tokens given."
+    points = at_prefix(found.curve, stated_prefix(found))
+    drawn = f"Share said with an even chance or better, {points[0].prefix} tokens given." if points else ""
     figures = [(drawings.greedy_figure(found), greedy), *((svg, drawn) for svg in drawings.curve_figures(found))]
     return [(_safe(svg), words) for svg, words in figures if svg]
 
@@ -79,7 +80,7 @@ def agreement_words(agreement: Agreement | None) -> str:
     if not n_differ:
         return said
     margin = agreement.smallest_margin
-    apart = "" if margin is None or not math.isfinite(margin) else f", the smallest {margin:.2g} nats"
+    apart = "" if margin is None or not math.isfinite(margin) else f"; the largest of the margins is {margin:.2g} nats"
     close = f"{agreement.n_close:,} part where a top-2 margin is within batching noise"
     return f"{said}; of the {n_differ:,} others {close}{apart}"
 

@@ -49,7 +49,7 @@ def _cells(record: LeakedRecord) -> list[Cell]:
         Cell(f"{record.n_tokens:,}"),
         Cell("undefined" if record.strength is None else f"{record.strength:.2f}"),
         Cell(", ".join(str(prefix) for prefix in record.greedy) or "never"),
-        Cell(attempts_words(record.attempts)),
+        Cell(attempts_words(record.attempts) if record.attempts_defined else "undefined"),
         Cell("" if record.bits is None else f"{record.bits:,.0f}"),
         _passage_cell(record.passage),
         Cell(record.snippet),

@@ -113,8 +113,16 @@ def personal_sheet(found: MemorizationResult) -> Sheet | None:
     if not found.personal:
         return None
     names = columns_of(found)
+    unseen = found.personal_unseen
     rows = [
-        SheetRow(worded(kind, {}), three_cells(controls, names, is_count=False))
+        SheetRow(
+            worded(kind, {}),
+            [
+                *three_cells(controls, names, is_count=False),
+                *([share_cell(unseen.get(kind), is_count=False)] if unseen else []),
+            ],
+        )
         for kind, controls in found.personal.items()
     ]
-    return Sheet("Continuations with personal information of the training set", "kind", three_titles(names), rows)
+    titles = [*three_titles(names), *(["members', of held-out records"] if unseen else [])]
+    return Sheet("Continuations with personal information of the training set", "kind", titles, rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from loraudit.policy import ends
 from loraudit.report.cells import Cell
 from loraudit.report.memorization.columns import COLUMN_WORDS, at_prefix, column_of, columns_of, stated_prefix
+from loraudit.report.memorization.looks import against_unseen
 from loraudit.report.memorization.numbers import (
     STRENGTH_WORDS,
     drawn_words,
@@ -14,7 +15,7 @@ from loraudit.report.memorization.numbers import (
     worded,
 )
 from loraudit.report.sheets import Sheet, SheetRow
-from loraudit.spec import MemorizationResult, SampledPoint, WithControls
+from loraudit.spec import GeneratedPoint, MemorizationResult, SampledPoint, WithControls
 from loraudit.types import Finding
 
 
@@ -139,7 +140,7 @@ def capacity_sheet(found: MemorizationResult) -> Sheet | None:
         SheetRow(
             "members",
             [
-                plain_cell(held.bits, 0),
+                _sum(held.bits),
                 _each(held.per_record.members),
                 Cell("" if held.bits_per_parameter is None else f"{held.bits_per_parameter:.3g}"),
                 Cell(f"{held.n_members:,}"),
@@ -148,7 +149,7 @@ def capacity_sheet(found: MemorizationResult) -> Sheet | None:
         SheetRow(
             "held-out",
             [
-                plain_cell(held.held_out_bits, 0),
+                _sum(held.held_out_bits),
                 _each(held.per_record.held_out),
                 Cell(""),
                 Cell(f"{held.n_held_out:,}"),
@@ -158,34 +159,39 @@ def capacity_sheet(found: MemorizationResult) -> Sheet | None:
     return Sheet("Bits above the base", "records", ["bits", "bits per record", "bits per trained parameter", "n"], rows)
 
 
+def _sum(bits: float | None) -> Cell:
+    return Cell("undefined") if bits is None else plain_cell(bits, 0)
+
+
 def _each(bits: Finding) -> Cell:
-    return Cell("" if bits.value is None else f"{bits.value:,.1f}", interval=ends(bits, 1))
+    return Cell("undefined" if bits.value is None else f"{bits.value:,.1f}", interval=ends(bits, 1))
 
 
 def short_sheet_of(found: MemorizationResult) -> Sheet:
-    """At most six rows, one per way of looking, at the stated prefix length."""
+    """At most six rows, one per way of looking, all at the stated prefix length."""
     names = columns_of(found)
-    prefix = stated_prefix(found)
+    greedy = at_prefix(found.greedy, stated_prefix(found))
+    lengths = {point.prefix for point in greedy}
     rows = [
         SheetRow(f"word for word, greedily, {point.prefix} tokens given", three_cells(point.extracted, names))
-        for point in at_prefix(found.greedy, prefix)
+        for point in greedy
     ]
     sampled = [
         point
-        for point in at_prefix(found.sampled, prefix)
-        if (point.top_k, point.temperature, point.p) == (0, 1.0, 0.5)
+        for point in found.sampled
+        if point.prefix in lengths and (point.top_k, point.temperature, point.p) == (0, 1.0, 0.5)
     ]
     if sampled:
         most = max(sampled, key=lambda point: point.n)
         rows.append(SheetRow(f"the same in {most.n:,} attempts", three_cells(most.extracted, names)))
     rows += [
         SheetRow(f"one attempt, up to {near.budget} tokens off", three_cells(near.near, names, is_count=False))
-        for near in at_prefix(found.near, prefix)[:1]
+        for near in [point for point in found.near if point.prefix in lengths][:1]
     ]
     rows += [
-        SheetRow(f"traced to the training set, {point.decoding}", three_cells(point.kinds["any"], names))
-        for point in at_prefix(found.generated, prefix)[:1]
-        if "any" in point.kinds
+        SheetRow(f"traced to the training set, {point.decoding}{_beside(point)}", three_cells(traced, names))
+        for point in [point for point in found.generated if point.prefix in lengths][:1]
+        if (traced := against_unseen(point)) is not None
     ]
     rows += [
         SheetRow("mean extraction strength", three_cells(strength.mean, names, is_count=False))
@@ -195,3 +201,8 @@ def short_sheet_of(found: MemorizationResult) -> Sheet:
     losses = [number_cell(column_of(found.perplexity, name), 3) for name in names]
     rows.append(SheetRow("mean loss, nats per token", losses))
     return Sheet("What can be pulled out", "share of records", three_titles(names), rows)
+
+
+def _beside(point: GeneratedPoint) -> str:
+    """What stands in the column of held-out records where continuations of these are no control."""
+    return " (held-out: to records never seen)" if "any" in point.unseen else ""

@@ -142,4 +142,5 @@ def memorization_limits(found: MemorizationResult | None) -> tuple[str, ...]:
         above,
         *((bits,) if found.capacity is not None else ()),
         *((traced,) if found.generated else ()),
+        *found.notes,
     )
