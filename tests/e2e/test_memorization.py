@@ -161,13 +161,13 @@ def test_greedy_continuations_say_what_the_evidence_predicts(done, columns):
 
 def test_a_near_verbatim_search_is_at_least_as_probable_as_the_suffix_itself(done, columns):
     (point,) = done.result.memorization.near
-    assert (point.prefix, point.budget, point.metric, point.decoding) == (8, 2, "levenshtein", "top_k_40")
+    assert (point.prefix, point.budget, point.metric, point.decoding) == (12, 2, "levenshtein", "top_k_40")
     assert (point.near.members.n_members, point.near.held_out.n_nonmembers, point.near.base.n_members) == (3, 3, 3)
-    exact = columns["near:exact:target:8:top_k_40:levenshtein:2"]
+    exact = columns["near:exact:target:12:top_k_40:levenshtein:2"]
     asked = ~np.isnan(exact)
     assert asked.sum() == 6
-    np.testing.assert_allclose(exact[asked], np.exp(columns["log_prob:target:8:40:1"][asked]), rtol=1e-4, atol=1e-12)
-    assert (columns["near:near:target:8:top_k_40:levenshtein:2"][asked] >= exact[asked] - 1e-12).all()
+    np.testing.assert_allclose(exact[asked], np.exp(columns["log_prob:target:12:40:1"][asked]), rtol=1e-4, atol=1e-12)
+    assert (columns["near:near:target:12:top_k_40:levenshtein:2"][asked] >= exact[asked] - 1e-12).all()
     assert point.near.members.value > 0.5
     assert point.near.held_out.value < 0.01
 
