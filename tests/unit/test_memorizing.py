@@ -20,7 +20,7 @@ from loraudit.auditing.memorizing.request import DRAWN_FROM, main_prefix
 from loraudit.auditing.memorizing.said import field_kinds, generated_points, personal_shares, personal_unseen
 from loraudit.auditing.memorizing.sources import Tools, TrainingSet
 from loraudit.auditing.memorizing.speaking import Continuations, drawn_order
-from loraudit.auditing.memorizing.spine import _notes
+from loraudit.auditing.memorizing.stating import notes_of
 from loraudit.auditing.memorizing.tracing import Tracer, said_measures
 from loraudit.auditing.request import Sides
 from loraudit.data import load_records
@@ -188,9 +188,9 @@ def test_what_detector_and_index_leave_open_is_noted():
     found = Tracer(sources, decode).trace(said)
     assert 20 <= found.n_unaligned <= 30
     tools = Tools(LayeredDetector(), None, personal_fields, LayeredDetector().notes)
-    assert _notes(tools, []) == []
-    assert _notes(tools, [replace(found, n_unaligned=0)]) == list(LayeredDetector().notes)
-    assert _notes(tools, [found, found])[1].startswith(f"{2 * found.n_unaligned} pairs of a continuation")
+    assert notes_of(tools, []) == []
+    assert notes_of(tools, [replace(found, n_unaligned=0)]) == list(LayeredDetector().notes)
+    assert notes_of(tools, [found, found])[1].startswith(f"{2 * found.n_unaligned} pairs of a continuation")
 
 
 def test_rows_that_were_not_prompted_are_undefined_in_every_column():

@@ -19,8 +19,9 @@ from loraudit.auditing.memorizing.fields import field_measures, placed_fields
 from loraudit.auditing.memorizing.leaked import leaked_records
 from loraudit.auditing.memorizing.measures import NEAR, Measures, column, evidence_measures
 from loraudit.auditing.memorizing.request import main_prefix
-from loraudit.auditing.memorizing.sources import SHORTEST_COPY, Tools, TrainingSet, index_sources
+from loraudit.auditing.memorizing.sources import Tools, TrainingSet, index_sources
 from loraudit.auditing.memorizing.speaking import Continuations, Speakers, drawn_order
+from loraudit.auditing.memorizing.stating import NEAR_DECODING, how_measured, notes_of
 from loraudit.auditing.memorizing.tracing import Decode, Traced, Tracer, decoder, said_measures
 from loraudit.auditing.preparation import requested_tokenizer, with_decodings
 from loraudit.auditing.request import Sides
@@ -38,7 +39,6 @@ from loraudit.store import EvidenceStore, RunFolder
 from loraudit.types import BoolArray, FloatArray, TokenTable
 
 _N_CHECKED = 32
-_NEAR_DECODING = "top_k_40"
 _NEAR_DISTANCE: DistanceName = "levenshtein"
 _CHECK = 63
 
@@ -130,8 +130,8 @@ def memorize(
         agreement=heard.agreement,
         records=leaked_records(spec, sides, measures, traced, sources),
         detector=spec.detector,
-        notes=_notes(tools, traced),
-        how=_how(spec, sides, said, sources) | {"personal_values_without_context": n_without_context},
+        notes=notes_of(tools, traced),
+        how=how_measured(spec, sides, said, sources) | {"personal_values_without_context": n_without_context},
         seconds=round(time.perf_counter() - began, 2),
         **examine_memorization(measures, spec, plan.n_tuned_parameters)._asdict(),
     )
@@ -177,7 +177,7 @@ def _near_measures(
     rows = _rows(asked, view, prefix, spec.near_records)
     if not rows:
         return {}
-    decoding = parse_decoding(_NEAR_DECODING, spec.suffix_tokens)
+    decoding = parse_decoding(NEAR_DECODING, spec.suffix_tokens)
     given = beginnings(asked.encoded, rows, prefix, spec.suffix_tokens)
     question = _question("near-verbatim search", speakers, view, given) | {
         "decoding": decoding.name,
@@ -280,15 +280,6 @@ def _traced(
     return traced
 
 
-def _notes(tools: Tools, traced: Sequence[Traced]) -> list[str]:
-    n_unaligned = sum(one.n_unaligned for one in traced)
-    unaligned = (
-        f"{n_unaligned:,} pairs of a continuation and a training record that share a copied passage were not aligned, "
-        "because too many records share one: of these pairs only the copies are counted."
-    )
-    return [*tools.notes, *([unaligned] if n_unaligned else [])] if traced else []
-
-
 def _written(
     folder: RunFolder, sides: Sides, ids: Sequence[str], n_tokens: Any, values: dict[str, FloatArray]
 ) -> pa.Table:
@@ -304,17 +295,3 @@ def _written(
     )
     folder.write_table("memorization.parquet", table)
     return table
-
-
-def _how(spec: AuditSpec, sides: Sides, said: Sequence[Continuations], sources: TrainingSet | None) -> dict[str, Any]:
-    prompted = {str(one.prefix): len(one.said) for one in said if one.view == TARGET}
-    return {
-        "records_prompted": prompted,
-        "training_records": len(sides.members.records) if sources is None else len(sources.texts),
-        "shortest_exact_copy": SHORTEST_COPY,
-        "unseen_records": len(sides.nonmembers.records),
-        "files": [] if sources is None else list(sources.files),
-        "near_verbatim_decoding": _NEAR_DECODING if spec.near_records else None,
-        "embedder": spec.embedder,
-        "paraphrase_model": spec.paraphrase_model,
-    }
