@@ -9,9 +9,8 @@ from pathlib import Path
 
 from loraudit.auditing.references.halves import requested_halves
 from loraudit.auditing.request import Sides, load_data, power_statement
-from loraudit.contrast.arms import measured_epochs
 from loraudit.contrast.records import Split, split_data
-from loraudit.contrast.request import audit_request, check_request, contrast_path
+from loraudit.contrast.request import audit_request, check_request, contrast_path, measured_epochs
 from loraudit.finetuning import estimate_training, training_device
 from loraudit.spec import ContrastSpec
 from loraudit.store import EvidenceStore

@@ -33,7 +33,7 @@ from loraudit.finetuning.inputs import (
     padding_id,
     shown_base,
 )
-from loraudit.finetuning.loop import SECONDS_BETWEEN_STATES, Outcome, Run, train
+from loraudit.finetuning.loop import SECONDS_BETWEEN_STATES, Observe, Outcome, Run, train
 from loraudit.finetuning.private import Budget, PrivateTraining, plan_budget
 from loraudit.spec import Recipe
 from loraudit.store import Lock
@@ -54,6 +54,8 @@ def finetune(
     stop: StopRequest | None = None,
     seconds_between_states: float = SECONDS_BETWEEN_STATES,
     resident: ResidentBase | None = None,
+    observe: Observe | None = None,
+    observe_at: Sequence[float] = (),
 ) -> TrainedModel:
     """Tune `base` on `records` and save it; a run that was killed goes on where it stood.
 
@@ -73,6 +75,11 @@ def finetune(
         stop: Asked between steps.
         seconds_between_states: How much training a kill may cost.
         resident: Keeps the base in memory for further runs; the weights are the same with or without.
+        observe: Called at every moment of the training, the untouched base and the end of every epoch among them,
+            with the model as it stands and that moment: without dropout, without gradients. Whatever it draws at
+            random, training goes on as if it had not been. Of a run that was killed, the moments since the last
+            state are observed again, so none is missing; of a model that is there already, none is.
+        observe_at: Further moments, after so many epochs, rounded to steps.
 
     Raises:
         ConfigError: The recipe contradicts itself or does not apply to this base.
@@ -87,7 +94,7 @@ def finetune(
     source = open_base(base, recipe, validation, offline=offline)
     records, copies = distinct(records, copies or {})
     in_memory = resident or ResidentBase()
-    identity = made_from(source, records, recipe, validation, copies, in_memory.fingerprint(source))
+    identity = made_from(source, records, recipe, validation, copies, in_memory.fingerprint(source), observe_at)
     done = read_model(out, identity)
     if done:
         remove_leftovers(out)
@@ -127,6 +134,8 @@ def finetune(
                     stop=stop,
                     private=private,
                     seconds_between_states=seconds_between_states,
+                    observe=observe,
+                    observe_at=observe_at,
                 )
                 if private:
                     private.self_test(
