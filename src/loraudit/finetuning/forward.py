@@ -127,7 +127,7 @@ class Forward:
         Raises:
             ModelError: Packed records see each other in this architecture.
         """
-        with evaluating(self.module):
+        with _evaluating(self.module):
             if self.selects:
                 batch = make_training_batch(examples, [list(packs[0])])
                 try:
@@ -156,7 +156,7 @@ class Forward:
         losses: list[FloatArray] = []
         hits: list[BoolArray] = []
         n_spans = n_found = 0
-        with evaluating(self.module):
+        with _evaluating(self.module):
             for start in range(0, len(order), size):
                 found = self(examples, [[i] for i in order[start : start + size]])
                 is_top1 = found.is_top1.cpu().numpy()
@@ -214,7 +214,7 @@ def _selected(head: Any, rows: torch.Tensor, columns: torch.Tensor, length: int)
 
 
 @contextlib.contextmanager
-def evaluating(module: Any) -> Iterator[None]:
+def _evaluating(module: Any) -> Iterator[None]:
     """Without dropout; every part goes back to the mode it was in."""
     modes = {part: part.training for part in module.modules()}
     module.eval()

@@ -17,11 +17,12 @@ import torch
 from loraudit.errors import ModelError
 from loraudit.execution import Interrupted, Progress, StopRequest
 from loraudit.finetuning.examples import Example, Pack, epoch_order, packed
-from loraudit.finetuning.forward import Forward, enough_memory, evaluating
+from loraudit.finetuning.forward import Forward, enough_memory
 from loraudit.finetuning.history import ExposureLog, History, Moment
 from loraudit.finetuning.parts import Row, per_example, seed_part
 from loraudit.finetuning.private import PrivateTraining
 from loraudit.finetuning.state import read_state, restore_state, save_state
+from loraudit.models.live import undisturbed
 from loraudit.spec import Recipe
 from loraudit.types import IntArray
 
@@ -310,7 +311,7 @@ class _Loop:
                 + ("" if moment.training_loss is None else f", training loss {moment.training_loss:.4f}")
             )
         if run.observe:
-            with torch.random.fork_rng(devices=self._cuda()), evaluating(run.module), torch.no_grad():
+            with undisturbed(run.module), torch.no_grad():
                 run.observe(run.module, moment)
         best = self.history.best
         self.history.add(moment)
@@ -318,9 +319,6 @@ class _Loop:
         is_below = ngram_score is None or recipe.ngram_limit is None or ngram_score < recipe.ngram_limit
         if self.step and ((recipe.select == "best" and is_best) or (recipe.ngram_limit is not None and is_below)):
             run.save_model(run.folder / "chosen")
-
-    def _cuda(self) -> list[str]:
-        return [self.run.device] if self.run.device.startswith("cuda") else []
 
     def _reason_to_stop(self) -> str | None:
         recipe, moments = self.recipe, self.history.moments

@@ -26,7 +26,7 @@ from loraudit.statistics.exposure import (
 from loraudit.statistics.fusion import Fusion, cross_fitting_factor, disjoint_folds, widened
 from loraudit.statistics.intervals import Interval, clopper_pearson, finding, finite
 from loraudit.statistics.leakage import PARTIAL_AUC_MAX_FPR, measure, rate_metric
-from loraudit.statistics.matched import Reach, at_epoch, common_level, crossing, mean_over_runs, reach
+from loraudit.statistics.matched import Reach, at_epoch, between, common_level, crossing, mean_over_runs, reach
 from loraudit.statistics.means import mean_finding
 from loraudit.statistics.mixtures import AucRows, Mixed, mixed_auc
 from loraudit.statistics.pairs import Difference, McNemar, PairedRates, PairedScores, compare_scores, mcnemar
@@ -63,6 +63,7 @@ __all__ = [
     "ResampledRates",
     "RocCurve",
     "at_epoch",
+    "between",
     "auc",
     "auc_error",
     "auc_interval",

@@ -11,6 +11,7 @@ from loraudit.store.identity import shown_ids, user_secret
 from loraudit.store.numbers import NumberFolder
 from loraudit.store.run_folder import RunFolder, read_contrast, read_measures, read_run
 from loraudit.store.substitutions import SubstitutionFolder
+from loraudit.store.versions import library_versions
 
 __all__ = [
     "MANIFEST_NAME",
@@ -20,6 +21,7 @@ __all__ = [
     "NumberFolder",
     "RunFolder",
     "SubstitutionFolder",
+    "library_versions",
     "open_private_folder",
     "read_canaries",
     "read_contrast",
