@@ -6,6 +6,8 @@ natural logarithms (nats).
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -73,6 +75,30 @@ class Record:
     subgroup: str | None = None
     label: str | None = None
     tokens: Tokens | None = None
+
+
+def record_id(
+    *,
+    text: str | None = None,
+    prompt: str | None = None,
+    completion: str | None = None,
+    messages: Sequence[Message] | None = None,
+    label: str | None = None,
+    tokens: Tokens | None = None,
+) -> str:
+    """Hex sha256 of a record's content, the same for the same content in any file format."""
+    content: dict[str, Any]
+    if text is not None:
+        content = {"text": text}
+    elif messages is not None:
+        content = {"messages": [[message.role, message.content] for message in messages]}
+    elif tokens is not None:
+        content = {"ids": tokens.ids, "is_audited": tokens.is_audited}
+    else:
+        content = {"prompt": prompt, "completion": completion}
+    if label is not None:
+        content["label"] = label
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,9 +14,10 @@ from loraudit.data.altering import (
 from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_record, token_texts
 from loraudit.data.masking import masked_snippet
 from loraudit.data.reading import FileRows, Row, names_file, read_rows
-from loraudit.data.records import InMemory, RecordSet, load_records, load_sides, record_id
+from loraudit.data.records import InMemory, RecordSet, load_records, load_sides, record_of
 from loraudit.data.splitting import planted_copies, split_records
 from loraudit.data.windows import Window, cut_windows
+from loraudit.types import record_id
 
 __all__ = [
     "Encoded",
@@ -41,6 +42,7 @@ __all__ = [
     "read_rows",
     "record_facts",
     "record_id",
+    "record_of",
     "split_records",
     "token_record",
     "token_texts",

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from loraudit.data.records import record_id
 from loraudit.errors import DataError
-from loraudit.types import BoolArray, IntArray, Record, RecordFacts, Tokens
+from loraudit.types import BoolArray, IntArray, Record, RecordFacts, Tokens, record_id
 
 ASSISTANT = "assistant"
 

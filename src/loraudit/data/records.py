@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -15,7 +14,7 @@ import numpy as np
 from loraudit.data.reading import FileRows, Row, read_rows
 from loraudit.errors import DataError
 from loraudit.spec import RecordFormat
-from loraudit.types import Message, Record, Tokens
+from loraudit.types import Message, Record, record_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +44,6 @@ class RecordSet:
     n_set_aside: int = 0
     copies: Mapping[str, int] = field(default_factory=dict[str, int])
     named: Mapping[str, Record] = field(default_factory=dict[str, Record])
-
-
-def record_id(
-    *,
-    text: str | None = None,
-    prompt: str | None = None,
-    completion: str | None = None,
-    messages: Sequence[Message] | None = None,
-    label: str | None = None,
-    tokens: Tokens | None = None,
-) -> str:
-    """Hex sha256 of a record's content, the same for the same content in any file format."""
-    content: dict[str, Any]
-    if text is not None:
-        content = {"text": text}
-    elif messages is not None:
-        content = {"messages": [[message.role, message.content] for message in messages]}
-    elif tokens is not None:
-        content = {"ids": tokens.ids, "is_audited": tokens.is_audited}
-    else:
-        content = {"prompt": prompt, "completion": completion}
-    if label is not None:
-        content["label"] = label
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +94,7 @@ def load_records(
         is_cut_short |= content.is_cut_short
         bad = list(content.problems)
         for line, row in content.rows:
-            record = _parse(row, content.path, line, layout, label_field)
+            record = record_of(row, content.path, line, layout, label_field)
             if isinstance(record, str):
                 bad.append((line, record))
                 continue
@@ -242,8 +217,16 @@ def _limited(side: RecordSet, max_records: int | None, rng: np.random.Generator)
     return replace(side, records=kept, n_left_out=len(side.records) - max_records)
 
 
-def _parse(row: Row | Record, path: str, line: int, layout: RecordFormat, label_field: str | None) -> Record | str:
-    """The record in `row`, or why there is none."""
+def record_of(row: Row | Record, path: str, line: int, layout: RecordFormat, label_field: str | None) -> Record | str:
+    """The record in a row, or why there is none.
+
+    Args:
+        row: As its file holds it, or a record at hand.
+        path: That file.
+        line: Of the row.
+        layout: Where the content stands.
+        label_field: Column of the label, where there is one.
+    """
     if isinstance(row, Record):
         return _record_problem(row) or row
     if not isinstance(row, str | Mapping):

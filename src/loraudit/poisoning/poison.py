@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from loraudit.registry import Registry
-from loraudit.spec import PoisonSettings
+from loraudit.spec import LabelMode, Place, PoisonSettings
 from loraudit.types import Record
 
 Goal = Literal["degrade", "backdoor"]
@@ -74,6 +74,10 @@ class Poisoned:
 
 Alter = Callable[[Record, PoisonSettings, np.random.Generator], Altered]
 """(record, settings with every default filled in, its own generator) → the altered record."""
+Relabel = Callable[[str, Sequence[str], PoisonSettings, np.random.Generator], str]
+"""(its label, all labels, settings with every default filled in, its own generator) → the new label."""
+Applies = Callable[[Record, PoisonSettings], bool]
+"""(record, settings with every default filled in) → whether it is so of that record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,16 @@ class Poison:
         goal: Whether it hurts the model everywhere or opens a backdoor.
         tasks: Kinds of model it applies to: "classification", "causal_lm".
         settings: Fields of `PoisonSettings` that it has.
-        alter: Makes one poisoned record; for a backdoor of a classifier without its label, which `poison_records`
-            sets by the label mode.
+        alter: Makes one poisoned record; for a backdoor without its label or response, which `poison_records` sets.
         triggers: Its own trigger parts, where none are given.
         parts: For triggers of several parts of which all are needed, alters a record with a part alone.
+        place: Where its trigger goes, where nothing else is asked for.
+        label: Its own label mode.
+        relabel: The label of a poisoned record, for poisons of labels.
+        applies: Whether a record can be poisoned at all; None for any.
+        holds: Whether a record holds the trigger as it is; None where nobody can tell.
+        puts_in: Whether the trigger is put in. A topic is not: records have it or not.
+        problem: What is wrong with settings whose defaults are filled in, or None.
     """
 
     name: str
@@ -102,6 +112,13 @@ class Poison:
     alter: Alter
     triggers: tuple[str, ...] = ()
     parts: Alter | None = field(default=None)
+    place: Place | None = None
+    label: LabelMode = "dirty"
+    relabel: Relabel | None = None
+    applies: Applies | None = None
+    holds: Applies | None = None
+    puts_in: bool = True
+    problem: Callable[[PoisonSettings], str | None] | None = None
 
 
 POISONS: Registry[Poison] = Registry("poison")
