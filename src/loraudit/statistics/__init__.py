@@ -7,7 +7,17 @@ non-members as two arrays without NaN; `leakage.measure` does the splitting and 
 from loraudit.statistics.auc import auc, auc_error, auc_interval, auc_p_value, paired_auc_difference
 from loraudit.statistics.bootstrap import ResampledRates, resample_rates
 from loraudit.statistics.clusters import independent_records
+from loraudit.statistics.collapse import collapsed
 from loraudit.statistics.corrections import BestOfMany, benjamini_hochberg, best_of_many, holm
+from loraudit.statistics.detection import DetectionFindings, detection_findings
+from loraudit.statistics.dose_response import (
+    BoundedFinding,
+    DoseResponse,
+    dose_ratio,
+    draw_records,
+    effective_dose,
+    fit_dose_response,
+)
 from loraudit.statistics.epsilon import (
     EpsilonBound,
     epsilon_from_guesses,
@@ -15,6 +25,7 @@ from loraudit.statistics.epsilon import (
     guess_inclusion,
     rank_p_values,
 )
+from loraudit.statistics.excess import DifferenceInDifferences, difference_in_differences
 from loraudit.statistics.exposure import (
     calibrated_p_values,
     detectable_auc,
@@ -24,7 +35,7 @@ from loraudit.statistics.exposure import (
     split_in_halves,
 )
 from loraudit.statistics.fusion import Fusion, cross_fitting_factor, disjoint_folds, widened
-from loraudit.statistics.intervals import Interval, clopper_pearson, finding, finite
+from loraudit.statistics.intervals import Interval, clopper_pearson, finding, finite, wilson
 from loraudit.statistics.leakage import PARTIAL_AUC_MAX_FPR, measure, rate_metric
 from loraudit.statistics.matched import Reach, at_epoch, between, common_level, crossing, mean_over_runs, reach
 from loraudit.statistics.means import mean_finding
@@ -40,20 +51,34 @@ from loraudit.statistics.rates import (
     unresolved_rate,
 )
 from loraudit.statistics.repetition import AtExposure, ByExposure, RankCorrelation, by_exposure, rank_correlation
+from loraudit.statistics.runs import (
+    CHANGE_OF_SHARE,
+    OverRuns,
+    excess_change,
+    mean_over_runs_of,
+    rate_over_runs,
+    without_collapsed,
+)
 from loraudit.statistics.seeds import OverSeeds, over_seeds
 
 __all__ = [
+    "CHANGE_OF_SHARE",
     "PARTIAL_AUC_MAX_FPR",
     "AtExposure",
     "AucRows",
     "BestOfMany",
+    "BoundedFinding",
     "ByExposure",
+    "DetectionFindings",
     "Difference",
+    "DifferenceInDifferences",
+    "DoseResponse",
     "EpsilonBound",
     "Fusion",
     "Interval",
     "McNemar",
     "Mixed",
+    "OverRuns",
     "OverSeeds",
     "PairedRates",
     "PairedScores",
@@ -73,23 +98,32 @@ __all__ = [
     "by_exposure",
     "calibrated_p_values",
     "clopper_pearson",
+    "collapsed",
     "common_level",
     "compare_scores",
     "cross_fitting_factor",
     "crossing",
     "detectable_auc",
+    "detection_findings",
+    "difference_in_differences",
     "disjoint_folds",
+    "dose_ratio",
+    "draw_records",
+    "effective_dose",
     "epsilon_from_guesses",
+    "excess_change",
     "exposure_bits",
     "fewest_for_rate",
     "finding",
     "finite",
+    "fit_dose_response",
     "guess_inclusion",
     "holm",
     "independent_records",
     "mcnemar",
     "mean_finding",
     "mean_over_runs",
+    "mean_over_runs_of",
     "measure",
     "mixed_auc",
     "mixed_rates",
@@ -100,6 +134,7 @@ __all__ = [
     "rank_correlation",
     "rank_p_values",
     "rate_metric",
+    "rate_over_runs",
     "reach",
     "resample_rates",
     "roc_curve",
@@ -109,4 +144,6 @@ __all__ = [
     "tpr_at_fpr",
     "unresolved_rate",
     "widened",
+    "wilson",
+    "without_collapsed",
 ]

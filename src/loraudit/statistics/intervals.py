@@ -64,6 +64,34 @@ def clopper_pearson(n_successes: float, n_trials: float, *, confidence: float = 
     return Interval(lower, upper)
 
 
+def wilson(n_successes: float, n_trials: float, *, confidence: float = 0.95) -> Interval:
+    """Score interval for a proportion; where none or every trial succeeds, the exact one-sided bound.
+
+    Args:
+        n_successes: Between 0 and `n_trials`; a sum of shares need not be whole, and spreads less than this allows for.
+        n_trials: 0 gives [0, 1]; an effective number, as of clustered records, need not be whole.
+        confidence: Two-sided.
+
+    References:
+        Wilson 1927, Journal of the American Statistical Association 22(158).
+
+    >>> tuple(round(end, 4) for end in wilson(1, 10))
+    (0.0179, 0.4042)
+    """
+    if n_trials == 0:
+        return Interval(0.0, 1.0)
+    missed = 1 - (1 - confidence) ** (1 / n_trials)
+    if n_successes == 0:
+        return Interval(0.0, missed)
+    if n_successes == n_trials:
+        return Interval(1 - missed, 1.0)
+    share = n_successes / n_trials
+    square = float(stats.norm.ppf(0.5 + confidence / 2)) ** 2
+    centre = (share + square / (2 * n_trials)) / (1 + square / n_trials)
+    half = math.sqrt(square * (share * (1 - share) / n_trials + square / (4 * n_trials**2))) / (1 + square / n_trials)
+    return Interval(centre - half, centre + half)
+
+
 def logit_interval(value: float, standard_error: float, degrees_of_freedom: int, *, confidence: float) -> Interval:
     """Interval for a share strictly between 0 and 1, symmetric on the logit scale.
 

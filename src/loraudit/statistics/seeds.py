@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -106,7 +107,7 @@ def _combined(found: OverSeeds, mixed: Mixed) -> OverSeeds:
         return found._replace(combined=mixed.interval, p_value=mixed.p_value)
 
     degrees = max(1, mixed.n_groups - 1)
-    degrees_of_runs = of_runs**2 / sum(part**2 / (n - 1) for part, n in zip(spreads, found.n_seeds, strict=True))
+    degrees_of_runs = satterthwaite(spreads, found.n_seeds)
     level = 1 - mixed.confidence
     quantile = _two_sided(level, degrees)
     known_error = 0.0 if math.isnan(mixed.standard_error) else slope * mixed.standard_error
@@ -130,6 +131,15 @@ def _combined(found: OverSeeds, mixed: Mixed) -> OverSeeds:
     error = (below if value > 0 else above) / combined_quantile
     p_value = smallest_level(lambda level: abs(value) <= cochran(level) * error)
     return found._replace(combined=combined, p_value=max(mixed.p_value, p_value))
+
+
+def satterthwaite(variances: Sequence[float], n_runs: Sequence[int]) -> float:
+    """Degrees of freedom of a sum of variances of means, not all 0, each estimated from two runs or more.
+
+    References:
+        Satterthwaite 1946, Biometrics Bulletin 2(6).
+    """
+    return sum(variances) ** 2 / sum(part**2 / (n - 1) for part, n in zip(variances, n_runs, strict=True))
 
 
 def _two_sided(level: float, degrees_of_freedom: float) -> float:
