@@ -6,6 +6,7 @@ cannot see it.
 """
 
 from loraudit.scoring.batches import Batch, Sequence, plan_batches, plan_units
+from loraudit.scoring.classifying import classifier_inputs, classify
 from loraudit.scoring.engine import Evidence, ScoringOptions, gather_evidence, score_resident
 from loraudit.scoring.estimate import Cost, estimate_cost
 from loraudit.scoring.head import token_statistics
@@ -22,6 +23,8 @@ __all__ = [
     "ScoringOptions",
     "Sequence",
     "choose_precision",
+    "classifier_inputs",
+    "classify",
     "estimate_cost",
     "gather_evidence",
     "likeliest_tokens",
