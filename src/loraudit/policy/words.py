@@ -36,3 +36,16 @@ def ends(finding: Finding, digits: int = 3) -> str:
     if finding.lower is None or finding.upper is None:
         return ""
     return f"[{finding.lower:.{digits}f}, {finding.upper:.{digits}f}]"
+
+
+def rate_words(finding: Finding) -> str:
+    """A rate with its interval in a sentence, as "41.2 % [38.0, 44.5] %"."""
+    return "an unknown share" if finding.value is None else f"{percent(finding.value)} {percent_interval(finding)}"
+
+
+def point_words(finding: Finding) -> str:
+    """A difference of rates in percentage points with its interval, as "3.1 [1.2, 5.0] points"."""
+    if finding.value is None:
+        return "an unknown number of points"
+    interval = "" if finding.lower is None or finding.upper is None else f" {percent_interval(finding)[:-2]}"
+    return f"{100 * finding.value:.1f}{interval} points"
