@@ -25,7 +25,7 @@ from loraudit.spec import (
     ContrastSpec,
     TriedRate,
 )
-from loraudit.store import library_versions, RunFolder, shown_ids
+from loraudit.store import RunFolder, library_versions, shown_ids
 from loraudit.store.identity import run_key
 from loraudit.store.run_folder import Run
 

@@ -12,7 +12,7 @@ import torch
 from loraudit.errors import DataError
 from loraudit.execution import Progress, Silent, StopRequest
 from loraudit.finetuning.base import ResidentBase, make_trainable, window_length
-from loraudit.finetuning.device import accelerator_for
+from loraudit.finetuning.device import accelerator_for, same_randomness
 from loraudit.finetuning.examples import exposures
 from loraudit.finetuning.folder import (
     TrainedModel,
@@ -108,8 +108,7 @@ def finetune(
     budget = plan_budget(recipe, len({e.record for e in train_examples})) if recipe.is_private else None
     pad_id = padding_id(tokenizer, train_examples, held_out, source) if recipe.task == "classification" else None
     folder = open_folder(out)
-    devices = [device] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices), accelerator_for(device, recipe.mixed_precision) as accelerator:
+    with same_randomness(device), accelerator_for(device, recipe.mixed_precision) as accelerator:
         torch.manual_seed(recipe.seed)
         trainable = make_trainable(source, recipe, device, labels, pad_id, in_memory)
         try:

@@ -34,7 +34,7 @@ from loraudit.report import render_canaries_html, write_page
 from loraudit.scoring import Evidence, ScoringOptions, gather_evidence
 from loraudit.spec import CanaryManifest, CanaryResult, CanaryScoreSpec, ExposureLevel
 from loraudit.statistics import Interval, benjamini_hochberg, finding, finite, holm, rank_correlation
-from loraudit.store import library_versions, EvidenceStore, RunFolder
+from loraudit.store import EvidenceStore, RunFolder, library_versions
 from loraudit.types import BoolArray, FloatArray, IntArray, TokenTable
 
 _FEW_LOST = 0.01

@@ -179,11 +179,15 @@ def read_outcomes(path: Path) -> list[RunOutcomes]:
             changed[after] = checkpoint
         for name, part in _by_set(rows):
             ids[name] = part.column("record").to_pylist()
-    return [RunOutcomes(*run, taken, changed, ids) for run, (taken, changed, ids) in found.items()]
+    names = _RUN_COLUMNS[:-1]
+    return [
+        RunOutcomes(**dict(zip(names, run, strict=True)), checkpoints=taken, after=changed, ids=ids)
+        for run, (taken, changed, ids) in found.items()
+    ]
 
 
 def _all_checkpoints(run: RunOutcomes) -> list[tuple[str | None, Checkpoint]]:
-    return [(None, checkpoint) for checkpoint in run.checkpoints] + list(run.after.items())
+    return [*((None, checkpoint) for checkpoint in run.checkpoints), *run.after.items()]
 
 
 def _with_validation(checkpoint: Checkpoint) -> list[tuple[str, Said]]:
@@ -226,7 +230,8 @@ def _by_set(table: pa.Table) -> list[tuple[str, pa.Table]]:
     names = table.column("set").to_pylist()
     ends = [i for i in range(1, len(names)) if names[i] != names[i - 1]]
     return [
-        (names[start], table.slice(start, end - start)) for start, end in zip([0, *ends], [*ends, len(names)], strict=True)
+        (names[start], table.slice(start, end - start))
+        for start, end in zip([0, *ends], [*ends, len(names)], strict=True)
     ]
 
 

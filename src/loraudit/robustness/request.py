@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from loraudit.errors import ConfigError, DataError
 from loraudit.finetuning import Arm, beyond_training, parse_arms
-from loraudit.policy import parse_robustness_limit, read_policy
 from loraudit.poisoning import POISONS, Attack, parse_attack
+from loraudit.policy import read_policy
+from loraudit.policy.robustness import ROBUSTNESS_EXAMPLE, parse_robustness_limit
 from loraudit.spec import PoisonSettings, RobustnessSpec, Task, spec_hash
 
 DEFAULT_ATTACKS: dict[Task, tuple[str, ...]] = {
@@ -77,10 +79,10 @@ def check_request(spec: RobustnessSpec, task: Task) -> Asked:
             continue
         if attack.slug in {other.slug for other in attacks}:
             problems.append(f"Attack '{attack.name}' was named twice. Leave one out.")
-        attacks.append(attack._replace(settings=_filled(attack.settings, spec, task)))
+        attacks.append(replace(attack, settings=_filled(attack.settings, spec, task)))
     limits = list(spec.fail_on)
     try:
-        limits += read_policy(spec.policy) if spec.policy else []
+        limits += read_policy(spec.policy, example=ROBUSTNESS_EXAMPLE) if spec.policy else []
     except ConfigError as error:
         problems.append(str(error))
     for limit in limits:
@@ -101,7 +103,9 @@ def check_files(spec: RobustnessSpec) -> None:
     """
     missing = [path for path in (*spec.task, *spec.test) if not Path(path).is_file()]
     if missing:
-        raise DataError("\n".join(f"File '{path}' does not exist. Expected records; check the path." for path in missing))
+        raise DataError(
+            "\n".join(f"File '{path}' does not exist. Expected records; check the path." for path in missing)
+        )
 
 
 def _requested_arms(spec: RobustnessSpec, task: Task) -> list[Arm]:
