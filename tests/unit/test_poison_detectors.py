@@ -79,7 +79,7 @@ def test_one_class_instead_of_two_hides_it():
 
 
 def test_margins_of_a_class_worked_by_hand():
-    # On a line: five records at 0, two at 10. Centres 0 and 10; every record lies on its centre, so the silhouette is 1.
+    # On a line: five records at 0, two at 10, all on their centres, so the silhouette is 1.
     features = np.array([[0.0], [0], [0], [0], [0], [10], [10]]) + 3
     scores = activation_clustering(Observed(np.zeros(7, dtype=np.int64), features))
     assert np.allclose(scores, [-1, -1, -1, -1, -1, 1, 1])
@@ -201,7 +201,7 @@ def test_onion_is_the_largest_drop_of_perplexity():
 def test_words_over_a_clean_threshold_are_taken_out():
     clean = [np.log([200.0, 200.0 - k, 200.0 - k / 2]) for k in range(1, 101)]
     threshold = clean_threshold(clean, 0.99)
-    assert threshold == pytest.approx(100)  # of largest suspicions 1, 2 … 100, one in a hundred is above 99.01
+    assert threshold == pytest.approx(100)  # largest suspicions are 1, 2 … 100
     drops = np.log([500.0, 480.0, 90.0, 495.0, 120.0])
     places = suspicious_words(drops, threshold)
     assert places == [1, 3]
@@ -282,11 +282,13 @@ def test_blends_keep_all_words_and_depend_on_nothing_but_text_and_seed():
 
 def test_suspects_among_the_clean_texts_are_refused():
     with pytest.raises(
-        ConfigError, match="1 texts are both suspected and among the clean ones to blend with. Expected"
+        ConfigError, match=r"1 texts are both suspected and among the clean ones to blend with. Expected"
     ):
         blended_texts(["a", "b"], ["b", "c"], n_blends=1, seed=0)
 
 
 def test_more_blends_than_clean_texts_are_refused():
-    with pytest.raises(ConfigError, match="3 blends of each text cannot be made with 2 clean texts. Expected at least"):
+    with pytest.raises(
+        ConfigError, match=r"3 blends of each text cannot be made with 2 clean texts. Expected at least"
+    ):
         blended_texts(["a"], ["b", "c"], n_blends=3, seed=0)

@@ -11,6 +11,7 @@ from loraudit.finetuning.estimate import TrainingCost, estimate_training
 from loraudit.finetuning.folder import TrainedModel, read_trained
 from loraudit.finetuning.history import Moment
 from loraudit.finetuning.inputs import identity_of
+from loraudit.finetuning.losses import read_loss_history
 from loraudit.finetuning.methods import METHODS, Method, check_settings
 from loraudit.finetuning.tune import finetune, trained_before
 
@@ -25,6 +26,7 @@ __all__ = [
     "estimate_training",
     "finetune",
     "identity_of",
+    "read_loss_history",
     "read_trained",
     "trained_before",
     "training_device",

@@ -1,0 +1,1 @@
+"""The spine of `loraudit robustness`: clean against poisoned training, under every tuning method."""
