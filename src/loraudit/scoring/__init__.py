@@ -13,6 +13,7 @@ from loraudit.scoring.head import token_statistics
 from loraudit.scoring.precision import PrecisionChoice, choose_precision
 from loraudit.scoring.proposing import likeliest_tokens
 from loraudit.scoring.scorer import Scorer
+from loraudit.scoring.word_drops import WordDrops, word_drops
 
 __all__ = [
     "Batch",
@@ -22,6 +23,7 @@ __all__ = [
     "Scorer",
     "ScoringOptions",
     "Sequence",
+    "WordDrops",
     "choose_precision",
     "classifier_inputs",
     "classify",
@@ -32,4 +34,5 @@ __all__ = [
     "plan_units",
     "score_resident",
     "token_statistics",
+    "word_drops",
 ]
