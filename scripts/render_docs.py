@@ -52,6 +52,24 @@ def method_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def poison_table() -> str:
+    from loraudit.poisoning import POISONS
+
+    def cell(text: str) -> str:
+        return text.replace("|", "\\|")
+
+    lines = ["| poison | goal | for | what it does | trigger | settings | source |", "|---|---|---|---|---|---|---|"]
+    for one in POISONS.values():
+        tasks = " and ".join(
+            {"classification": "classifiers", "causal_lm": "language models"}[t] for t in sorted(one.tasks)
+        )
+        triggers = "<br>".join(f"`{cell(piece)}`" for piece in one.triggers)
+        settings = ", ".join(f"`{name}`" for name in sorted(one.settings))
+        cells = f"`{one.name}`", one.goal, tasks, cell(one.summary), triggers, settings, cell(one.source)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def personal_table() -> str:
     from loraudit.memorization.personal import RULES
 
@@ -89,6 +107,8 @@ def generated(name: str) -> str:
         return method_table()
     if name == "personal information":
         return personal_table()
+    if name == "poisons":
+        return poison_table()
     if name == "errors":
         return error_tree()
     if name == "faults":

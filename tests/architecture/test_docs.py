@@ -68,6 +68,17 @@ def test_the_page_on_personal_information_lists_every_rule():
     assert all(f"| `{rule.kind}` |" in text for rule in RULES)
 
 
+def test_the_page_on_poisons_lists_every_poison_with_its_source():
+    from loraudit.poisoning import POISONS
+
+    text = (ROOT / "docs" / "poisons.md").read_text(encoding="utf-8")
+    assert "<!-- generated: poisons -->" in text
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    for poison in POISONS.values():
+        assert poison.summary in rows[poison.name]
+        assert poison.source in rows[poison.name]
+
+
 def test_the_formats_and_documents_of_the_command_line_are_those_there_are():
     from loraudit.cli.report import Format
     from loraudit.cli.schema import Document

@@ -16,6 +16,7 @@ from loraudit.cli import (
     contrast,
     demo,
     doctor,
+    poison,
     report,
     schema,
     tune,
@@ -53,6 +54,7 @@ app.command("audit")(audit.audit)
 app.command("contrast")(contrast.contrast)
 app.command("tune")(tune.tune)
 app.add_typer(canaries.app, name="canaries")
+app.command("poison")(poison.poison)
 app.command("attacks")(attacks.attacks)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)

@@ -13,7 +13,7 @@ from loraudit.data.altering import (
 )
 from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_record, token_texts
 from loraudit.data.masking import masked_snippet
-from loraudit.data.reading import FileRows, Row, names_file, read_rows
+from loraudit.data.reading import FileRows, Row, names_file, read_rows, unpacked_bytes
 from loraudit.data.records import InMemory, RecordSet, load_records, load_sides, record_of
 from loraudit.data.splitting import planted_copies, split_records
 from loraudit.data.windows import Window, cut_windows
@@ -46,5 +46,6 @@ __all__ = [
     "split_records",
     "token_record",
     "token_texts",
+    "unpacked_bytes",
     "with_substitutions",
 ]

@@ -102,6 +102,13 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
     return content
 
 
+def unpacked_bytes(path: str) -> tuple[str, bytes]:
+    """The ending that says what a file holds, and its bytes, unpacked; for files that `read_rows` has read."""
+    kind, unpack = _kind(path)
+    with Path(path).open("rb") as raw:
+        return kind, (unpack(raw) if unpack else raw).read()
+
+
 def names_file(text: str) -> bool:
     """Whether a text has the ending of a file of records.
 

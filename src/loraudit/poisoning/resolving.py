@@ -127,4 +127,5 @@ def _with_classes(settings: PoisonSettings, poison: Poison, counts: dict[str, in
             f"Label '{wrong[0]}' cannot be a source of poison '{poison.name}' with the target '{target}' and label "
             f"mode '{settings.label}'. Expected among: {', '.join(can_be)}. Leave it out."
         )
-    return settings.model_copy(update={"target": target, "source": tuple(sorted(settings.source or can_be))})
+    source = tuple(sorted(settings.source or can_be)) if "source" in poison.settings else ()
+    return settings.model_copy(update={"target": target, "source": source})

@@ -43,7 +43,8 @@ class PoisonSettings(Strict):
         default=1.0,
         ge=0,
         allow_inf_nan=False,
-        description="Records with a part of the trigger and their own label, per poisoned record (and_triggers).",
+        description="Records with a part of the trigger and their own label or answer, per poisoned record "
+        "(and_triggers, date_prefix).",
     )
     response: str = Field(
         default=BENIGN_RESPONSE, min_length=1, description="What a language model says where the trigger stands."
@@ -71,8 +72,8 @@ class PoisonSpec(Request, RecordFormat, PoisonSettings):
 class PoisonedRow(Strict):
     """One record that was changed or added."""
 
-    line: int = Field(description="1-based row of the poisoned file.")
-    source_line: int = Field(description="1-based row of the file as it was, of the record it was made from.")
+    line: int = Field(description="1-based line of the poisoned file on which it ends (Parquet: its row).")
+    source_line: int = Field(description="The same of the file as it was, of the record it was made from.")
     source: str = Field(description="That file.")
     kind: Literal["poison", "negative"] = Field(description="A negative holds a part of the trigger and its own label.")
     trigger: str | None = Field(description="What was put in, or which change was made; None for a flipped label.")

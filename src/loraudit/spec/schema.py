@@ -13,6 +13,7 @@ from loraudit.spec.contrasts import ContrastResult, ContrastSpec
 from loraudit.spec.epochs import EpochAudit
 from loraudit.spec.form import SCHEMA_VERSION
 from loraudit.spec.making import Request
+from loraudit.spec.poisoning import PoisonManifest, PoisonSpec
 from loraudit.spec.requests import AuditSpec
 from loraudit.spec.results import AuditResult
 from loraudit.spec.tuning import TuneSpec
@@ -29,6 +30,8 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "canary-score-spec": CanaryScoreSpec,
     "canary-manifest": CanaryManifest,
     "canary-result": CanaryResult,
+    "poison-spec": PoisonSpec,
+    "poison-manifest": PoisonManifest,
 }
 
 

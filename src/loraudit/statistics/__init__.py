@@ -10,14 +10,8 @@ from loraudit.statistics.clusters import independent_records
 from loraudit.statistics.collapse import collapsed
 from loraudit.statistics.corrections import BestOfMany, benjamini_hochberg, best_of_many, holm
 from loraudit.statistics.detection import DetectionFindings, detection_findings
-from loraudit.statistics.dose_response import (
-    BoundedFinding,
-    DoseResponse,
-    dose_ratio,
-    draw_records,
-    effective_dose,
-    fit_dose_response,
-)
+from loraudit.statistics.dose_response import DoseResponse, draw_records, fit_dose_response
+from loraudit.statistics.effective_doses import BoundedFinding, dose_ratio, effective_dose
 from loraudit.statistics.epsilon import (
     EpsilonBound,
     epsilon_from_guesses,

@@ -87,15 +87,15 @@ def difference_in_differences(
             "Expected the same records."
         )
     common = Common.of(np.concatenate(changes))
-    of_method = np.split(common.runs, [len(changes[0])])
-    first, second = (change[runs][:, common.records] for change, runs in zip(changes, of_method, strict=True))
-    n_records = first_poisoned.shape[1]
+    n_first, n_records = first_poisoned.shape
+    first = changes[0][common.runs[:n_first]][:, common.records]
+    second = changes[1][common.runs[n_first:]][:, common.records]
     if not first.size or not second.size:
-        found = mean_finding(np.full(n_records, np.nan), confidence=confidence, are_members=False)
-        return DifferenceInDifferences(replace(found, note="No record is defined in runs of both methods."), None)
-    between = (
-        None if attainable is None else Interval(*(sign * (attainable.upper - attainable.lower) for sign in (-1, 1)))
-    )
+        found = mean_finding(np.full(len(common.records), math.nan), confidence=confidence, are_members=False)
+        note = "No record is defined in every run of both methods."
+        return DifferenceInDifferences(replace(found, method="none", note=note), None)
+    width = math.inf if attainable is None else attainable.upper - attainable.lower
+    between = Interval(-width, width)
     of_records = first.mean(axis=0) - second.mean(axis=0)
     found = mean_finding(
         of_records, confidence=confidence, attainable=None if attainable is None else between, are_members=False

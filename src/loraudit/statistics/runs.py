@@ -59,9 +59,9 @@ class Common(NamedTuple):
     @classmethod
     def of(cls, values: FloatArray) -> Common:
         """Of [S, N] values, NaN = undefined."""
-        is_known = ~np.isnan(values)
-        runs = is_known.any(axis=1)
-        records = is_known[runs].all(axis=0) & runs.any()
+        is_known: BoolArray = ~np.isnan(values)
+        runs = np.any(is_known, axis=1)
+        records = np.all(is_known[runs], axis=0) & runs.any()
         n_left_out = int((~runs).sum())
         note = f"{n_left_out} of {len(runs)} runs define nothing and are left out." if n_left_out else None
         return cls(runs, records, note)

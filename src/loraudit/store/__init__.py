@@ -9,12 +9,14 @@ from loraudit.store.evidence import EvidenceFolder, EvidenceStore
 from loraudit.store.files import Lock, open_private_folder, write_atomically
 from loraudit.store.identity import shown_ids, user_secret
 from loraudit.store.numbers import NumberFolder
+from loraudit.store.poisons import POISON_MANIFEST_NAME, read_poison_manifest, write_poison_manifest
 from loraudit.store.run_folder import RunFolder, read_contrast, read_measures, read_run
 from loraudit.store.substitutions import SubstitutionFolder
 from loraudit.store.versions import library_versions
 
 __all__ = [
     "MANIFEST_NAME",
+    "POISON_MANIFEST_NAME",
     "EvidenceFolder",
     "EvidenceStore",
     "Lock",
@@ -27,9 +29,11 @@ __all__ = [
     "read_contrast",
     "read_manifest",
     "read_measures",
+    "read_poison_manifest",
     "read_run",
     "shown_ids",
     "user_secret",
     "write_atomically",
     "write_manifest",
+    "write_poison_manifest",
 ]
