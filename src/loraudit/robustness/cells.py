@@ -107,15 +107,15 @@ class Runner:
     keep_models: bool
 
     def run(
-        self, cell: Cell, meter: Meter, *, asked: Sequence[str] = (), afterwards: Afterwards | None = None
+        self, cell: Cell, meter: Meter, *, asked: Sequence[str] = (), afterwards: Sequence[Afterwards] = ()
     ) -> Finished:
         """One training run and everything measured along it; or what an earlier one left.
 
         Args:
             cell: Which.
             meter: Measures models of its method.
-            asked: Words for what `afterwards` does; other words than before make it be done again.
-            afterwards: Looks at the finished weights.
+            asked: Words for what `afterwards` do; other words than before make it be done again.
+            afterwards: Look at the finished weights.
         """
         folder = open_private_folder(self.folder / cell.slug)
         records = cell.records(self.bench.records)
@@ -143,7 +143,10 @@ class Runner:
         if self._checkpoints(folder, model.moments, key) is None:  # damaged, or of other test records than now
             shutil.rmtree(folder / _MODEL)
             model = trained()
-        more = afterwards(cell, model, folder) if afterwards is not None else {}
+        more: dict[str, Any] = {"after": []}
+        for look in afterwards:
+            found = look(cell, model, folder)
+            more |= {**found, "after": [*more["after"], *found.get("after", ())]}
         content = {
             "key": key,
             "asked": list(asked),

@@ -9,10 +9,11 @@ import numpy as np
 
 from loraudit.policy.robustness import curve_of, judged_measure, majority_flaw, tested_points, verdict_of_control
 from loraudit.robustness.comparison import Comparison, Place, Read
-from loraudit.robustness.outcomes import CLEAN, Checkpoint, RunOutcomes
+from loraudit.robustness.outcomes import CLEAN, DETECTED, Checkpoint, RunOutcomes
 from loraudit.robustness.readings import Measure, is_collapsed, per_record, point_of
 from loraudit.spec import (
     ControlResult,
+    DetectionResult,
     Persistence,
     PersistenceResult,
     PoisonedRun,
@@ -21,8 +22,10 @@ from loraudit.spec import (
     RobustnessSpec,
     Verdict,
 )
-from loraudit.statistics import rate_over_runs
+from loraudit.statistics import detection_findings, rate_over_runs
 from loraudit.types import Finding
+
+_DETECTION = 33
 
 
 class Examined(NamedTuple):
@@ -33,12 +36,14 @@ class Examined(NamedTuple):
         matches: Methods compared, equal clean validation loss first.
         controls: Whether each attack worked on each method.
         persistence: What is left of backdoors.
+        detection: How well detectors find the poison.
     """
 
     runs: list[PoisonedRun]
     matches: list[RobustnessMatch]
     controls: list[ControlResult]
     persistence: list[PersistenceResult]
+    detection: list[DetectionResult]
 
 
 def examine(
@@ -46,6 +51,7 @@ def examine(
     attacks: Sequence[PoisonResult],
     spec: RobustnessSpec,
     classes: Mapping[str, int],
+    told: Sequence[Mapping[str, tuple[float, str | None]]],
 ) -> Examined:
     """Everything that the outcomes show.
 
@@ -54,6 +60,7 @@ def examine(
         attacks: As carried out.
         spec: Confidence, resamples and seed.
         classes: Training records of each label; empty for a language model.
+        told: Of each run, what its detectors took in seconds and noted, by the names of their sets.
     """
     gold = runs[0].last.sets[CLEAN].gold
     guess = float(1 - np.bincount(gold).max() / len(gold)) if classes else None
@@ -72,6 +79,7 @@ def examine(
         matches,
         controls,
         [found for run in runs for found in _persistence(run, spec)],
+        [found for number, run in enumerate(runs) for found in _detection(run, spec, told[number], number)],
     )
 
 
@@ -174,6 +182,8 @@ def _persistence(run: RunOutcomes, spec: RobustnessSpec) -> list[PersistenceResu
     names: dict[str, Persistence] = {"clean_steps": "clean_steps", "merge": "merge", "int8": "int8"}
     found: list[PersistenceResult] = []
     for name, checkpoint in run.after.items():
+        if name not in names:
+            continue
         before, after = (_share(c, "attack_success", run.attack, spec) for c in (run.last, checkpoint))
         if run.attack is None or before is None or after is None:
             continue
@@ -195,3 +205,36 @@ def _persistence(run: RunOutcomes, spec: RobustnessSpec) -> list[PersistenceResu
 def _share(checkpoint: Checkpoint, measure: Measure, attack: str | None, spec: RobustnessSpec) -> Finding | None:
     values = per_record(checkpoint.sets, measure, attack)
     return None if values is None else rate_over_runs(values[None], confidence=spec.confidence).finding
+
+
+def _detection(
+    run: RunOutcomes, spec: RobustnessSpec, told: Mapping[str, tuple[float, str | None]], number: int
+) -> list[DetectionResult]:
+    checkpoint = run.after.get(DETECTED)
+    if checkpoint is None or run.attack is None:
+        return []
+    results: list[DetectionResult] = []
+    for position, (name, said) in enumerate(checkpoint.sets.items()):
+        detector, _, finds = name.partition(":")
+        seconds, note = told[name]
+        found = detection_findings(
+            said.values,
+            said.gold.astype(bool),
+            confidence=spec.confidence,
+            n_resamples=spec.resamples,
+            rng=np.random.default_rng([spec.seed, _DETECTION, number, position]),
+        )
+        results.append(
+            DetectionResult(
+                detector=detector,
+                finds="inputs" if finds == "inputs" else "training records",
+                attack=run.attack,
+                method=run.method,
+                n_poisoned=run.n_poisoned,
+                auroc=found.auroc,
+                tpr_at_fpr_1pct=found.tpr,
+                seconds=seconds,
+                note=note,
+            )
+        )
+    return results

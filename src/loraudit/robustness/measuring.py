@@ -71,6 +71,7 @@ class Meter:
         for plan in plans:
             target = plan.settings.target if data.task == "classification" else None
             self.sets |= {name: TestSet(records, target) for name, records in plan.test_sets().items()}
+        self._rows: dict[str, IntArray] = {}
 
     def names(self, plan: Plan | None) -> list[str]:
         """The sets that a run is measured on: those of its attack, or of a clean run those of all."""
@@ -117,7 +118,10 @@ class Meter:
     def _classified(self, module: Any, records: Sequence[Record]) -> _OfRecords:
         import torch
 
-        rows = classifier_inputs(records, self.tokenizer, self.max_length).ids
+        new = [record for record in records if record.id not in self._rows]
+        ids = classifier_inputs(new, self.tokenizer, self.max_length).ids
+        self._rows |= {record.id: row for record, row in zip(new, ids, strict=True)}
+        rows = [self._rows[record.id] for record in records]
 
         def read(batch: PaddedBatch) -> torch.Tensor:
             return torch.log_softmax(batch.output.logits.float(), dim=-1)

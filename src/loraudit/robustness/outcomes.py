@@ -19,6 +19,8 @@ from loraudit.types import FloatArray, IntArray
 CLEAN = "clean"
 """Test records as they are: the predicted class (language models: NaN), and the loss of the right answer."""
 VALIDATION = "validation"
+DETECTED = "detected"
+"""Name among `RunOutcomes.after` of what detectors said: the score, and as right class whether it is poisoned."""
 _KEY = b"measured"
 _RUN_COLUMNS = ("method", "attack", "dose", "n_poisoned", "is_control", "seed", "after")
 

@@ -10,17 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from loraudit.finetuning import Bench, TrainedModel
-from loraudit.finetuning.base import training_numerics
-from loraudit.finetuning.device import same_randomness
 from loraudit.models import locate
-from loraudit.models.loading import (
-    load_adapter,
-    load_checkpoint,
-    load_classifier,
-    load_trained_classifier,
-    quiet_libraries,
-)
+from loraudit.models.loading import quiet_libraries
 from loraudit.robustness.cells import Cell, after_file, key_after
+from loraudit.robustness.loading import load_tuned
 from loraudit.robustness.measuring import Meter
 from loraudit.robustness.outcomes import Checkpoint, read_checkpoint, write_checkpoint
 from loraudit.spec import Persistence
@@ -79,7 +72,7 @@ class Trial:
         if locate(str(model.path)).kind != "adapter":
             return "nothing is left to merge: whole weights were trained"
         where = self._whole(model, folder)
-        return where if isinstance(where, str) else self._load(where)
+        return where if isinstance(where, str) else load_tuned(where, self.bench, self.labels)
 
     def _after_clean_steps(self, cell: Cell, model: TrainedModel, folder: Path) -> Any:
         """One more epoch by the same recipe, on the training records as they were."""
@@ -89,7 +82,7 @@ class Trial:
         recipe = cell.recipe.model_copy(update={"epochs": 1})
         out = folder / "cleaned"
         trained = replace(self.bench, base=str(where)).train(recipe, out)
-        return self._load(trained.path, base=where)
+        return load_tuned(trained.path, self.bench, self.labels, base=str(where))
 
     def _in_eight_bits(self, cell: Cell, model: TrainedModel, folder: Path) -> Any:
         """All weights of linear layers rounded to 8 bits, activations as they are."""
@@ -97,7 +90,7 @@ class Trial:
         where = self._whole(model, folder)
         if isinstance(where, str):
             return where
-        module = self._load(where)
+        module = load_tuned(where, self.bench, self.labels)
         round_weights(module)
         return module
 
@@ -110,7 +103,7 @@ class Trial:
         where = folder / "merged"
         if (where / "config.json").exists():
             return where
-        module = self._load(model.path)
+        module = load_tuned(model.path, self.bench, self.labels)
         if not hasattr(module.base_model, "merge_and_unload"):
             return NOT_MERGED
         beside = folder / ".merged.unfinished"
@@ -120,21 +113,6 @@ class Trial:
             self.meter.tokenizer.save_pretrained(str(beside))
         beside.rename(where)
         return where
-
-    def _load(self, where: Path, base: Path | None = None) -> Any:
-        """A model of this run in evaluation mode: a checkpoint, or an adapter on its base."""
-        source = locate(str(where))
-        numerics, device = training_numerics(self.bench.device), self.bench.device
-        if source.kind == "checkpoint":
-            load = load_trained_classifier if self.labels else load_checkpoint
-            return load(source, numerics, device)
-        below = locate(str(base or self.bench.base), offline=self.bench.offline)
-        with same_randomness(device):  # a new head is drawn, and then replaced by the trained one
-            if self.labels:
-                bare, _ = load_classifier(below, numerics, device, self.labels, None)
-            else:
-                bare = load_checkpoint(below, numerics, device)
-        return load_adapter(bare, source, below.name)
 
 
 def round_weights(module: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from loraudit.errors import ConfigError, DataError
 from loraudit.finetuning import Arm, beyond_training, parse_arms
 from loraudit.poisoning import POISONS, Attack, parse_attack
+from loraudit.poisoning.detection import DETECTORS
 from loraudit.policy import read_policy
 from loraudit.policy.robustness import ROBUSTNESS_EXAMPLE, parse_robustness_limit
 from loraudit.spec import PoisonSettings, RobustnessSpec, Task, spec_hash
@@ -19,6 +21,7 @@ DEFAULT_ATTACKS: dict[Task, tuple[str, ...]] = {
 }
 FLIP_DOSES = (0.05, 0.1, 0.2, 0.3)
 BACKDOOR_DOSES = (4.0, 12.0, 36.0, 108.0)
+ALL_DETECTORS = "all"
 _GIVEN_ELSEWHERE = (
     "task",
     "seed",
@@ -80,6 +83,10 @@ def check_request(spec: RobustnessSpec, task: Task) -> Asked:
         if attack.slug in {other.slug for other in attacks}:
             problems.append(f"Attack '{attack.name}' was named twice. Leave one out.")
         attacks.append(replace(attack, settings=_filled(attack.settings, spec, task)))
+    try:
+        wanted_detectors(spec.detect)
+    except ConfigError as error:
+        problems.append(str(error))
     limits = list(spec.fail_on)
     try:
         limits += read_policy(spec.policy, example=ROBUSTNESS_EXAMPLE) if spec.policy else []
@@ -93,6 +100,17 @@ def check_request(spec: RobustnessSpec, task: Task) -> Asked:
     if problems:
         raise ConfigError("\n".join(problems))
     return Asked(arms, attacks)
+
+
+def wanted_detectors(names: Sequence[str]) -> list[str]:
+    """Their names; `all` stands for all of them.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    if ALL_DETECTORS in names:
+        return list(DETECTORS)
+    return [DETECTORS[name].name for name in names]
 
 
 def check_files(spec: RobustnessSpec) -> None:

@@ -16,14 +16,15 @@ from loraudit.finetuning import Arm, Bench, choose_rate, training_device
 from loraudit.finetuning.base import window_length
 from loraudit.models import locate
 from loraudit.robustness.attacks import Plan, plan_attacks
-from loraudit.robustness.cells import Cell, Finished, Runner
+from loraudit.robustness.cells import Afterwards, Cell, Finished, Runner
 from loraudit.robustness.examination import examine
 from loraudit.robustness.measuring import Meter
 from loraudit.robustness.outcomes import write_outcomes
 from loraudit.robustness.persistence import Trial
 from loraudit.robustness.records import TaskData, split_task
-from loraudit.robustness.request import check_files, check_request, measured_epochs, robustness_path
+from loraudit.robustness.request import check_files, check_request, measured_epochs, robustness_path, wanted_detectors
 from loraudit.robustness.summary import whole_result, with_ids
+from loraudit.robustness.suspecting import Suspicion
 from loraudit.spec import RobustnessResult, RobustnessSpec, TriedRate
 from loraudit.store import RunFolder, user_secret
 
@@ -91,7 +92,8 @@ def run_robustness(
             finished = _run_cells(spec, bench, data, folder.path, plans, arms, searches, meters)
             progress.say("Comparing the methods")
             outcomes = with_ids(folder, finished, meters)
-            examined = examine(outcomes, [plan.result() for plan in plans], spec, data.classes)
+            told = [run.more.get("detection", {}) for run in finished]
+            examined = examine(outcomes, [plan.result() for plan in plans], spec, data.classes, told)
             folder.reopen()
             result = whole_result(
                 spec=spec,
@@ -102,7 +104,6 @@ def run_robustness(
                 searches=searches,
                 finished=finished,
                 examined=examined,
-                detection=[],
                 warnings=[*warnings, *(f"{plan.name}: {words}" for plan in plans for words in plan.warnings)],
                 outcomes=write_outcomes(folder, outcomes),
                 command=command or f"loraudit robustness --spec {shlex.quote(str(folder.path / 'spec.json'))}",
@@ -161,15 +162,24 @@ def _run_cells(
     for k in range(max(arm.seeds for arm in arms)):
         for arm in (arm for arm in arms if k < arm.seeds):
             meter = meters[arm.name]
-            trial = Trial(bench, spec.persistence, data.labels, meter)
             for cell in cells_of(arm, searches[arm.name][0], plans, spec.seed + k, is_first=k == 0):
-                is_tried = k == 0 and cell.plan is not None and cell.plan.is_backdoor and not cell.is_control
-                is_largest = cell.plan is not None and cell.dose == cell.plan.doses[-1]
-                tries = bool(spec.persistence) and is_tried and is_largest
-                asked = sorted(spec.persistence) if tries else []
-                found.append(runner.run(cell, meter, asked=asked, afterwards=trial if tries else None))
+                looks = _looks(spec, bench, data, meter, cell) if k == 0 else {}
+                found.append(runner.run(cell, meter, asked=sorted(looks), afterwards=list(looks.values())))
     order = {arm.name: position for position, arm in enumerate(arms)}
     return sorted(found, key=lambda run: order[run.cell.arm.name])
+
+
+def _looks(spec: RobustnessSpec, bench: Bench, data: TaskData, meter: Meter, cell: Cell) -> dict[str, Afterwards]:
+    """What is done with the weights of a poisoned run of the first seed, by words that say what."""
+    if cell.plan is None or cell.is_control:
+        return {}
+    found: dict[str, Afterwards] = {}
+    detectors = wanted_detectors(spec.detect)
+    if detectors:
+        found[f"detect {' '.join(detectors)}"] = Suspicion(bench, data, meter, detectors, spec.seed)
+    if spec.persistence and cell.plan.is_backdoor and cell.dose == cell.plan.doses[-1]:
+        found[f"persistence {' '.join(spec.persistence)}"] = Trial(bench, spec.persistence, data.labels, meter)
+    return found
 
 
 def cells_of(arm: Arm, rate: float, plans: Sequence[Plan], seed: int, *, is_first: bool) -> list[Cell]:

@@ -19,7 +19,7 @@ from loraudit.robustness.examination import Examined
 from loraudit.robustness.measuring import Meter
 from loraudit.robustness.outcomes import RunOutcomes
 from loraudit.robustness.records import TaskData
-from loraudit.spec import DetectionResult, PoisonedMethod, PoisonedRun, RobustnessResult, RobustnessSpec, TriedRate
+from loraudit.spec import PoisonedMethod, PoisonedRun, RobustnessResult, RobustnessSpec, TriedRate
 from loraudit.store import RunFolder, library_versions, shown_ids
 from loraudit.store.identity import run_key
 
@@ -42,7 +42,6 @@ def whole_result(
     searches: Mapping[str, tuple[float, list[TriedRate]]],
     finished: Sequence[Finished],
     examined: Examined,
-    detection: Sequence[DetectionResult],
     warnings: Sequence[str],
     **facts: Any,
 ) -> RobustnessResult:
@@ -74,7 +73,7 @@ def whole_result(
         matches=examined.matches,
         controls=examined.controls,
         persistence=examined.persistence,
-        detection=list(detection),
+        detection=examined.detection,
         limits=[],
         numerics={"device": finished[0].facts["device"], "weights": "fp32"},
         versions=library_versions(),
