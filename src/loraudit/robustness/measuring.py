@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from loraudit.errors import DataError
-from loraudit.finetuning.examples import Example, make_examples
+from loraudit.finetuning.examples import make_examples
 from loraudit.finetuning.forward import Forward
 from loraudit.robustness.attacks import Plan
 from loraudit.robustness.outcomes import CLEAN, Said
@@ -37,13 +38,20 @@ class TestSet:
     __test__ = False  # what a name that begins so is to pytest
 
 
-class _OfRecords(NamedTuple):
-    """What was computed for each distinct record: logits of a classifier, or losses and hits of a language model."""
+class _OfRecord(NamedTuple):
+    """What was computed for one record.
 
-    logits: FloatArray | None
-    losses: FloatArray
-    n_predictions: IntArray
-    is_said: FloatArray
+    Attributes:
+        log_p: Of each class; None for a language model.
+        loss: Mean over a language model's predictions, nats.
+        n_predictions: Of them.
+        is_said: Whether each token of the completion is the most likely one; NaN without any.
+    """
+
+    log_p: FloatArray | None
+    loss: float = math.nan
+    n_predictions: int = 1
+    is_said: float = math.nan
 
 
 class Meter:
@@ -102,48 +110,40 @@ class Meter:
 
     def measure(self, module: Any, names: Sequence[str]) -> dict[str, Said]:
         """What the model says about some of the sets; it is in evaluation mode, without gradients."""
-        known: dict[str, int] = {}
-        records: list[Record] = []
+        known: dict[str, _OfRecord] = {}
         for name in names:
-            for record in self.sets[name].records:
-                if record.id not in known:
-                    known[record.id] = len(records)
-                    records.append(record)
-        found = self._classified(module, records) if self.data.labels else self._continued(module, names, records)
-        return {
-            name: self._said(name, found, np.array([known[record.id] for record in self.sets[name].records]))
-            for name in names
-        }
+            # Set by set: what is said about one does not depend, by a rounding, on which others are measured.
+            new = list({record.id: record for record in self.sets[name].records if record.id not in known}.values())
+            if new:
+                found = self._classified(module, new) if self.data.labels else self._continued(module, new, name)
+                known |= {record.id: one for record, one in zip(new, found, strict=True)}
+        return {name: self._said(name, [known[record.id] for record in self.sets[name].records]) for name in names}
 
-    def _classified(self, module: Any, records: Sequence[Record]) -> _OfRecords:
+    def _classified(self, module: Any, records: Sequence[Record]) -> list[_OfRecord]:
         import torch
 
         new = [record for record in records if record.id not in self._rows]
         ids = classifier_inputs(new, self.tokenizer, self.max_length).ids
         self._rows |= {record.id: row for record, row in zip(new, ids, strict=True)}
-        rows = [self._rows[record.id] for record in records]
 
         def read(batch: PaddedBatch) -> torch.Tensor:
             return torch.log_softmax(batch.output.logits.float(), dim=-1)
 
+        rows = [self._rows[record.id] for record in records]
         found = in_batches(module, rows, read, device=self.device, batch_size=2 * self.recipe.batch_size)
-        nothing = np.zeros(0)
-        return _OfRecords(found.astype(np.float64), nothing, nothing.astype(np.int64), nothing)
+        return [_OfRecord(log_p) for log_p in found.astype(np.float64)]
 
-    def _continued(self, module: Any, names: Sequence[str], records: Sequence[Record]) -> _OfRecords:
+    def _continued(self, module: Any, records: Sequence[Record], name: str) -> list[_OfRecord]:
         """Loss of each completion and whether each of its tokens is the most likely one."""
         import torch
 
-        clean = {record.id for record in self.sets[CLEAN].records} if CLEAN in names else set[str]()
-        examples: list[Example] = []
-        for recipe, is_clean in ((self.recipe, True), (self.recipe.model_copy(update={"append_eos": False}), False)):
-            mine = [i for i, record in enumerate(records) if (record.id in clean) == is_clean]
-            made = make_examples([records[i] for i in mine], self.tokenizer, recipe, self.max_length)
-            examples += [Example(mine[e.record], e.ids, e.is_trained) for e in made]
+        # The end of the text is part of a right answer, and not of having said the response.
+        recipe = self.recipe if name == CLEAN else self.recipe.model_copy(update={"append_eos": False})
+        examples = make_examples(records, self.tokenizer, recipe, self.max_length)
         totals, counts, n_hits = (np.zeros(len(records)) for _ in range(3))
-        forward = Forward(module, self.recipe, self.device, autocast=contextlib.nullcontext)
+        forward = Forward(module, recipe, self.device, autocast=contextlib.nullcontext)
         order = sorted(range(len(examples)), key=lambda i: len(examples[i].ids))
-        size = self.recipe.micro_batch_size or self.recipe.batch_size
+        size = recipe.micro_batch_size or recipe.batch_size
         with torch.no_grad():
             forward.check(examples, [[i] for i in order[:1]])
             for start in range(0, len(order), size):
@@ -153,33 +153,32 @@ class Meter:
                 np.add.at(totals, owner, found.losses.double().cpu().numpy())
                 np.add.at(n_hits, owner, found.is_top1.cpu().numpy())
                 np.add.at(counts, owner, 1)
-        with np.errstate(invalid="ignore"):
-            losses = totals / counts
-        is_said = np.where(counts > 0, (n_hits == counts).astype(np.float64), np.nan)
-        return _OfRecords(None, losses, counts.astype(np.int64), is_said)
+        return [
+            _OfRecord(None, total / count, int(count), float(n_hit == count))
+            if count
+            else _OfRecord(None, n_predictions=0)
+            for total, count, n_hit in zip(totals, counts, n_hits, strict=True)
+        ]
 
-    def _said(self, name: str, found: _OfRecords, where: IntArray) -> Said:
+    def _said(self, name: str, found: Sequence[_OfRecord]) -> Said:
         wanted = self.sets[name]
-        if found.logits is None:
-            values = np.full(len(where), np.nan) if name == CLEAN else found.is_said[where]
-            return Said(values, found.losses[where], found.n_predictions[where], np.full(len(where), -1))
-        log_p = found.logits[where]
+        if not self.data.labels:
+            values = [math.nan if name == CLEAN else one.is_said for one in found]
+            return Said(
+                np.array(values),
+                np.array([one.loss for one in found]),
+                np.array([one.n_predictions for one in found]),
+                np.full(len(found), -1),
+            )
+        log_p = np.stack([one.log_p for one in found if one.log_p is not None])
         index = {label: i for i, label in enumerate(self.data.labels)}
         gold = np.array([index[str(record.label)] for record in wanted.records])
-        asked = gold if wanted.target is None else np.full(len(where), index[wanted.target])
+        asked = gold if wanted.target is None else np.full(len(gold), index[wanted.target])
         predicted = np.where(np.isnan(log_p).any(axis=1), np.nan, log_p.argmax(axis=1))
         hits = np.where(np.isnan(predicted), np.nan, predicted == asked)
         return Said(
             values=predicted if wanted.target is None else hits,
-            losses=-log_p[np.arange(len(where)), asked],
-            n_predictions=np.ones(len(where), dtype=np.int64),
+            losses=-log_p[np.arange(len(gold)), asked],
+            n_predictions=np.ones(len(gold), dtype=np.int64),
             gold=gold,
         )
-
-
-def mean_loss(sets: Mapping[str, Said]) -> float:
-    """Nats per prediction on the clean test records."""
-    said = sets[CLEAN]
-    known = ~np.isnan(said.losses)
-    total = float((said.losses[known] * said.n_predictions[known]).sum())
-    return total / max(1, int(said.n_predictions[known].sum()))
