@@ -143,7 +143,7 @@ def test_texts_that_were_cut_are_counted(case):
 
 
 def test_an_unknown_detector_is_refused(case):
-    with pytest.raises(ConfigError, match="Unknown detector 'onoin'. Did you mean 'onion'"):
+    with pytest.raises(ConfigError, match=r"Unknown detector 'onoin'. Did you mean 'onion'"):
         judge(case, ["onoin"])
 
 

@@ -321,8 +321,8 @@ class InputObserver(Observer):
         partners = sorted({text_of(record) for record in self._halves[1]}.difference(suspects))
         if not partners:
             raise DataError(
-                f"None of the {len(case.clean)} clean records is left to blend with. Expected at least two held-out clean "
-                "records with texts of their own. Give more of them with --test."
+                f"None of the {len(case.clean)} clean records is left to blend with. Expected at least two held-out "
+                "clean records with texts of their own. Give more of them with --test."
             )
         n_blends = min(N_BLENDS, len(partners))
         self._notes["blended_predictions"] = (
