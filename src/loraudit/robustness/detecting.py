@@ -22,7 +22,7 @@ from loraudit.capture import (
     prompt_representations,
 )
 from loraudit.data import audited_text, encode, record_id
-from loraudit.errors import LorauditError
+from loraudit.errors import DataError, LorauditError
 from loraudit.models import Numerics, load_tokenizer, locate
 from loraudit.models.loading import load_checkpoint
 from loraudit.models.plan import context_length
@@ -319,6 +319,11 @@ class InputObserver(Observer):
         case = self.case
         suspects = [text_of(record) for record in self.records]
         partners = sorted({text_of(record) for record in self._halves[1]}.difference(suspects))
+        if not partners:
+            raise DataError(
+                f"None of the {len(case.clean)} clean records is left to blend with. Expected at least two held-out "
+                "clean records with texts of their own. Give more of them with --test."
+            )
         n_blends = min(N_BLENDS, len(partners))
         self._notes["blended_predictions"] = (
             f"Each text was blended with {n_blends} of {len(partners)} clean ones that are not judged."
