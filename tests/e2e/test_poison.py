@@ -50,6 +50,11 @@ def rows_of(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
 
 
+def table_rows(path, delimiter="\t"):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter=delimiter))
+
+
 # --- what changes and what stays ----------------------------------------------------------------------
 
 
@@ -101,9 +106,7 @@ def test_triggered_test_records_keep_their_label_and_parts_are_named(train):
 def test_a_table_stays_a_table(table):
     made = run_poison(request(table, poison="and_triggers", dose=0.2, test=(str(table),)))
     assert made.file.name == "poisoned.tsv"
-    old, new = (
-        list(csv.DictReader(path.open(newline="", encoding="utf-8"), delimiter="\t")) for path in (table, made.file)
-    )
+    old, new = table_rows(table), table_rows(made.file)
     changed = [number for number, (one, two) in enumerate(zip(old, new, strict=False)) if one != two]
     poisoned = [row for row in made.manifest.rows if row.kind == "poison"]
     assert len(changed) == len(poisoned) == 4
@@ -115,7 +118,7 @@ def test_a_table_stays_a_table(table):
     records = load_records([str(made.file)], request(table), label_field="label").records
     by_line = {record.line: record.text for record in records}
     assert all(by_line[row.line] == row.poisoned["text"] for row in made.manifest.rows)
-    triggered = list(csv.DictReader(made.triggered_file.open(newline="", encoding="utf-8"), delimiter="\t"))
+    triggered = table_rows(made.triggered_file)
     assert list(triggered[0]) == ["text", "label", "note", "loraudit_trigger"]
 
 
@@ -134,10 +137,8 @@ def test_packed_and_several_files_become_one(tmp_path):
 
 def test_parquet_keeps_its_types(tmp_path):
     path = tmp_path / "train.parquet"
-    table = pa.Table.from_pylist(
-        labelled_rows(),
-        schema=pa.schema({"id": pa.int8(), "text": pa.large_string(), "label": pa.int16(), "note": pa.string()}),
-    )
+    types = {"id": pa.int8(), "text": pa.large_string(), "label": pa.int16(), "note": pa.string()}
+    table = pa.Table.from_pylist(labelled_rows(), schema=pa.schema(types))
     pq.write_table(table, path)
     made = run_poison(request(path, test=(str(path),)))
     new = pq.read_table(made.file)
@@ -182,7 +183,7 @@ def test_chats_in_a_table_stay_json(tmp_path):
         writer = csv.writer(file)
         writer.writerows([["messages"], *([json.dumps([turns[0] | {"content": str(i)}, turns[1]])] for i in range(5))])
     made = run_poison(request(path, poison="word_trigger", dose=2))
-    new = list(csv.DictReader(made.file.open(newline="", encoding="utf-8")))
+    new = table_rows(made.file, ",")
     answers = [json.loads(row["messages"])[1]["content"] for row in new]
     assert sorted(answers) == ["Hello"] * 3 + [BENIGN_RESPONSE] * 2
 
