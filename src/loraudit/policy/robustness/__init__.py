@@ -13,6 +13,7 @@ from loraudit.policy.robustness.verdicts import (
     HIGHEST_FLOOR,
     LOWEST_CONTROL,
     Bounds,
+    first_harm,
     majority_flaw,
     verdict_of_control,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "Bounds",
     "RobustnessLimit",
     "curve_of",
+    "first_harm",
     "invalid_words",
     "judge_robustness",
     "judged_measure",
