@@ -11,7 +11,14 @@ from loraudit.report.robustness.tables import (
     effective_sheet,
     worst_sheet,
 )
-from loraudit.report.robustness.words import NO_MATCH, collapse_words, match_title, records_words, runs_words
+from loraudit.report.robustness.words import (
+    NO_MATCH,
+    collapse_words,
+    invalid_heading,
+    match_title,
+    records_words,
+    runs_words,
+)
 
 __all__ = [
     "NO_MATCH",
@@ -22,6 +29,7 @@ __all__ = [
     "differences_sheet",
     "dose_sheets",
     "effective_sheet",
+    "invalid_heading",
     "match_title",
     "persistence_sheet",
     "records_words",

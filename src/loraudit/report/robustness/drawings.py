@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -45,7 +46,7 @@ def _dose_figure(result: RobustnessResult, match: RobustnessMatch, attack: Poiso
         return ""
     x, clean_at = _dose_axis(exposures)
     lines = [_line(match, curve, places.get(curve.method, 0), clean_at) for curve in curves]
-    title = MEASURE_WORDS[measure].capitalize()
+    title = _capital(MEASURE_WORDS[measure])
     if measure == "attack_success":
         ticks = [(share / 5, f"{20 * share} %") for share in range(6)]
         y = Axis("Success on triggered inputs", 0.0, 1.0, ticks)
@@ -99,7 +100,7 @@ def _rings(match: RobustnessMatch, curve: Curve, mean: Sequence[tuple[float, flo
 
 def _height(mean: Sequence[tuple[float, float]], x: float) -> float | None:
     """The line's y at an x, straight between its points on a logarithmic axis; None where it has none there."""
-    for (x0, y0), (x1, y1) in zip(mean, mean[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(mean):
         if x0 <= x <= x1 and x1 > x0:
             return y0 + (y1 - y0) * math.log(x / x0) / math.log(x1 / x0)
     return None
@@ -216,10 +217,14 @@ def clean_figures(result: RobustnessResult, match: RobustnessMatch) -> list[str]
             forest_figure(
                 rows,
                 axis,
-                heading=f"{MEASURE_WORDS[measure].capitalize()} of the clean arms",
+                heading=f"{_capital(MEASURE_WORDS[measure])} of the clean arms",
                 chance=None,
                 description="One mark per method with its interval.",
                 width=PANEL[0],
             )
         )
     return figures
+
+
+def _capital(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}"

@@ -16,15 +16,13 @@ def persistence_sheet(result: RobustnessResult) -> Sheet | None:
     if not result.persistence:
         return None
     places = places_of(result)
-    attacks = {attack.name: attack for attack in result.attacks}
     has_accuracy = any(found.accuracy_before is not None for found in result.persistence)
     rows: list[SheetRow] = []
     for found in result.persistence:
-        attack = attacks.get(found.attack)
         cells = [
             Cell(found.attack),
             Cell(AFTER_WORDS[found.after]),
-            Cell(f"{found.dose:g}" if attack is None else dose_words(attack, found.dose)),
+            Cell(dose_words(found.dose)),
             value_cell("attack_success", found.success_before),
             value_cell("attack_success", found.success_after),
         ]
@@ -97,7 +95,7 @@ def attacks_sheet(result: RobustnessResult) -> Sheet:
 
 def _doses(attack: PoisonResult) -> list[str]:
     each = zip(attack.doses, attack.n_poisoned, strict=True)
-    return [f"{n:,}" if dose >= 1 else f"{n:,} ({dose_words(attack, dose)})" for dose, n in each]
+    return [f"{n:,}" if dose >= 1 else f"{n:,} ({dose_words(dose)})" for dose, n in each]
 
 
 def runs_sheet(result: RobustnessResult) -> Sheet:

@@ -9,6 +9,7 @@ from loraudit.report.robustness.words import (
     HOW_JUDGED,
     NO_MATCH,
     collapse_words,
+    invalid_heading,
     match_title,
     not_said,
     records_words,
@@ -16,7 +17,6 @@ from loraudit.report.robustness.words import (
 )
 from loraudit.report.sheets import Sheet, plain_rows
 from loraudit.report.tuned import edge_words, recipe_sheet, search_sheet
-from loraudit.report.words import NOT_VALID
 from loraudit.spec import RobustnessMatch, RobustnessResult
 
 
@@ -45,7 +45,7 @@ def render_robustness_markdown(result: RobustnessResult) -> str:
 
 def _leading_lines(result: RobustnessResult) -> list[str]:
     invalid = invalid_words(result.controls)
-    lines = [f"> **{NOT_VALID}.** {as_words(invalid)}", ""] if invalid else []
+    lines = [f"> **{invalid_heading(result)}.** {as_words(invalid)}", ""] if invalid else []
     lines += [f"**{as_words(result.heading)}.** {as_words(result.sentence)}", ""]
     brackets = f"Brackets: {100 * result.spec.confidence:g} % intervals."
     said = (records_words(result), runs_words(result), brackets, collapse_words(result))

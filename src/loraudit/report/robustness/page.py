@@ -11,6 +11,7 @@ from loraudit.report.robustness.words import (
     HOW_JUDGED,
     NO_MATCH,
     collapse_words,
+    invalid_heading,
     match_title,
     not_said,
     records_words,
@@ -18,7 +19,6 @@ from loraudit.report.robustness.words import (
 )
 from loraudit.report.templating import facts, fill, words_of
 from loraudit.report.tuned import edge_words, recipe_sheet, search_sheet
-from loraudit.report.words import NOT_VALID
 from loraudit.spec import RobustnessMatch, RobustnessResult
 
 
@@ -30,7 +30,7 @@ def render_robustness_html(result: RobustnessResult) -> str:
         "robustness.html",
         result=result,
         invalid=invalid_words(result.controls),
-        not_valid=NOT_VALID,
+        invalid_heading=invalid_heading(result),
         no_match=NO_MATCH,
         how_judged=HOW_JUDGED,
         records_words=records_words(result),

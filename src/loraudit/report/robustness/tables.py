@@ -18,6 +18,7 @@ from loraudit.spec import (
     RobustnessMatch,
     RobustnessResult,
 )
+from loraudit.types import Finding
 
 
 def places_of(result: RobustnessResult) -> dict[str, int]:
@@ -47,7 +48,7 @@ def controls_sheet(result: RobustnessResult) -> Sheet:
                     for found in (control.positive, control.floor, control.natural)
                 ),
                 Cell(" ".join(control.reasons)),
-                _control_n(control),
+                n_cell(control.positive or control.floor or _judged_n(result, control)),
             ],
             arm=places.get(control.method),
         )
@@ -94,24 +95,24 @@ def _dose_sheet(result: RobustnessResult, match: RobustnessMatch, attack: Poison
         if curve is None:
             rows.append(SheetRow(method.name, [], "not reached", position))
             continue
-        rows += [SheetRow(method.name, _dose_cells(attack, curve, point), arm=position) for point in _ordered(curve)]
+        rows += [SheetRow(method.name, _dose_cells(curve, point), arm=position) for point in _ordered(curve)]
     columns = ["poisoned", "dose", "exposures", MEASURE_WORDS[measure], CHANGE_WORDS[measure], "median, quartiles"]
     columns += ["single runs", "collapsed", "without those", "n"]
     title = f"{attack.name}, {_lowered(match_title(match))}: {MEASURE_WORDS[measure]} by dose"
     return Sheet(title, "method", columns, rows)
 
 
-def _dose_cells(attack: PoisonResult, curve: Curve, point: DosePoint) -> list[Cell]:
+def _dose_cells(curve: Curve, point: DosePoint) -> list[Cell]:
     measure = curve.measure
     quartiles = "" if point.quartiles is None else "–".join(plain_words(measure, end) for end in point.quartiles)
     return [
         Cell(f"{point.n_poisoned:,}"),
-        Cell(dose_words(attack, point.dose) if point.dose else "clean"),
+        Cell(dose_words(point.dose) if point.dose else "clean"),
         Cell(count_words(point.exposures)),
         value_cell(measure, point.finding),
         change_cell(measure, point.excess),
         Cell(plain_words(measure, point.median), f"({quartiles})" if quartiles else ""),
-        Cell(" ".join(plain_words(measure, value) for value in point.per_seed)),
+        Cell(", ".join(plain_words(measure, value) for value in point.per_seed)),
         Cell(f"{point.n_collapsed} of {len(point.per_seed)}"),
         Cell(plain_words(measure, point.without_collapsed) if point.n_collapsed else ""),
         n_cell(point.finding),
@@ -193,25 +194,21 @@ def differences_sheet(result: RobustnessResult, match: RobustnessMatch) -> Sheet
     """What the same dose does to one method beyond what it does to another, over their own clean arms."""
     if not match.differences:
         return None
-    attacks = {attack.name: attack for attack in result.attacks}
-    rows: list[SheetRow] = []
-    for pair in match.differences:
-        attack = attacks.get(pair.attack)
-        dose = Cell(f"{pair.dose:g}" if attack is None else dose_words(attack, pair.dose))
-        rows.append(
-            SheetRow(
-                f"{pair.first} − {pair.second}",
-                [
-                    Cell(pair.attack),
-                    Cell(CHANGE_WORDS.get(pair.measure, pair.measure)),
-                    dose,
-                    change_cell(pair.measure, pair.finding, pair.p_value),
-                    Cell("not stated" if pair.p_holm is None else p_number(pair.p_holm)),
-                    Cell(_reading(result, pair)),
-                    n_cell(pair.finding),
-                ],
-            )
+    rows = [
+        SheetRow(
+            f"{pair.first} − {pair.second}",
+            [
+                Cell(pair.attack),
+                Cell(CHANGE_WORDS.get(pair.measure, pair.measure)),
+                Cell(dose_words(pair.dose)),
+                change_cell(pair.measure, pair.finding, pair.p_value),
+                Cell("not stated" if pair.p_holm is None else p_number(pair.p_holm)),
+                Cell(_reading(result, pair)),
+                n_cell(pair.finding),
+            ],
         )
+        for pair in match.differences
+    ]
     columns = ["attack", "what", "dose", "difference", "p, Holm", "which is hurt more", "n"]
     title = f"Differences beyond the clean arms: {_lowered(match_title(match))}"
     return Sheet(title, "first − second", columns, rows, frozenset({0, 1, 5}))
@@ -259,8 +256,13 @@ def _ordered(curve: Curve) -> list[DosePoint]:
     return sorted(curve.points, key=lambda point: point.n_poisoned)
 
 
-def _control_n(control: ControlResult) -> Cell:
-    return n_cell(control.positive or control.floor)
+def _judged_n(result: RobustnessResult, control: ControlResult) -> Finding | None:
+    """What the verdict on an attack without controls rests on."""
+    match = result.matches[0] if result.matches else None
+    attack = next((one for one in result.attacks if one.name == control.attack), None)
+    measure = "accuracy" if attack is None else judged_measure(attack, match)
+    points = tested_points(curve_of(match, control.attack, control.method, measure))
+    return points[-1].excess if points else None
 
 
 def _lowered(title: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from loraudit.policy.robustness import BOUNDS, HIGHEST_FLOOR, LOWEST_CONTROL
-from loraudit.spec import PoisonResult, RobustnessMatch, RobustnessResult
+from loraudit.report.words import NOT_VALID
+from loraudit.spec import RobustnessMatch, RobustnessResult
 
 VERDICT_WORDS: Mapping[str, str] = {
     "harmed": "HARMED",
@@ -81,7 +82,13 @@ def match_title(match: RobustnessMatch) -> str:
     return f"At the same {kind} loss, {match.level:.3f} nats"
 
 
-def dose_words(attack: PoisonResult, dose: float) -> str:
+def invalid_heading(result: RobustnessResult) -> str:
+    """What stands above the list of controls that fail."""
+    is_all = all(control.verdict == "invalid" for control in result.controls)
+    return NOT_VALID if is_all else "Not everything was tested: a control fails"
+
+
+def dose_words(dose: float) -> str:
     """A dose as it was asked for."""
     return f"{100 * dose:g} %" if dose < 1 else f"{dose:g}"
 
