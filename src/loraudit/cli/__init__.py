@@ -17,6 +17,7 @@ from loraudit.cli import (
     demo,
     doctor,
     report,
+    robustness,
     schema,
     tune,
     validate,
@@ -51,6 +52,7 @@ def _root(
 
 app.command("audit")(audit.audit)
 app.command("contrast")(contrast.contrast)
+app.command("robustness")(robustness.robustness)
 app.command("tune")(tune.tune)
 app.add_typer(canaries.app, name="canaries")
 app.command("attacks")(attacks.attacks)

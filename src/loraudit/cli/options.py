@@ -30,6 +30,10 @@ PANELS = {
         "members",
         "nonmembers",
         "data",
+        "task",
+        "test",
+        "test_share",
+        "test_records",
         "validation",
         "validation_share",
         "validation_records",
@@ -37,6 +41,7 @@ PANELS = {
         "on_overlap",
         "repeats",
     ),
+    "Poison": ("attack", "doses", "control_dose", "target", "response", "detect", "persistence"),
     "Canaries": (
         "manifest",
         "coins",
@@ -71,7 +76,6 @@ PANELS = {
         "on_bad_record",
     ),
     "Recipe": (
-        "task",
         "method",
         "epochs",
         "batch_size",
@@ -148,7 +152,7 @@ PANELS = {
     "Limits": ("fail_on", "policy"),
     "Machine": ("device", "precision", "batch_tokens", "offline"),
     "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
-    "Where results go": ("include_text", "keep_checkpoints", "out", "store"),
+    "Where results go": ("include_text", "keep_checkpoints", "keep_models", "out", "store"),
 }
 _PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
 _SHORT = {"out": "-o"}
@@ -158,6 +162,12 @@ _METAVARS = {
     "base": "MODEL",
     "members": "FILE",
     "data": "FILE",
+    "task": "FILE",
+    "test": "FILE",
+    "attack": "ATTACK",
+    "target": "LABEL",
+    "response": "TEXT",
+    "detect": "DETECTOR",
     "validation": "FILE",
     "methods": "METHOD",
     "method": "METHOD",

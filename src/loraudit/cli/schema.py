@@ -22,6 +22,8 @@ class Document(StrEnum):
     canary_score_spec = "canary-score-spec"
     canary_manifest = "canary-manifest"
     canary_result = "canary-result"
+    robustness_spec = "robustness-spec"
+    robustness_result = "robustness-result"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="Which document.")]) -> None:

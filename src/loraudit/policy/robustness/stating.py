@@ -62,10 +62,21 @@ def invalid_words(controls: Sequence[ControlResult]) -> str | None:
 
 def robustness_exit_code(result: RobustnessResult) -> int:
     """1 where a limit does not hold, 7 where a part of the run broke down, else 0; a failing control alone is 0."""
-    findings = [found.auroc for found in result.detection]
-    findings += [found.success_after for found in result.persistence]
-    is_partial = any(finding.method == FAILED for finding in findings)
-    return exit_code_of(result.limits, is_partial=is_partial)
+    return exit_code_of(result.limits, is_partial=bool(broken_parts(result)))
+
+
+def broken_parts(result: RobustnessResult) -> list[str]:
+    """Parts of the run that broke down while the rest went on, each with its reason; usually none."""
+    broken = [
+        f"the detector {found.detector} on {found.attack} with {found.n_poisoned:,} poisons failed: {found.auroc.note}"
+        for found in result.detection
+        if found.auroc.method == FAILED
+    ]
+    return broken + [
+        f"{found.after} of {found.attack} on {found.method} failed: {found.success_after.note}"
+        for found in result.persistence
+        if found.success_after.method == FAILED
+    ]
 
 
 def _heading(controls: Sequence[ControlResult], attacks: Sequence[PoisonResult]) -> str:
@@ -86,21 +97,23 @@ def _heading(controls: Sequence[ControlResult], attacks: Sequence[PoisonResult])
 def _harm_words(attack: PoisonResult, controls: Sequence[ControlResult]) -> str:
     hurt = _methods(controls, attack.name, "harmed")
     tried = [control.method for control in controls if control.attack == attack.name]
-    whom = "every method" if len(hurt) == len(tried) > 1 else _listed(hurt)
+    some = _listed(hurt) if len(hurt) <= _MOST_NAMED else f"{len(hurt)} of {len(tried)} methods"
+    whom = "every method" if len(hurt) == len(tried) > 1 else some
     return f"{attack.name} {'opens a backdoor in' if attack.goal == 'backdoor' else 'hurts'} {whom}"
 
 
 def _attack_words(attack: PoisonResult, match: RobustnessMatch | None, controls: Sequence[ControlResult]) -> str | None:
     """From how many records on the attack harms which method, and what its worst is; None where it harms none."""
     measure = judged_measure(attack, match)
-    parts: list[str] = []
+    parts: list[tuple[int, str]] = []
     largest: list[tuple[str, DosePoint]] = []
     for method in _methods(controls, attack.name, "harmed"):
         points = tested_points(curve_of(match, attack.name, method, measure))
         first = first_harm(measure, points)
         if first is not None:
             largest += [(method, point) for point in points if not point.n_collapsed]
-            parts.append(f"{method} from {first.n_poisoned:,} poisoned records on ({_effect(measure, first)})")
+            words = f"{method} from {first.n_poisoned:,} poisoned records on ({_effect(measure, first)})"
+            parts.append((first.n_poisoned, words))
     if not parts:
         return None
     what = {
@@ -110,7 +123,8 @@ def _attack_words(attack: PoisonResult, match: RobustnessMatch | None, controls:
     }[measure]
     method, worst = max(largest, key=lambda one: _size(measure, one[1]))
     most = f"at most, with {worst.n_poisoned:,}, {_effect(measure, worst)} on {method}"
-    return f"{attack.name} {what} {_listed(parts)}; {most}."
+    named = [words for _, words in sorted(parts, key=lambda part: part[0])]
+    return f"{attack.name} {what} {_listed(_first_few(named))}; {most}."
 
 
 def _effect(measure: str, point: DosePoint) -> str:
@@ -155,6 +169,11 @@ def _pairs(controls: Sequence[ControlResult], verdict: str) -> str:
         if control.verdict == verdict:
             by_attack.setdefault(control.attack, []).append(control.method)
     return "; ".join(f"{attack} on {_listed(methods)}" for attack, methods in by_attack.items())
+
+
+def _first_few(names: Sequence[str]) -> Sequence[str]:
+    """At most three, and how many more there are."""
+    return names if len(names) <= _MOST_NAMED else [*names[:_MOST_NAMED], f"{len(names) - _MOST_NAMED} more methods"]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """A robustness run as a page, as Markdown and as tables."""
 
 from loraudit.report.robustness.further import detection_sheet, persistence_sheet
+from loraudit.report.robustness.junit import render_robustness_junit
 from loraudit.report.robustness.markdown import render_robustness_markdown
 from loraudit.report.robustness.page import render_robustness_html
 from loraudit.report.robustness.tables import (
@@ -34,6 +35,7 @@ __all__ = [
     "persistence_sheet",
     "records_words",
     "render_robustness_html",
+    "render_robustness_junit",
     "render_robustness_markdown",
     "runs_words",
     "worst_sheet",

@@ -17,6 +17,7 @@ def persistence_sheet(result: RobustnessResult) -> Sheet | None:
         return None
     places = places_of(result)
     has_accuracy = any(found.accuracy_before is not None for found in result.persistence)
+    has_notes = any(found.note for found in result.persistence)
     rows: list[SheetRow] = []
     for found in result.persistence:
         cells = [
@@ -37,8 +38,9 @@ def persistence_sheet(result: RobustnessResult) -> Sheet | None:
         )
     columns = ["attack", "after", "dose", "success before", "success after"]
     columns += ["accuracy before", "accuracy after"] if has_accuracy else []
-    columns += ["n", "note"]
-    return Sheet("What is left of the backdoors", "method", columns, rows, frozenset({0, 1, len(columns) - 1}))
+    columns += ["n", *(["note"] if has_notes else [])]
+    words = {0, 1, len(columns) - 1} if has_notes else {0, 1}
+    return Sheet("What is left of the backdoors", "method", columns, rows, frozenset(words))
 
 
 def detection_sheet(result: RobustnessResult) -> Sheet | None:
