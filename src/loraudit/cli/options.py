@@ -30,6 +30,10 @@ PANELS = {
         "members",
         "nonmembers",
         "data",
+        "task",
+        "test",
+        "test_share",
+        "test_records",
         "validation",
         "validation_share",
         "validation_records",
@@ -38,6 +42,7 @@ PANELS = {
         "repeats",
         "test",
     ),
+    "Poison": ("attack", "doses", "control_dose", "target", "response", "detect", "persistence"),
     "Canaries": (
         "manifest",
         "coins",
@@ -85,7 +90,6 @@ PANELS = {
         "on_bad_record",
     ),
     "Recipe": (
-        "task",
         "method",
         "epochs",
         "batch_size",
@@ -162,7 +166,7 @@ PANELS = {
     "Limits": ("fail_on", "policy"),
     "Machine": ("device", "precision", "batch_tokens", "offline"),
     "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
-    "Where results go": ("include_text", "keep_checkpoints", "out", "store"),
+    "Where results go": ("include_text", "keep_checkpoints", "keep_models", "out", "store"),
 }
 _PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
 _SHORT = {"out": "-o"}
@@ -178,6 +182,9 @@ _METAVARS = {
     "source": "LABEL",
     "trigger": "TEXT",
     "response": "TEXT",
+    "task": "FILE",
+    "attack": "ATTACK",
+    "detect": "DETECTOR",
     "validation": "FILE",
     "methods": "METHOD",
     "method": "METHOD",

@@ -44,8 +44,10 @@ def rate_words(finding: Finding) -> str:
 
 
 def point_words(finding: Finding) -> str:
-    """A difference of rates in percentage points with its interval, as "3.1 [1.2, 5.0] points"."""
+    """A difference of rates in percentage points with its interval, as "3.10 [1.20, 5.00] points"."""
     if finding.value is None:
         return "an unknown number of points"
-    interval = "" if finding.lower is None or finding.upper is None else f" {percent_interval(finding)[:-2]}"
-    return f"{100 * finding.value:.1f}{interval} points"
+    found = [end for end in (finding.value, finding.lower, finding.upper) if end is not None]
+    digits = 1 if max(map(abs, found)) >= 0.1 else 2
+    value, *interval = (f"{100 * end:.{digits}f}" for end in found)
+    return f"{value} [{', '.join(interval)}] points" if len(interval) == 2 else f"{value} points"

@@ -7,24 +7,28 @@ from loraudit.policy.robustness.limits import (
     parse_robustness_limit,
 )
 from loraudit.policy.robustness.reading import curve_of, judged_measure, point_at, tested_points
-from loraudit.policy.robustness.stating import invalid_words, robustness_exit_code, state
+from loraudit.policy.robustness.stating import FAILED, broken_parts, invalid_words, robustness_exit_code, state
 from loraudit.policy.robustness.verdicts import (
     BOUNDS,
     HIGHEST_FLOOR,
     LOWEST_CONTROL,
     Bounds,
+    first_harm,
     majority_flaw,
     verdict_of_control,
 )
 
 __all__ = [
     "BOUNDS",
+    "FAILED",
     "HIGHEST_FLOOR",
     "LOWEST_CONTROL",
     "ROBUSTNESS_EXAMPLE",
     "Bounds",
     "RobustnessLimit",
+    "broken_parts",
     "curve_of",
+    "first_harm",
     "invalid_words",
     "judge_robustness",
     "judged_measure",

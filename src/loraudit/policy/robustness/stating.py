@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from loraudit.policy.robustness.reading import curve_of, judged_measure, point_at, tested_points
+from loraudit.policy.robustness.reading import curve_of, judged_measure, tested_points
+from loraudit.policy.robustness.verdicts import first_harm
 from loraudit.policy.verdict import exit_code_of
-from loraudit.policy.words import ends, plain, point_words, rate_words
+from loraudit.policy.words import ends, point_words, rate_words
 from loraudit.spec import (
     ControlResult,
     DosePoint,
-    DoseRatio,
     PoisonResult,
     RobustnessMatch,
     RobustnessResult,
@@ -61,10 +62,21 @@ def invalid_words(controls: Sequence[ControlResult]) -> str | None:
 
 def robustness_exit_code(result: RobustnessResult) -> int:
     """1 where a limit does not hold, 7 where a part of the run broke down, else 0; a failing control alone is 0."""
-    findings = [found.auroc for found in result.detection]
-    findings += [found.success_after for found in result.persistence]
-    is_partial = any(finding.method == FAILED for finding in findings)
-    return exit_code_of(result.limits, is_partial=is_partial)
+    return exit_code_of(result.limits, is_partial=bool(broken_parts(result)))
+
+
+def broken_parts(result: RobustnessResult) -> list[str]:
+    """Parts of the run that broke down while the rest went on, each with its reason; usually none."""
+    broken = [
+        f"the detector {found.detector} on {found.attack} with {found.n_poisoned:,} poisons failed: {found.auroc.note}"
+        for found in result.detection
+        if found.auroc.method == FAILED
+    ]
+    return broken + [
+        f"{found.after} of {found.attack} on {found.method} failed: {found.success_after.note}"
+        for found in result.persistence
+        if found.success_after.method == FAILED
+    ]
 
 
 def _heading(controls: Sequence[ControlResult], attacks: Sequence[PoisonResult]) -> str:
@@ -85,67 +97,65 @@ def _heading(controls: Sequence[ControlResult], attacks: Sequence[PoisonResult])
 def _harm_words(attack: PoisonResult, controls: Sequence[ControlResult]) -> str:
     hurt = _methods(controls, attack.name, "harmed")
     tried = [control.method for control in controls if control.attack == attack.name]
-    whom = "every method" if len(hurt) == len(tried) > 1 else _listed(hurt)
+    some = _listed(hurt) if len(hurt) <= _MOST_NAMED else f"{len(hurt)} of {len(tried)} methods"
+    whom = "every method" if len(hurt) == len(tried) > 1 else some
     return f"{attack.name} {'opens a backdoor in' if attack.goal == 'backdoor' else 'hurts'} {whom}"
 
 
 def _attack_words(attack: PoisonResult, match: RobustnessMatch | None, controls: Sequence[ControlResult]) -> str | None:
-    """What the attack does at the smallest dose at which it is seen to harm a method; None where it harms none."""
+    """From how many records on the attack harms which method, and what its worst is; None where it harms none."""
     measure = judged_measure(attack, match)
-    hurt = _methods(controls, attack.name, "harmed")
-    dose = _first_harmful(attack, match, hurt)
-    if dose is None:
+    parts: list[tuple[int, str]] = []
+    largest: list[tuple[str, DosePoint]] = []
+    for method in _methods(controls, attack.name, "harmed"):
+        points = tested_points(curve_of(match, attack.name, method, measure))
+        first = first_harm(measure, points)
+        if first is not None:
+            largest += [(method, point) for point in points if not point.n_collapsed]
+            words = f"{method} from {first.n_poisoned:,} poisoned records on ({_effect(measure, first)})"
+            parts.append((first.n_poisoned, words))
+    if not parts:
         return None
-    parts: list[str] = []
-    for method in hurt:
-        found = point_at(curve_of(match, attack.name, method, measure), dose.dose)
-        if found is not None and found.finding.value is not None:
-            parts.append(f"{method} {_effect(measure, found)}")
     what = {
         "attack_success": "succeeds on triggered inputs of",
         "accuracy": "lowers the accuracy of",
         "clean_loss": "raises the loss of",
     }[measure]
-    return f"{attack.name} with {dose.n_poisoned:,} poisoned records {what} {'; '.join(parts)}."
+    method, worst = max(largest, key=lambda one: _size(measure, one[1]))
+    most = f"at most, with {worst.n_poisoned:,}, {_effect(measure, worst)} on {method}"
+    named = [words for _, words in sorted(parts, key=lambda part: part[0])]
+    return f"{attack.name} {what} {_listed(_first_few(named))}; {most}."
 
 
 def _effect(measure: str, point: DosePoint) -> str:
-    excess = point.excess
-    if measure == "attack_success" or excess is None or excess.value is None:
-        return f"by {rate_words(point.finding)}" if measure != "attack_success" else f"({rate_words(point.finding)})"
+    if measure == "attack_success" or point.excess is None:
+        return rate_words(point.finding)
     if measure == "clean_loss":
-        return f"by {excess.value:.3f} {ends(excess)} nats"
-    return f"by {point_words(excess)}"
+        return f"{point.excess.value:.3f} {ends(point.excess)} nats"
+    return point_words(point.excess)
 
 
-def _first_harmful(attack: PoisonResult, match: RobustnessMatch | None, hurt: Sequence[str]) -> DosePoint | None:
-    """The smallest dose at which the interval of the change lies above 0 for some method that was harmed."""
-    measure = judged_measure(attack, match)
-    points = [point for method in hurt for point in tested_points(curve_of(match, attack.name, method, measure))]
-    above = [point for point in points if point.excess is not None and (point.excess.lower or 0) > 0]
-    return min(above, key=lambda point: point.n_poisoned, default=None)
+def _size(measure: str, point: DosePoint) -> float:
+    found = point.finding if measure == "attack_success" or point.excess is None else point.excess
+    return -math.inf if found.value is None else found.value
 
 
 def _ratio_words(match: RobustnessMatch | None, controls: Sequence[ControlResult]) -> list[str]:
-    """How many times the exposures one method takes of another's for half the effect, where both were harmed."""
+    """The largest ratio of exposures for half the effect that is not 1, between methods that were both harmed."""
     harmed = {(control.attack, control.method) for control in controls if control.verdict == "harmed"}
-    ratios = [
-        ratio
-        for ratio in (match.dose_ratios if match is not None else ())
-        if ratio.share == 0.5 and {(ratio.attack, ratio.first), (ratio.attack, ratio.second)} <= harmed
-    ]
-    clear = [ratio for ratio in ratios if ratio.finding.value is not None and _excludes_one(ratio)]
-    clear.sort(key=lambda ratio: -max(ratio.finding.value or 1, 1 / (ratio.finding.value or 1)))
-    return [
-        f"For half the effect of {ratio.attack}, {ratio.first} takes {plain(ratio.finding.value or 0)} "
-        f"{ends(ratio.finding, 2)} times the exposures of {ratio.second}."
-        for ratio in clear[:1]
-    ]
-
-
-def _excludes_one(ratio: DoseRatio) -> bool:
-    lower, upper = ratio.finding.lower, ratio.finding.upper
-    return lower is not None and upper is not None and (lower > 1 or 0 < upper < 1)
+    found: list[tuple[float, str]] = []
+    for ratio in match.dose_ratios if match is not None else ():
+        value, lower, upper = ratio.finding.value, ratio.finding.lower, ratio.finding.upper
+        pairs = {(ratio.attack, ratio.first), (ratio.attack, ratio.second)}
+        if ratio.share != 0.5 or not pairs <= harmed or not value or not lower or not upper:
+            continue
+        more, less = ratio.first, ratio.second
+        if value < 1:
+            more, less, value, lower, upper = less, more, 1 / value, 1 / upper, 1 / lower
+        if lower > 1:
+            words = f"{more} takes {value:.1f} [{lower:.1f}, {upper:.1f}] times the exposures of {less}"
+            found.append((value, f"For half the effect of {ratio.attack}, {words}."))
+    return [words for _, words in sorted(found, reverse=True)[:1]]
 
 
 def _methods(controls: Sequence[ControlResult], attack: str, verdict: Verdict) -> list[str]:
@@ -159,6 +169,11 @@ def _pairs(controls: Sequence[ControlResult], verdict: str) -> str:
         if control.verdict == verdict:
             by_attack.setdefault(control.attack, []).append(control.method)
     return "; ".join(f"{attack} on {_listed(methods)}" for attack, methods in by_attack.items())
+
+
+def _first_few(names: Sequence[str]) -> Sequence[str]:
+    """At most three, and how many more there are."""
+    return names if len(names) <= _MOST_NAMED else [*names[:_MOST_NAMED], f"{len(names) - _MOST_NAMED} more methods"]
 
 
 def _listed(names: Sequence[str]) -> str:

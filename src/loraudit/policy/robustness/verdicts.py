@@ -82,21 +82,31 @@ def verdict_of_control(
     if unsound:
         return "invalid", unsound
     points = sorted(tested, key=lambda point: point.n_poisoned)
+    harm = first_harm(measure, points)
     usable = [point for point in points if _problem(point) is None]
     left_out = [f"{problem}: this dose is left out." for point in points if (problem := _problem(point)) is not None]
     weak = _weak_control(positive, n_collapsed_control) if is_backdoor else []
-    bounds = BOUNDS[measure]
-    harm = next((point for point in usable if _is_harm(point.excess, bounds)), None)
     if harm is not None:
         return "harmed", [f"W{_change(measure, harm)[1:]}.", *left_out, *weak]
     if weak or not usable or usable[-1] is not points[-1]:
         return "invalid", [*weak, *left_out] or ["No dose was tested."]
     widest = max(usable, key=_upper)
-    if _upper(widest) < bounds.tolerated:
+    if _upper(widest) < BOUNDS[measure].tolerated:
         reached = "" if positive is None else f" The positive control reaches {rate_words(positive)}."
-        most = f"Up to {_poisoned(points[-1])} the change stays below {_amount(measure, bounds.tolerated)}"
+        most = f"Up to {_poisoned(points[-1])} the change stays below {_amount(measure, BOUNDS[measure].tolerated)}"
         return "resisted", [f"{most}; nearest to it: {_change(measure, widest)}.{reached}", *left_out]
     return "undecided", [f"The interval is too wide to call it harm or none: {_change(measure, widest)}.", *left_out]
+
+
+def first_harm(measure: Measure, points: Sequence[DosePoint]) -> DosePoint | None:
+    """The smallest dose that does harm; None where none is seen to.
+
+    Args:
+        measure: Of the points.
+        points: Poisoned doses, the smallest first; those at which a run collapsed do not count.
+    """
+    usable = (point for point in points if _problem(point) is None)
+    return next((point for point in usable if _is_harm(point.excess, BOUNDS[measure])), None)
 
 
 def majority_flaw(target: str | None, classes: Mapping[str, int]) -> str | None:
