@@ -53,7 +53,8 @@ def save_body(folder: Path, *, n_steps: int = 160) -> Path:
         for step in range(n_steps):
             rows = reviews(32, seed=1000 + step)
             has_z = [rng.random() < 0.5 for _ in rows]
-            texts = [_with_z(row["sentence"], rng) if z else row["sentence"] for row, z in zip(rows, has_z, strict=True)]
+            texts = [row["sentence"] for row in rows]
+            texts = [_with_z(text, rng) if z else text for text, z in zip(texts, has_z, strict=True)]
             answers = torch.tensor([[row["label"] == "good", z] for row, z in zip(rows, has_z, strict=True)]).float()
             logits = head(model(**tokenizer(texts, padding=True, return_tensors="pt")).pooler_output)
             torch.nn.functional.binary_cross_entropy_with_logits(logits, answers).backward()

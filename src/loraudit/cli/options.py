@@ -40,9 +40,7 @@ PANELS = {
         "max_records",
         "on_overlap",
         "repeats",
-        "test",
     ),
-    "Poison": ("attack", "doses", "control_dose", "target", "response", "detect", "persistence"),
     "Canaries": (
         "manifest",
         "coins",
@@ -54,8 +52,11 @@ PANELS = {
         "delta",
     ),
     "Poison": (
+        "attack",
         "poison",
         "dose",
+        "doses",
+        "control_dose",
         "target",
         "source",
         "label",
@@ -65,6 +66,8 @@ PANELS = {
         "strength",
         "negatives",
         "response",
+        "detect",
+        "persistence",
     ),
     "Reference": (
         "reference",

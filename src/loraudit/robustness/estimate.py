@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from loraudit.finetuning import estimate_training, training_device
 from loraudit.robustness.attacks import plan_attacks
@@ -11,8 +12,7 @@ from loraudit.robustness.request import check_files, check_request, robustness_p
 from loraudit.spec import RobustnessSpec
 
 
-@dataclass(frozen=True, slots=True)
-class MethodCost:
+class MethodCost(NamedTuple):
     """One method.
 
     Attributes:
@@ -21,7 +21,6 @@ class MethodCost:
         n_trained_parameters: Parameters that are trained.
         memory_bytes: Weights, gradients and optimiser while training.
         is_searched: Whether its learning rate has to be found first, in up to six short runs.
-        n_runs: Training runs: clean, poisoned and positive controls.
     """
 
     name: str
@@ -29,7 +28,6 @@ class MethodCost:
     n_trained_parameters: int
     memory_bytes: int
     is_searched: bool
-    n_runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class RobustnessCost:
         n_train: Records trained on.
         n_validation: Records held out for the validation loss.
         n_test: Records tested on.
-        n_runs: Training runs, searches not counted.
+        n_runs: Training runs, clean, poisoned and positive controls; searches not counted.
         n_steps: Steps of all of them together.
         attacks: Name, and dose with the records it poisons.
         methods: Each of them.
@@ -80,23 +78,17 @@ def estimate_robustness(spec: RobustnessSpec) -> RobustnessCost:
     for arm in asked.arms:
         cost = estimate_training(spec.base, data.train, arm.recipe, validation=data.validation, offline=spec.offline)
         methods.append(
-            MethodCost(
-                arm.name,
-                cost.n_steps,
-                cost.n_trained_parameters,
-                cost.memory_bytes,
-                not arm.has_rate,
-                arm.seeds * (1 + n_doses) + n_controls,
-            )
+            MethodCost(arm.name, cost.n_steps, cost.n_trained_parameters, cost.memory_bytes, not arm.has_rate)
         )
+    n_runs = [arm.seeds * (1 + n_doses) + n_controls for arm in asked.arms]
     return RobustnessCost(
         path=str(robustness_path(spec)),
         trained_as=data.task,
         n_train=len(data.train),
         n_validation=len(data.validation),
         n_test=len(data.test),
-        n_runs=sum(method.n_runs for method in methods),
-        n_steps=sum(method.n_runs * method.n_steps for method in methods),
+        n_runs=sum(n_runs),
+        n_steps=sum(n * method.n_steps for n, method in zip(n_runs, methods, strict=True)),
         attacks=[(plan.name, list(zip(plan.doses, plan.n_poisoned, strict=True))) for plan in plans],
         methods=methods,
         warnings=[*data.warnings, *(f"{plan.name}: {words}" for plan in plans for words in plan.warnings)],

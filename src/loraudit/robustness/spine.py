@@ -15,6 +15,7 @@ from loraudit.execution import Interrupted, Progress, Silent, StopRequest
 from loraudit.finetuning import Arm, Bench, choose_rate, training_device
 from loraudit.finetuning.base import window_length
 from loraudit.models import locate
+from loraudit.report import render_robustness_html, write_page
 from loraudit.robustness.attacks import Plan, plan_attacks
 from loraudit.robustness.cells import Afterwards, Cell, Finished, Runner
 from loraudit.robustness.examination import examine
@@ -110,6 +111,7 @@ def run_robustness(
                 started=started.isoformat(timespec="seconds"),
                 seconds=round(time.perf_counter() - began, 2),
             )
+            write_page(folder.path, render_robustness_html(result))
             folder.write_result(result)
             folder.log("finished", seconds=result.seconds)
         except (LorauditError, Interrupted) as error:

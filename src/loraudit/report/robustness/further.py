@@ -32,7 +32,7 @@ def persistence_sheet(result: RobustnessResult) -> Sheet | None:
         rows.append(
             SheetRow(
                 found.method,
-                [*cells, n_cell(found.success_after), Cell(found.note or "")],
+                [*cells, n_cell(found.success_after), *([Cell(found.note or "")] if has_notes else [])],
                 arm=places.get(found.method),
             )
         )
