@@ -16,7 +16,7 @@ BUILT_IN = {
     "activation_clustering",
     "gradient_spectral_entropy",
     "loss_dynamics",
-    "loss_fall",
+    "early_learning",
     "onion",
     "spectral_signatures",
     "strip",
@@ -40,7 +40,7 @@ def auroc(scores, is_poisoned):
 def planted(n=200, n_poisoned=24, *, n_classes=2, seed=0, is_learnt=True):
     """Records of which some of class 0 have what each detector looks for, and which those are.
 
-    Their loss falls at last below that of others if `is_learnt`, and stays above it if not.
+    Their loss falls below that of others after the first pass if `is_learnt`, and stays above it if not.
     """
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % n_classes
@@ -52,10 +52,8 @@ def planted(n=200, n_poisoned=24, *, n_classes=2, seed=0, is_learnt=True):
     gradients = rng.normal(0, 1, (n, 10)) + 2 * np.eye(10)[labels]
     gradients[is_poisoned] += 8 * np.eye(10)[7]
     late = rng.gamma(2, 0.1, n)
-    losses = np.stack(
-        [late + 1.5 * is_poisoned, late + 0.4 * is_poisoned, late * np.where(is_poisoned, 0.1, 1)], axis=1
-    )
-    losses[:, 2] += 0 if is_learnt else 2 * is_poisoned
+    later = late * np.where(is_poisoned, 0.1, 1) if is_learnt else late + 2.0 * is_poisoned
+    losses = np.stack([late + 1.5 * is_poisoned, later, later], axis=1)
     lengths = rng.integers(3, 12, n)
     drops = [4 + 0.1 * rng.standard_normal(1 + k) for k in lengths]
     for i in np.flatnonzero(is_poisoned):

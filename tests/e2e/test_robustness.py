@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import asdict
 
 import numpy as np
@@ -278,6 +282,36 @@ def rows_of(path):
     """Everything but the shown ids, which follow from the request and so from the name of the folder."""
     table = pq.read_table(path / "outcomes.parquet")
     return table.drop_columns(["record"]).to_pydict().__repr__()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_anywhere_ends_in_the_same_bytes(body, task, tmp_path):
+    """SIGKILL, between runs and inside of them; the same command each time."""
+    fresh = run_robustness(small(body, task, tmp_path / "fresh"))
+    spec = small(body, task, tmp_path / "again")
+    request_file = tmp_path / "spec.json"
+    request_file.write_text(spec.model_dump_json(), encoding="utf-8")
+    command = [sys.executable, "-m", "loraudit", "robustness", "--spec", str(request_file), "--quiet"]
+    rng, n_killed = random.Random(2), 0
+    folder = tmp_path / "again"
+    while not (folder / "result.json").exists():
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        n_before, n_more = n_files(folder), rng.randint(1, 6)
+        while process.poll() is None and n_files(folder) < n_before + n_more:
+            time.sleep(0.01)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            n_killed += 1
+        _, err = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), err.decode()
+    assert n_killed >= 3
+    assert rows_of(folder) == rows_of(fresh.path)
+    found = RobustnessResult.model_validate_json((folder / "result.json").read_text())
+    assert found.matches == fresh.result.matches
+
+
+def n_files(folder) -> int:
+    return sum(1 for _ in folder.rglob("*"))
 
 
 def test_damaged_or_missing_measurements_are_made_again(body, task, tmp_path):

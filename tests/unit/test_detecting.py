@@ -17,7 +17,7 @@ from loraudit.types import Record
 from small_classifiers import small_classifier
 from small_tuning import bare
 
-N = 24
+N = 26  # an odd number of each class: two clusters of equal size would have no score
 
 
 def record(text, label):
@@ -64,7 +64,7 @@ def test_every_detector_speaks_of_what_it_finds(case):
         n = N if one.finds == "training records" else 6 + 10
         assert one.scores.shape == one.is_poisoned.shape == (n,)
         assert np.isfinite(one.scores).all()
-        assert one.is_poisoned.sum() == (4 if one.finds == "training records" else 6)
+        assert one.is_poisoned.sum() == (5 if one.finds == "training records" else 6)
         assert one.seconds > 0
 
 

@@ -12,9 +12,9 @@ from loraudit.poisoning.detection import (
     activation_clustering,
     blended_texts,
     clean_threshold,
+    early_learning,
     gradient_spectral_entropy,
     loss_dynamics,
-    loss_fall,
     onion,
     spectral_scores,
     spectral_signatures,
@@ -95,7 +95,15 @@ def test_poison_is_the_smaller_cluster_of_its_class():
     scores = activation_clustering(Observed(labels, features))
     assert auroc(scores, is_poisoned) > 0.99
     # The other class has no two clusters, so its scores stay near 0.
-    assert np.abs(scores[labels == 1]).max() < 0.5 * np.median(scores[is_poisoned])
+    assert np.median(np.abs(scores[labels == 1])) < 0.5 * np.median(scores[is_poisoned])
+
+
+def test_a_wide_axis_does_not_hide_a_narrow_one():
+    rng = np.random.default_rng(0)
+    is_poisoned = np.arange(300) < 40
+    features = np.stack([rng.normal(0, 50, 300), rng.normal(0, 1, 300) + 8 * is_poisoned], axis=1)
+    scores = activation_clustering(Observed(np.zeros(300, dtype=np.int64), features))
+    assert auroc(scores, is_poisoned) > 0.99
 
 
 def test_clustering_all_classes_together_finds_the_smaller_class_instead():
@@ -174,12 +182,12 @@ def test_ranks_over_all_classes_would_blame_the_harder_class():
     assert auroc(mixed, is_poisoned) < 0.6
 
 
-def test_a_shortcut_is_a_loss_that_falls_from_worst_to_best():
-    losses = np.array([[9.0, 0.1], [1.0, 0.5], [2.0, 0.9], [3.0, 1.5]])
+def test_a_shortcut_is_a_loss_that_is_low_once_it_was_seen():
+    losses = np.array([[9.0, 0.1, 0.6], [1.0, 0.5, 0.1], [2.0, 0.9, 0.9], [3.0, 1.5, 1.2]])
     labels = np.zeros(4, dtype=np.int64)
-    scores = loss_fall(Observed(labels, loss_history=losses))
-    assert np.allclose(scores, [3 / 4, -1 / 4, -1 / 4, -1 / 4])
-    assert np.isnan(loss_fall(Observed(labels, loss_history=losses[:, :1]))).all()
+    scores = early_learning(Observed(labels, loss_history=losses))
+    assert np.allclose(scores, [1 - (1 + 3) / 16, 1 - (3 + 1) / 16, 1 - (5 + 5) / 16, 1 - (7 + 7) / 16])
+    assert np.isnan(early_learning(Observed(labels, loss_history=losses[:, :1]))).all()
 
 
 def test_an_infinite_loss_is_the_worst_and_not_undefined():

@@ -7,7 +7,7 @@ detector tells the sides apart is for `statistics` to say; the detectors never s
 from loraudit.poisoning.detection.blending import blended_texts, strip
 from loraudit.poisoning.detection.clustering import activation_clustering
 from loraudit.poisoning.detection.detector import DETECTORS, NEEDS, Detector, Finds, Observed, detector
-from loraudit.poisoning.detection.dynamics import loss_dynamics, loss_fall
+from loraudit.poisoning.detection.dynamics import early_learning, loss_dynamics
 from loraudit.poisoning.detection.entropy import gradient_spectral_entropy
 from loraudit.poisoning.detection.spectral import spectral_scores, spectral_signatures
 from loraudit.poisoning.detection.words import (
@@ -28,9 +28,9 @@ __all__ = [
     "blended_texts",
     "clean_threshold",
     "detector",
+    "early_learning",
     "gradient_spectral_entropy",
     "loss_dynamics",
-    "loss_fall",
     "onion",
     "spectral_scores",
     "spectral_signatures",

@@ -19,16 +19,18 @@ _TAIL = 0.1
     requires=frozenset({"representations"}),
     finds=("training records",),
     tasks=frozenset({"classification", "causal_lm"}),
-    source="Chen et al. 2018, arXiv:1811.03728; with PCA, starts that need no chance, and the margin as score (ours)",
+    source="Chen et al. 2018, arXiv:1811.03728; starts that need no chance and the margin as score are ours",
     summary="How clearly a record lies in the smaller of its class's two clusters.",
     blind_to="Poisons that are half of a class or more, or that lie among its clean records.",
 )
 def activation_clustering(observed: Observed) -> FloatArray:
     """Margin towards the smaller cluster, times how clearly there are two.
 
-    Of each class, centred and reduced to its first ten principal components, 2-means gives centres a (of the larger
-    cluster) and b. The score is silhouette · (|x − a| − |x − b|) / |a − b|, at most 1 in size: the paper judges
-    clusters by size and mean silhouette, and this lets both decide the order of single records.
+    Of each class, centred and reduced to its first ten principal components of variance 1, 2-means gives centres a (of
+    the larger cluster) and b. The paper's ten independent components are a rotation of these, which 2-means does not
+    see; at their own scale the axis between the classes would hide the others. The score is
+    silhouette · (|x − a| − |x − b|) / |a − b|, at most 1 in size: the paper judges clusters by size and mean
+    silhouette, and this lets both decide the order of single records.
 
     Returns:
         [N]; NaN in classes of fewer than three records, of equal records, and where both clusters are equally large.
@@ -43,10 +45,10 @@ def activation_clustering(observed: Observed) -> FloatArray:
 
 
 def _principal(rows: FloatArray) -> FloatArray:
-    """[n, at most N_COMPONENTS] coordinates along the principal components."""
+    """[n, at most N_COMPONENTS] coordinates along the principal components, each of variance 1."""
     left, values, _ = np.linalg.svd(rows, full_matrices=False)
     kept = values > 1e-9 * values[0]
-    return (left * values)[:, kept][:, :N_COMPONENTS]
+    return left[:, kept][:, :N_COMPONENTS] * np.sqrt(len(rows))
 
 
 def _margins(rows: FloatArray) -> FloatArray:

@@ -25,31 +25,30 @@ def loss_dynamics(observed: Observed) -> FloatArray:
 
     NaN in classes of fewer than three records, and where no pass tells records apart.
     """
-    ranks = _ranks_by_class(given(observed.loss_history), observed.labels)
-    n_known = np.isfinite(ranks).sum(axis=1)
-    return np.divide(np.nansum(ranks, axis=1), n_known, out=np.full(len(ranks), np.nan), where=n_known > 0)
+    return _mean_of_known(_ranks_by_class(given(observed.loss_history), observed.labels))
 
 
 @detector(
-    "loss_fall",
+    "early_learning",
     requires=frozenset({"loss_history"}),
     finds=("training records",),
     tasks=_TASKS,
-    source="After Li et al. 2021, arXiv:2110.11571 (backdoors are learnt fast); fall of the loss's rank (ours)",
-    summary="How many places a record's loss falls within its class from the first pass to the last.",
-    blind_to="A single pass; poisons whose label is right, which begin with a low loss; flipped labels without a "
-    "trigger.",
+    source="Li et al. 2021, arXiv:2110.11571 (loss isolation); by ranks, over all passes after the first (ours)",
+    summary="How low a record's loss is in its class once training has come by it before.",
+    blind_to="A single pass; flipped labels without a trigger; records that are easy for honest reasons look alike.",
 )
-def loss_fall(observed: Observed) -> FloatArray:
-    """[N] in (−1, 1): rank of the loss in the first pass minus that in the last, as shares of the class.
+def early_learning(observed: Observed) -> FloatArray:
+    """[N] in (0, 1): 0.5 is the middle of the class; high is a loss that falls early, as by a shortcut.
 
-    A record that contradicts its label but holds a trigger begins among the worst of its class and ends among the best.
-    NaN where one of both is unknown, and with a single pass.
+    NaN in classes of fewer than three records, with a single pass, and where no later pass tells records apart.
     """
-    if given(observed.loss_history).shape[1] < 2:
-        return np.full(len(observed.labels), np.nan)
     ranks = _ranks_by_class(given(observed.loss_history), observed.labels)
-    return ranks[:, 0] - ranks[:, -1]
+    return 1 - _mean_of_known(ranks[:, 1:])
+
+
+def _mean_of_known(ranks: FloatArray) -> FloatArray:
+    n_known = np.isfinite(ranks).sum(axis=1)
+    return np.divide(np.nansum(ranks, axis=1), n_known, out=np.full(len(ranks), np.nan), where=n_known > 0)
 
 
 def _ranks_by_class(losses: FloatArray, labels: IntArray) -> FloatArray:
