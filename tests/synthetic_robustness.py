@@ -16,8 +16,8 @@ from loraudit.policy.robustness import (
     judged_measure,
     majority_flaw,
     point_at,
+    poisoned_points,
     state,
-    tested_points,
     verdict_of_control,
 )
 from loraudit.spec import (
@@ -299,7 +299,7 @@ class Robustness:
             for share in (0.5, 0.9) if curve.measure == "attack_success" else ():
                 ratio = (way.most - 0.031) / (share - 0.031) - 1
                 at = way.half / ratio ** (1 / 1.7) if ratio > 0 else math.inf
-                low, high = min(p.exposures for p in tested_points(curve)), max(p.exposures for p in curve.points)
+                low, high = min(p.exposures for p in poisoned_points(curve)), max(p.exposures for p in curve.points)
                 if low <= at <= high:
                     found.append(
                         EffectiveDose(
@@ -352,7 +352,7 @@ class Robustness:
                 continue
             if first.measure == "clean_loss" and not self.is_language_model:
                 continue
-            for one, two in zip(tested_points(first), tested_points(second), strict=True):
+            for one, two in zip(poisoned_points(first), poisoned_points(second), strict=True):
                 assert one.excess is not None
                 assert two.excess is not None
                 gap = (one.excess.value or 0) - (two.excess.value or 0)
@@ -411,7 +411,7 @@ class Robustness:
         flaw = majority_flaw(attack.settings.target, classes)
         verdict, reasons = verdict_of_control(
             measure,
-            tested_points(curve),
+            poisoned_points(curve),
             positive=positive,
             floor=floor,
             natural=natural,

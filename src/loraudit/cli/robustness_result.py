@@ -67,7 +67,7 @@ def _show_finding(console: Console, result: RobustnessResult) -> None:
 
 
 def _show_match(console: Console, result: RobustnessResult, match: RobustnessMatch, *, verbose: bool) -> None:
-    from loraudit.report.robustness import clean_sheet, differences_sheet, dose_sheets, effective_sheet
+    from loraudit.report.robustness import clean_sheet, differences_sheet, dose_sheets, effective_sheet, ratios_sheet
     from loraudit.report.sheets import short_sheet
 
     show_sheet(console, clean_sheet(result, match) if verbose else short_sheet(clean_sheet(result, match), {"n"}))
@@ -75,6 +75,7 @@ def _show_match(console: Console, result: RobustnessResult, match: RobustnessMat
         sheets = dose_sheets(result, match, attack)
         for sheet in sheets if verbose else sheets[:1]:
             show_sheet(console, sheet if verbose else short_sheet(sheet, _OF_RUNS))
-    for sheet in (effective_sheet(result, match), differences_sheet(result, match) if verbose else None):
+    differences = differences_sheet(result, match) if verbose else None
+    for sheet in (effective_sheet(result, match), ratios_sheet(match), differences):
         if sheet is not None:
             show_sheet(console, sheet)

@@ -6,7 +6,7 @@ from loraudit.policy.robustness.limits import (
     judge_robustness,
     parse_robustness_limit,
 )
-from loraudit.policy.robustness.reading import curve_of, judged_measure, point_at, tested_points
+from loraudit.policy.robustness.reading import curve_of, judged_measure, point_at, poisoned_points
 from loraudit.policy.robustness.stating import FAILED, broken_parts, invalid_words, robustness_exit_code, state
 from loraudit.policy.robustness.verdicts import (
     BOUNDS,
@@ -35,8 +35,8 @@ __all__ = [
     "majority_flaw",
     "parse_robustness_limit",
     "point_at",
+    "poisoned_points",
     "robustness_exit_code",
     "state",
-    "tested_points",
     "verdict_of_control",
 ]

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from loraudit.errors import ConfigError
 from loraudit.policy.conditions import Condition, field_of, is_field, outcome, read_condition, unknown
-from loraudit.policy.robustness.reading import Measure, curve_of, tested_points
+from loraudit.policy.robustness.reading import Measure, curve_of, poisoned_points
 from loraudit.spec import ControlResult, LimitResult, PoisonResult, RobustnessMatch
 from loraudit.types import Finding
 
@@ -82,7 +82,7 @@ class RobustnessLimit:
             if control.verdict == "invalid":
                 missing.append(f"{pair} is invalid: {' '.join(control.reasons)}")
                 continue
-            points = tested_points(curve)
+            points = poisoned_points(curve)
             missing += [] if points else [f"{pair} has no {measure.replace('_', ' ')} at any dose"]
             for point in points:
                 found = self._field(point.finding if self.metric == "asr" else point.excess, pair, point.n_poisoned)

@@ -27,7 +27,7 @@ def judged_measure(attack: PoisonResult, match: RobustnessMatch | None) -> Measu
     return "accuracy" if has_accuracy else "clean_loss"
 
 
-def tested_points(curve: Curve | None) -> list[DosePoint]:
+def poisoned_points(curve: Curve | None) -> list[DosePoint]:
     """The poisoned doses of a curve, the smallest first; not the clean arm."""
     points = () if curve is None else curve.points
     return sorted((point for point in points if point.dose > 0), key=lambda point: point.n_poisoned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from loraudit.policy.robustness.reading import curve_of, judged_measure, tested_points
+from loraudit.policy.robustness.reading import curve_of, judged_measure, poisoned_points
 from loraudit.policy.robustness.verdicts import first_harm
 from loraudit.policy.verdict import exit_code_of
 from loraudit.policy.words import ends, point_words, rate_words
@@ -108,7 +108,7 @@ def _attack_words(attack: PoisonResult, match: RobustnessMatch | None, controls:
     parts: list[tuple[int, str]] = []
     largest: list[tuple[str, DosePoint]] = []
     for method in _methods(controls, attack.name, "harmed"):
-        points = tested_points(curve_of(match, attack.name, method, measure))
+        points = poisoned_points(curve_of(match, attack.name, method, measure))
         first = first_harm(measure, points)
         if first is not None:
             largest += [(method, point) for point in points if not point.n_collapsed]

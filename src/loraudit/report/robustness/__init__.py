@@ -10,6 +10,7 @@ from loraudit.report.robustness.tables import (
     differences_sheet,
     dose_sheets,
     effective_sheet,
+    ratios_sheet,
     worst_sheet,
 )
 from loraudit.report.robustness.words import (
@@ -33,6 +34,7 @@ __all__ = [
     "invalid_heading",
     "match_title",
     "persistence_sheet",
+    "ratios_sheet",
     "records_words",
     "render_robustness_html",
     "render_robustness_junit",

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from loraudit.policy import percent
-from loraudit.policy.robustness import curve_of, judged_measure, point_at, tested_points
+from loraudit.policy.robustness import curve_of, judged_measure, point_at, poisoned_points
 from loraudit.report.figures.forest import ForestRow, forest_figure
 from loraudit.report.figures.lines import Guide, Line, Look, Measured, line_figure
 from loraudit.report.figures.scales import Axis, linear_axis
@@ -41,7 +41,7 @@ def dose_figures(result: RobustnessResult, match: RobustnessMatch, attack: Poiso
 def _dose_figure(result: RobustnessResult, match: RobustnessMatch, attack: PoisonResult, measure: str) -> str:
     places = {method.name: position for position, method in enumerate(result.methods)}
     curves = [curve for curve in match.curves if (curve.attack, curve.measure) == (attack.name, measure)]
-    exposures = [p.exposures for c in match.curves if c.attack == attack.name for p in tested_points(c)]
+    exposures = [p.exposures for c in match.curves if c.attack == attack.name for p in poisoned_points(c)]
     if not [one for one in exposures if one > 0]:
         return ""
     x, clean_at = _dose_axis(exposures)
@@ -146,7 +146,7 @@ def _value_axis(title: str, measure: str, curves: Sequence[Curve]) -> Axis:
 def _effective_figure(result: RobustnessResult, match: RobustnessMatch, attack: PoisonResult) -> str:
     """Exposures for half of the effect with their intervals, one row per method; empty where none were asked for."""
     doses = {d.method: d for d in match.effective_doses if (d.attack, d.share) == (attack.name, 0.5)}
-    exposures = [p.exposures for c in match.curves if c.attack == attack.name for p in tested_points(c)]
+    exposures = [p.exposures for c in match.curves if c.attack == attack.name for p in poisoned_points(c)]
     if not doses or not [one for one in exposures if one > 0]:
         return ""
     rows: list[ForestRow] = []

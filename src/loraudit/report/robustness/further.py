@@ -29,13 +29,8 @@ def persistence_sheet(result: RobustnessResult) -> Sheet | None:
         ]
         if has_accuracy:
             cells += [value_cell("accuracy", found.accuracy_before), value_cell("accuracy", found.accuracy_after)]
-        rows.append(
-            SheetRow(
-                found.method,
-                [*cells, n_cell(found.success_after), *([Cell(found.note or "")] if has_notes else [])],
-                arm=places.get(found.method),
-            )
-        )
+        cells += [n_cell(found.success_after), *([Cell(found.note or "")] if has_notes else [])]
+        rows.append(SheetRow(found.method, cells, arm=places.get(found.method)))
     columns = ["attack", "after", "dose", "success before", "success after"]
     columns += ["accuracy before", "accuracy after"] if has_accuracy else []
     columns += ["n", *(["note"] if has_notes else [])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loraudit.policy.robustness import curve_of, judged_measure, point_at, tested_points
+from loraudit.policy.robustness import curve_of, judged_measure, point_at, poisoned_points
 from loraudit.report.cells import Cell, p_number
 from loraudit.report.robustness.cells import change_cell, count_words, n_cell, plain_words, value_cell
 from loraudit.report.robustness.words import CHANGE_WORDS, MEASURE_WORDS, VERDICT_WORDS, dose_words, match_title
@@ -161,7 +161,7 @@ def censored_words(match: RobustnessMatch, dose: EffectiveDose) -> str:
     """Beyond which exposures an effective dose lies that no dose brackets."""
     curve = curve_of(match, dose.attack, dose.method, "attack_success")
     curve = curve or next((c for c in match.curves if (c.attack, c.method) == (dose.attack, dose.method)), None)
-    exposures = [point.exposures for point in tested_points(curve)]
+    exposures = [point.exposures for point in poisoned_points(curve)]
     if not exposures:
         return f"{dose.bound} the doses tested"
     return f"> {count_words(max(exposures))}" if dose.bound == "above" else f"< {count_words(min(exposures))}"
@@ -230,7 +230,7 @@ def worst_sheet(result: RobustnessResult, match: RobustnessMatch) -> Sheet | Non
     verdicts = {(control.attack, control.method): control.verdict for control in result.controls}
     found: list[tuple[float, SheetRow]] = []
     for curve in match.curves:
-        points = tested_points(curve)
+        points = poisoned_points(curve)
         if curve.measure != "attack_success" or not points:
             continue
         point = points[0]
@@ -261,7 +261,7 @@ def _judged_n(result: RobustnessResult, control: ControlResult) -> Finding | Non
     match = result.matches[0] if result.matches else None
     attack = next((one for one in result.attacks if one.name == control.attack), None)
     measure = "accuracy" if attack is None else judged_measure(attack, match)
-    points = tested_points(curve_of(match, control.attack, control.method, measure))
+    points = poisoned_points(curve_of(match, control.attack, control.method, measure))
     return points[-1].excess if points else None
 
 
