@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loraudit.policy.robustness import curve_of, judged_measure, majority_flaw, tested_points, verdict_of_control
+from loraudit.policy.robustness import curve_of, judged_measure, majority_flaw, poisoned_points, verdict_of_control
 from loraudit.robustness.comparison import Comparison, Place, Read
 from loraudit.robustness.outcomes import CLEAN, DETECTED, Checkpoint, RunOutcomes
 from loraudit.robustness.readings import Measure, is_collapsed, per_record, point_of
@@ -152,7 +152,7 @@ def _control_at(
     verdict: Verdict
     verdict, reasons = verdict_of_control(
         measure,
-        tested_points(curve_of(match, attack.name, method, measure)),
+        poisoned_points(curve_of(match, attack.name, method, measure)),
         positive=positive,
         floor=floor,
         natural=natural,
