@@ -70,6 +70,20 @@ def poison_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def detector_table() -> str:
+    from loraudit.poisoning.detection import DETECTORS
+
+    lines = ["| detector | finds | needs | score | cannot see | for | source |", "|---" * 7 + "|"]
+    from_packages = {point.name for point in importlib.metadata.entry_points(group=str(DETECTORS.entry_point_group))}
+    lines += [
+        f"| `{d.name}` | {', '.join(d.finds)} | {', '.join(sorted(d.requires)).replace('_', ' ')} | {d.summary} "
+        f"| {d.blind_to} | {', '.join(sorted(d.tasks))} | {d.source} |"
+        for d in DETECTORS.values()
+        if d.name not in from_packages
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def personal_table() -> str:
     from loraudit.memorization.personal import RULES
 
@@ -101,6 +115,8 @@ def fault_matrix() -> str:
 
 
 def generated(name: str) -> str:
+    if name == "detectors":
+        return detector_table()
     if name == "attacks":
         return attack_table()
     if name == "methods":

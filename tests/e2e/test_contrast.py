@@ -9,10 +9,10 @@ import pytest
 
 from loraudit.contrast import estimate_contrast, run_contrast
 from loraudit.contrast.records import split_data
-from loraudit.contrast.training import climb
 from loraudit.errors import ConfigError, DataError, ModelError
 from loraudit.execution import Interrupted, StopRequest
 from loraudit.finetuning import read_trained
+from loraudit.finetuning.rates import climb
 from loraudit.spec import ContrastResult, ContrastSpec, make_request
 from loraudit.store import read_contrast, read_run
 

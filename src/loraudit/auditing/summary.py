@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,9 +26,7 @@ from loraudit.models import ModelPlan
 from loraudit.models.fingerprint import chat_template_fingerprint
 from loraudit.scoring import Evidence, ScoringOptions
 from loraudit.spec import AttackResult, AuditResult, AuditSpec, MembershipResult, Provenance, SideSummary, SlowSummary
-from loraudit.store import RunFolder
-
-_LIBRARIES = ("loraudit", "torch", "transformers", "peft", "numpy", "scipy", "safetensors", "tokenizers")
+from loraudit.store import RunFolder, library_versions
 
 
 def record_statuses(evidence: Evidence) -> list[str]:
@@ -225,17 +222,6 @@ def broken_plugins() -> list[AttackResult]:
         )
         for origin, reason in ATTACKS.broken.items()
     ]
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what made the numbers."""
-    found = {"python": platform.python_version()}
-    for library in _LIBRARIES:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def without_credentials(result: AuditResult) -> AuditResult:

@@ -18,6 +18,7 @@ from loraudit.cli import (
     doctor,
     poison,
     report,
+    robustness,
     schema,
     tune,
     validate,
@@ -52,6 +53,7 @@ def _root(
 
 app.command("audit")(audit.audit)
 app.command("contrast")(contrast.contrast)
+app.command("robustness")(robustness.robustness)
 app.command("tune")(tune.tune)
 app.add_typer(canaries.app, name="canaries")
 app.command("poison")(poison.poison)

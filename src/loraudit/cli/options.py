@@ -30,13 +30,16 @@ PANELS = {
         "members",
         "nonmembers",
         "data",
+        "task",
+        "test",
+        "test_share",
+        "test_records",
         "validation",
         "validation_share",
         "validation_records",
         "max_records",
         "on_overlap",
         "repeats",
-        "test",
     ),
     "Canaries": (
         "manifest",
@@ -49,8 +52,11 @@ PANELS = {
         "delta",
     ),
     "Poison": (
+        "attack",
         "poison",
         "dose",
+        "doses",
+        "control_dose",
         "target",
         "source",
         "label",
@@ -60,6 +66,8 @@ PANELS = {
         "strength",
         "negatives",
         "response",
+        "detect",
+        "persistence",
     ),
     "Reference": (
         "reference",
@@ -86,7 +94,6 @@ PANELS = {
         "on_bad_record",
     ),
     "Recipe": (
-        "task",
         "method",
         "epochs",
         "batch_size",
@@ -164,7 +171,7 @@ PANELS = {
     "Limits": ("fail_on", "policy"),
     "Machine": ("device", "precision", "batch_tokens", "offline"),
     "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
-    "Where results go": ("include_text", "keep_checkpoints", "out", "store"),
+    "Where results go": ("include_text", "keep_checkpoints", "keep_models", "out", "store"),
 }
 _PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
 _SHORT = {"out": "-o"}
@@ -180,6 +187,9 @@ _METAVARS = {
     "source": "LABEL",
     "trigger": "TEXT",
     "response": "TEXT",
+    "task": "FILE",
+    "attack": "ATTACK",
+    "detect": "DETECTOR",
     "validation": "FILE",
     "methods": "METHOD",
     "method": "METHOD",

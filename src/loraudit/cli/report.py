@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from loraudit.cli.options import ResultAsJson
-
-if TYPE_CHECKING:
-    from loraudit.spec import CanaryResult
 
 
 class Format(StrEnum):
@@ -25,7 +24,9 @@ class Format(StrEnum):
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder of a finished audit, contrast or search for canaries.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder of a finished audit, contrast, robustness run or search for canaries.")
+    ],
     format_: Annotated[
         Format | None, typer.Option("--format", "-f", help="Print the report in this format instead of a table.")
     ] = None,
@@ -36,64 +37,84 @@ def report(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
 ) -> None:
     """Render report.html of a finished run again and show its table, or print it in another format."""
-    from loraudit.cli.contrast_result import show_contrast
     from loraudit.cli.result import show_result
-    from loraudit.errors import ConfigError, visible
-    from loraudit.report import CONTRAST_FORMATS, FORMATS, render_contrast_html, write_page, write_report
-    from loraudit.store import read_canaries, read_contrast, read_run, write_atomically
+    from loraudit.errors import ConfigError
+    from loraudit.report import FORMATS
+    from loraudit.store import read_run
 
     if output is not None and format_ is None:
         raise ConfigError("--output needs a format. Expected --format html, json, junit, markdown or model-card.")
+    other = _other_kind(run, verbose=verbose)
+    if other is None:
+        audited = read_run(run)
+        formats = {name: partial(render, audited) for name, render in FORMATS.items()}
+        other = _Kind("An audit", formats, partial(show_result, audited.result, verbose=verbose))
+    if format_ is None:
+        _show(run, other, as_json=as_json)
+        return
+    if format_.value not in other.formats:
+        raise ConfigError(
+            f"{other.name} has no {format_.value} report. Expected --format {', '.join(other.formats)}{other.hint}."
+        )
+    _print(other.formats[format_.value](), output)
+
+
+class _Kind(NamedTuple):
+    """How a run of some kind is shown.
+
+    Attributes:
+        name: In messages.
+        formats: By name, what makes the report.
+        show: Prints its table.
+        hint: Where formats that it lacks can be had.
+    """
+
+    name: str
+    formats: Mapping[str, Callable[[], str]]
+    show: Callable[[], None]
+    hint: str = ""
+
+
+def _other_kind(run: Path, *, verbose: bool) -> _Kind | None:
+    """What a folder holds that is no audit; None where it is one, or nothing at all."""
+    from loraudit.cli.canaries_result import show_canaries
+    from loraudit.cli.contrast_result import show_contrast
+    from loraudit.cli.robustness_result import show_robustness
+    from loraudit.report import CANARY_FORMATS, CONTRAST_FORMATS, ROBUSTNESS_FORMATS
+    from loraudit.store import read_canaries, read_contrast, read_robustness
+
     sought = read_canaries(run)
     if sought is not None:
-        _report_canaries(run, sought, format_, output, as_json=as_json)
-        return
+        formats = {name: partial(render, sought) for name, render in CANARY_FORMATS.items()}
+        return _Kind("A search for canaries", formats, partial(show_canaries, sought))
     contrasted = read_contrast(run)
-    if contrasted is not None and format_ is not None and format_.value not in CONTRAST_FORMATS:
-        raise ConfigError(
-            f"A contrast has no {format_.value} report. Expected --format {', '.join(CONTRAST_FORMATS)}; the audits in "
-            f"'{run / 'audits'}' have all formats."
-        )
-    if format_ is not None:
-        content = CONTRAST_FORMATS[format_.value](contrasted) if contrasted else FORMATS[format_.value](read_run(run))
-        if output is None:
-            typer.echo(content, nl=False)
-        else:
-            write_atomically(output, content.encode("utf-8", errors="replace"))
-        return
-    page = write_page(run, render_contrast_html(contrasted)) if contrasted else write_report(run)
+    if contrasted is not None:
+        made = {name: partial(render, contrasted) for name, render in CONTRAST_FORMATS.items()}
+        hint = f"; the audits in '{run / 'audits'}' have all formats"
+        return _Kind("A contrast", made, partial(show_contrast, contrasted), hint)
+    poisoned = read_robustness(run)
+    if poisoned is not None:
+        rendered = {name: partial(render, poisoned) for name, render in ROBUSTNESS_FORMATS.items()}
+        return _Kind("A robustness run", rendered, partial(show_robustness, poisoned, verbose=verbose))
+    return None
+
+
+def _show(run: Path, kind: _Kind, *, as_json: bool) -> None:
+    from loraudit.errors import visible
+    from loraudit.report import write_page
+
+    page = write_page(run, kind.formats["html"]())
     if as_json:
         typer.echo((run / "result.json").read_text(encoding="utf-8"), nl=False)
         return
-    if contrasted:
-        show_contrast(contrasted)
-    else:
-        show_result(read_run(run).result, verbose=verbose)
+    kind.show()
     typer.echo(f"\nReport: {visible(page)}")
 
 
-def _report_canaries(
-    run: Path, result: CanaryResult, format_: Format | None, output: Path | None, *, as_json: bool
-) -> None:
-    from loraudit.cli.canaries_result import show_canaries
-    from loraudit.errors import ConfigError, visible
-    from loraudit.report import CANARY_FORMATS, write_page
+def _print(content: str, output: Path | None) -> None:
     from loraudit.store import write_atomically
 
-    if format_ is not None and format_.value not in CANARY_FORMATS:
-        raise ConfigError(
-            f"A search for canaries has no {format_.value} report. Expected --format {', '.join(CANARY_FORMATS)}."
-        )
-    if format_ is not None:
-        content = CANARY_FORMATS[format_.value](result)
-        if output is None:
-            typer.echo(content, nl=False)
-        else:
-            write_atomically(output, content.encode("utf-8", errors="replace"))
-        return
-    page = write_page(run, CANARY_FORMATS["html"](result))
-    if as_json:
-        typer.echo((run / "result.json").read_text(encoding="utf-8"), nl=False)
-        return
-    show_canaries(result)
-    typer.echo(f"\nReport: {visible(page)}")
+    if output is None:
+        typer.echo(content, nl=False)
+    else:
+        write_atomically(output, content.encode("utf-8", errors="replace"))

@@ -24,6 +24,8 @@ class Document(StrEnum):
     canary_result = "canary-result"
     poison_spec = "poison-spec"
     poison_manifest = "poison-manifest"
+    robustness_spec = "robustness-spec"
+    robustness_result = "robustness-result"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="Which document.")]) -> None:

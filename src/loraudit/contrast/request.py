@@ -6,9 +6,9 @@ from pathlib import Path
 
 from loraudit.auditing.memorizing.request import memorization_problems
 from loraudit.auditing.request import shadow_count_problems
-from loraudit.contrast.arms import Arm, parse_arms
 from loraudit.contrast.records import Split
 from loraudit.errors import ConfigError
+from loraudit.finetuning import Arm, beyond_training, parse_arms
 from loraudit.membership import ATTACKS, SHADOWS, needed_words
 from loraudit.models.plan import REFERENCE, TARGET
 from loraudit.spec import (
@@ -24,6 +24,8 @@ _AS_IN_AN_AUDIT = {
     "seed", "device", "precision", "batch_tokens", "offline", "shadow", "pool", *MemorizationOptions.model_fields,
 }  # fmt: skip
 """Fields that mean the same in a contrast and in the audit of one of its checkpoints."""
+
+_GIVEN_ELSEWHERE = ("task", "seed", "checkpoints", "checkpoint_epochs")
 
 
 def contrast_path(spec: ContrastSpec) -> Path:
@@ -56,12 +58,40 @@ def check_request(spec: ContrastSpec) -> list[Arm]:
     )
     arms: list[Arm] = []
     try:
-        arms = parse_arms(spec)
+        arms = _requested_arms(spec)
     except ConfigError as error:
         problems.append(str(error))
+    problems += beyond_training(spec.measure_at, spec.epochs)
     if problems:
         raise ConfigError("\n".join(problems))
     return arms
+
+
+def _requested_arms(spec: ContrastSpec) -> list[Arm]:
+    shared = {
+        "epochs": spec.epochs,
+        "batch_size": spec.batch_size,
+        "checkpoint_epochs": measured_epochs(spec),
+        "span": spec.span,
+        "append_eos": spec.append_eos,
+        "max_length": spec.max_length,
+        "keep_duplicates": spec.keep_duplicates,
+        "seed": spec.seed,
+    }
+    return parse_arms(spec.methods, spec.settings, shared, seeds=spec.seeds, refused=_GIVEN_ELSEWHERE)
+
+
+def measured_epochs(spec: ContrastSpec) -> tuple[float, ...]:
+    """Epochs after which leakage is measured: those asked for, or denser at the start, where losses fall fastest."""
+    if spec.measure_at:
+        chosen = {*spec.measure_at, *map(float, spec.at_epochs), float(spec.epochs)}
+    else:
+        chosen = {0.25, 0.5, 1.0, float(spec.epochs), *map(float, spec.at_epochs)}
+        step = 2.0
+        while step < spec.epochs:
+            chosen |= {epoch for epoch in (step, 1.5 * step) if epoch.is_integer() and epoch < spec.epochs}
+            step *= 2
+    return tuple(sorted(epoch for epoch in chosen if epoch <= spec.epochs))
 
 
 def audit_request(spec: ContrastSpec, split: Split, folder: Path, store: EvidenceStore) -> AuditSpec:

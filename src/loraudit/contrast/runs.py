@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loraudit.contrast.arms import Arm
 from loraudit.contrast.comparison import MeasuredRun
 from loraudit.contrast.measuring import Meter
 from loraudit.contrast.shadows import ArmShadows
 from loraudit.contrast.training import Trainer
-from loraudit.finetuning import Moment, TrainedModel
+from loraudit.finetuning import Arm, Moment, TrainedModel
 
 
 class Trained(NamedTuple):

@@ -15,7 +15,6 @@ from loraudit.auditing import run_audit
 from loraudit.auditing.columns import group_numbers
 from loraudit.auditing.references.making import Workshop
 from loraudit.auditing.request import Sides, load_data
-from loraudit.contrast.arms import Arm
 from loraudit.contrast.comparison import Comparison
 from loraudit.contrast.measuring import Meter
 from loraudit.contrast.records import split_data
@@ -26,7 +25,7 @@ from loraudit.contrast.summary import whole_result, write_scores
 from loraudit.contrast.training import Trainer, model_path
 from loraudit.errors import LorauditError, StoreError
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
-from loraudit.finetuning import training_device
+from loraudit.finetuning import Arm, Bench, training_device
 from loraudit.report import render_contrast_html, write_page
 from loraudit.spec import (
     AuditSpec,
@@ -84,7 +83,10 @@ def run_contrast(
             split = split_data(spec, folder.path / "records")
             request = audit_request(spec, split, folder.path, store)
             sides = load_data(request)
-            trainer = Trainer(spec, split, folder.path, device, progress, stop)
+            bench = Bench(
+                spec.base, split.members, split.validation, device, spec.offline, progress, stop, copies=split.copies
+            )
+            trainer = Trainer(spec, bench, folder.path)
             meter = Meter(request, sides, folder.path / "scores", store, progress, stop)
             searches = {arm.name: trainer.choose_rate(arm) for arm in arms}
             shadows = _shadows_of(arms, request, sides, folder.path, store, progress, stop) if spec.shadow else {}

@@ -12,13 +12,12 @@ import pyarrow as pa
 
 from loraudit.auditing.memorizing.examination import in_short
 from loraudit.auditing.request import Sides
-from loraudit.auditing.summary import library_versions
-from loraudit.contrast.arms import Arm
 from loraudit.contrast.comparison import Comparison
 from loraudit.contrast.records import Split
 from loraudit.contrast.runs import Trained
 from loraudit.contrast.words import verdict_words
 from loraudit.errors import scrubbed
+from loraudit.finetuning import Arm
 from loraudit.spec import (
     ArmResult,
     ArmRun,
@@ -26,7 +25,7 @@ from loraudit.spec import (
     ContrastSpec,
     TriedRate,
 )
-from loraudit.store import RunFolder, shown_ids
+from loraudit.store import RunFolder, library_versions, shown_ids
 from loraudit.store.identity import run_key
 from loraudit.store.run_folder import Run
 

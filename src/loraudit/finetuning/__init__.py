@@ -5,26 +5,36 @@ Trained models are ordinary folders: a checkpoint that `transformers` loads or a
 record was seen at which step.
 """
 
+from loraudit.finetuning.arms import Arm, beyond_training, parse_arms
 from loraudit.finetuning.base import ResidentBase
 from loraudit.finetuning.device import training_device
 from loraudit.finetuning.estimate import TrainingCost, estimate_training
 from loraudit.finetuning.folder import TrainedModel, read_trained
 from loraudit.finetuning.history import Moment
 from loraudit.finetuning.inputs import identity_of
+from loraudit.finetuning.losses import read_loss_history
 from loraudit.finetuning.methods import METHODS, Method, check_settings
-from loraudit.finetuning.tune import finetune, trained_before
+from loraudit.finetuning.rates import Bench, choose_rate
+from loraudit.finetuning.tune import Observe, finetune, trained_before
 
 __all__ = [
     "METHODS",
+    "Arm",
+    "Bench",
     "Method",
     "Moment",
+    "Observe",
     "ResidentBase",
     "TrainedModel",
     "TrainingCost",
+    "beyond_training",
     "check_settings",
+    "choose_rate",
     "estimate_training",
     "finetune",
     "identity_of",
+    "parse_arms",
+    "read_loss_history",
     "read_trained",
     "trained_before",
     "training_device",

@@ -42,9 +42,13 @@ class ResidentBase:
 
     LoRA never changes the weights it is put on, so it is taken off again and the next run begins with the same
     copy. For everything else the base is read anew. Its hash and tokenizer are found once.
+
+    Args:
+        keeps_weights: False for hash and tokenizer alone, where something else needs the memory between runs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_weights: bool = True) -> None:
+        self._keeps_weights = keeps_weights
         self._free: tuple[Path, str, Any] | None = None
         self._fingerprints: dict[Path, str] = {}
         self._tokenizers: dict[Path, Any] = {}
@@ -71,7 +75,8 @@ class ResidentBase:
     def give_back(self, trained: Any, source: Source, recipe: Recipe, device: str) -> None:
         """Take the adapter off; a model whose own parts may have been changed is let go."""
         is_untouched = (
-            recipe.method == "lora"
+            self._keeps_weights
+            and recipe.method == "lora"
             and recipe.task == "causal_lm"
             and recipe.model_dropout is None
             and not recipe.is_private

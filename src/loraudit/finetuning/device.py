@@ -27,6 +27,15 @@ def training_device(device: str) -> str:
 
 
 @contextlib.contextmanager
+def same_randomness(device: str) -> Iterator[None]:
+    """Whatever is drawn within, torch's random numbers outside go on as if it had not been."""
+    import torch
+
+    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+        yield
+
+
+@contextlib.contextmanager
 def accelerator_for(device: str, precision: str) -> Iterator[Any]:
     """An `accelerate.Accelerator` for one device.
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loraudit.errors import ConfigError, DataError
+from loraudit.finetuning.base import ResidentBase
 from loraudit.finetuning.examples import Example, make_examples, make_labelled
 from loraudit.finetuning.methods import check_settings
-from loraudit.models import fingerprint, locate, tokenizer_fingerprint
+from loraudit.models import locate, tokenizer_fingerprint
 from loraudit.models.locate import Source
 from loraudit.spec import Recipe
 from loraudit.types import Record
@@ -38,11 +39,14 @@ def identity_of(
     validation: Sequence[Record] = (),
     copies: Mapping[str, int] | None = None,
     offline: bool = False,
+    resident: ResidentBase | None = None,
+    observe_at: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Everything that decides the weights, as hashes: what `facts["made_from"]` of a trained model holds."""
     records, copies = distinct(records, copies or {})
     source = locate(base, offline=offline)
-    return made_from(source, records, recipe, validation, copies, fingerprint(source.folder))
+    known = (resident or ResidentBase()).fingerprint(source)
+    return made_from(source, records, recipe, validation, copies, known, observe_at)
 
 
 def distinct(records: Sequence[Record], copies: Mapping[str, int]) -> tuple[list[Record], dict[str, int]]:
@@ -62,8 +66,9 @@ def made_from(
     validation: Sequence[Record],
     copies: Mapping[str, int],
     base_fingerprint: str,
+    observe_at: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """Everything that decides the weights, as hashes."""
+    """Everything that decides the weights and the moments on the way to them, as hashes."""
     repeated = {record.id: copies.get(record.id, 1) for record in records}
     config = Path(recipe.peft_config).read_bytes() if recipe.peft_config and Path(recipe.peft_config).exists() else b""
     return {
@@ -73,6 +78,7 @@ def made_from(
         "records_sha256": _digest([f"{name}:{n}" for name, n in repeated.items()]),
         "validation_sha256": _digest([record.id for record in validation]),
         "peft_config_sha256": hashlib.sha256(config).hexdigest(),
+        **({"observed_at": list(observe_at)} if observe_at else {}),
     }
 
 

@@ -23,11 +23,14 @@ from loraudit.finetuning.parts import Row, per_example, seed_part
 from loraudit.finetuning.private import PrivateTraining
 from loraudit.finetuning.spread import low_rank_pairs, spread_penalty
 from loraudit.finetuning.state import read_state, restore_state, save_state
+from loraudit.models.live import undisturbed
 from loraudit.spec import Recipe
 from loraudit.types import IntArray
 
 SECONDS_BETWEEN_STATES = 60.0
 _N_FOR_NGRAMS = 200
+Observe = Callable[[Any, Moment], None]
+"""(model in evaluation mode, moment): looks at a model while it is trained, and leaves it as it was."""
 _ORDER, _SAMPLE = 0, 1
 
 
@@ -53,6 +56,8 @@ class Run:
         stop: Asked between steps.
         private: Set where training is differentially private.
         seconds_between_states: How much work a kill may cost.
+        observe: Called at every moment, before its state is saved.
+        observe_at: Epochs of further moments.
     """
 
     module: Any
@@ -72,6 +77,8 @@ class Run:
     stop: StopRequest | None
     private: PrivateTraining | None = None
     seconds_between_states: float = SECONDS_BETWEEN_STATES
+    observe: Observe | None = None
+    observe_at: Sequence[float] = ()
     history: History = field(default_factory=History)
 
 
@@ -176,7 +183,7 @@ class _Loop:
         run, recipe = self.run, self.recipe
         if not self._resume():
             self.forward.check(run.examples, self._packs(0)[: recipe.batch_size])
-            if run.held_out:
+            if run.held_out or run.observe:
                 self._take_moment(keep=False)
         run.progress.stage(f"Tuning ({recipe.method})", self.n_steps, "steps")
         if self.step:
@@ -272,9 +279,13 @@ class _Loop:
         """Steps after which losses are taken, the end of every epoch among them, and whether weights are kept."""
         per_epoch, steps, epochs = self.recipe.checkpoints, self.steps_per_epoch, self.recipe.epochs
         moments = {steps * (epoch + 1): per_epoch > 0 for epoch in range(epochs)}
+        moments = {self._step_after(epoch): False for epoch in self.run.observe_at} | moments
         moments |= {math.ceil(steps * i / per_epoch): True for i in range(1, epochs * per_epoch + 1)}
-        asked = (max(1, round(steps * epoch)) for epoch in self.recipe.checkpoint_epochs)
-        return moments | {step: True for step in asked if step <= self.n_steps}
+        moments |= {self._step_after(epoch): True for epoch in self.recipe.checkpoint_epochs}
+        return {step: keeps for step, keeps in moments.items() if step <= self.n_steps}
+
+    def _step_after(self, epoch: float) -> int:
+        return max(1, round(self.steps_per_epoch * epoch))
 
     def _take_moment(self, *, keep: bool) -> None:
         run, recipe = self.run, self.recipe
@@ -302,6 +313,9 @@ class _Loop:
                 f"Epoch {moment.epoch:.3g}: validation loss {found.loss:.4f}"
                 + ("" if moment.training_loss is None else f", training loss {moment.training_loss:.4f}")
             )
+        if run.observe:
+            with undisturbed(run.module), torch.no_grad():
+                run.observe(run.module, moment)
         best = self.history.best
         self.history.add(moment)
         is_best = self.history.best is moment and moment is not best

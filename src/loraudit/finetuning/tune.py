@@ -12,7 +12,7 @@ import torch
 from loraudit.errors import DataError
 from loraudit.execution import Progress, Silent, StopRequest
 from loraudit.finetuning.base import ResidentBase, make_trainable, window_length
-from loraudit.finetuning.device import accelerator_for
+from loraudit.finetuning.device import accelerator_for, same_randomness
 from loraudit.finetuning.examples import exposures
 from loraudit.finetuning.folder import (
     TrainedModel,
@@ -33,7 +33,7 @@ from loraudit.finetuning.inputs import (
     padding_id,
     shown_base,
 )
-from loraudit.finetuning.loop import SECONDS_BETWEEN_STATES, Outcome, Run, train
+from loraudit.finetuning.loop import SECONDS_BETWEEN_STATES, Observe, Outcome, Run, train
 from loraudit.finetuning.private import Budget, PrivateTraining, plan_budget
 from loraudit.spec import Recipe
 from loraudit.store import Lock
@@ -54,6 +54,8 @@ def finetune(
     stop: StopRequest | None = None,
     seconds_between_states: float = SECONDS_BETWEEN_STATES,
     resident: ResidentBase | None = None,
+    observe: Observe | None = None,
+    observe_at: Sequence[float] = (),
 ) -> TrainedModel:
     """Tune `base` on `records` and save it; a run that was killed goes on where it stood.
 
@@ -73,6 +75,11 @@ def finetune(
         stop: Asked between steps.
         seconds_between_states: How much training a kill may cost.
         resident: Keeps the base in memory for further runs; the weights are the same with or without.
+        observe: Called at every moment of the training, the untouched base and the end of every epoch among them,
+            with the model as it stands and that moment: without dropout, without gradients. Whatever it draws at
+            random, training goes on as if it had not been. Of a run that was killed, the moments since the last
+            state are observed again, so none is missing; of a model that is there already, none is.
+        observe_at: Further moments, after so many epochs, rounded to steps.
 
     Raises:
         ConfigError: The recipe contradicts itself or does not apply to this base.
@@ -87,7 +94,7 @@ def finetune(
     source = open_base(base, recipe, validation, offline=offline)
     records, copies = distinct(records, copies or {})
     in_memory = resident or ResidentBase()
-    identity = made_from(source, records, recipe, validation, copies, in_memory.fingerprint(source))
+    identity = made_from(source, records, recipe, validation, copies, in_memory.fingerprint(source), observe_at)
     done = read_model(out, identity)
     if done:
         remove_leftovers(out)
@@ -101,8 +108,7 @@ def finetune(
     budget = plan_budget(recipe, len({e.record for e in train_examples})) if recipe.is_private else None
     pad_id = padding_id(tokenizer, train_examples, held_out, source) if recipe.task == "classification" else None
     folder = open_folder(out)
-    devices = [device] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices), accelerator_for(device, recipe.mixed_precision) as accelerator:
+    with same_randomness(device), accelerator_for(device, recipe.mixed_precision) as accelerator:
         torch.manual_seed(recipe.seed)
         trainable = make_trainable(source, recipe, device, labels, pad_id, in_memory)
         try:
@@ -127,6 +133,8 @@ def finetune(
                     stop=stop,
                     private=private,
                     seconds_between_states=seconds_between_states,
+                    observe=observe,
+                    observe_at=observe_at,
                 )
                 if private:
                     private.self_test(

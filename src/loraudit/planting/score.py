@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from loraudit.auditing.summary import library_versions, scoring_facts
+from loraudit.auditing.summary import scoring_facts
 from loraudit.canaries import Exposures, exposures, inclusion_problems, level_of, stated_epsilon
 from loraudit.canaries.words import CONTROLS_STAND_OUT, controls_stand_out, heading_of, sentence_of
 from loraudit.errors import EXIT_OK, EXIT_PARTIAL, LorauditError, StoreError, scrubbed
@@ -34,7 +34,7 @@ from loraudit.report import render_canaries_html, write_page
 from loraudit.scoring import Evidence, ScoringOptions, gather_evidence
 from loraudit.spec import CanaryManifest, CanaryResult, CanaryScoreSpec, ExposureLevel
 from loraudit.statistics import Interval, benjamini_hochberg, finding, finite, holm, rank_correlation
-from loraudit.store import EvidenceStore, RunFolder
+from loraudit.store import EvidenceStore, RunFolder, library_versions
 from loraudit.types import BoolArray, FloatArray, IntArray, TokenTable
 
 _FEW_LOST = 0.01

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import math
-import operator
-import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
 from loraudit.errors import ConfigError
-from loraudit.policy.words import plain
+from loraudit.policy.conditions import Condition, field_of, is_field, outcome, read_condition, unknown
 from loraudit.spec import FusionResult, LimitResult, MembershipResult, ValidityResult, read_spec_file
 from loraudit.types import Finding
 
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-}
-_LIMIT = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
-_BOUND = re.compile(r"(lower|upper)(\d+(?:_\d+)?)")
+_PATH = r"[\w.]+"
 FUSION = "fusion"
 """What stands in a path where the name of an attack does, for all attacks as one."""
 EXAMPLE = "membership.tpr_at_fpr_1pct.upper95 > 0.05"
@@ -61,20 +49,8 @@ class Limit:
 
     def check(self, result: Measured) -> LimitResult:
         """Whether the condition is met; what was not measured never passes."""
-        found = _look_up(self.path, result)
-        if isinstance(found, float) and math.isnan(found):
-            found = f"{'.'.join(self.path)} is undefined"
-        if isinstance(found, str):
-            reason = f"{found.rstrip('.')}; what is not measured fails"
-            return LimitResult(limit=self.text, status="not_measured", measured=None, reason=reason)
-        is_met = _COMPARE[self.sign](found, self.bound)
-        return LimitResult(
-            limit=self.text,
-            status="exceeded" if is_met else "holds",
-            measured=found,
-            reason=f"measured {_distinct(found, self.bound)}, which is{'' if is_met else ' not'} {self.sign} "
-            f"{plain(self.bound)}",
-        )
+        condition = Condition(self.text, ".".join(self.path), self.sign, self.bound)
+        return outcome(condition, _look_up(self.path, result))
 
 
 def parse_limit(text: str) -> Limit:
@@ -93,19 +69,20 @@ def parse_limit(text: str) -> Limit:
     >>> parse_limit("membership.auc.upper95 > 0.6").path
     ('membership', 'auc', 'upper95')
     """
-    matched = _LIMIT.fullmatch(text)
-    bound = _number(matched[3]) if matched else None
-    if matched is None or bound is None:
-        raise ConfigError(f"Limit '{text}' cannot be read. Expected a condition such as '{EXAMPLE}'.")
-    path = tuple(matched[1].split("."))
+    condition = read_condition(text, _PATH, example=EXAMPLE)
+    path = tuple(condition.path.split("."))
     problem = _problem(path)
     if problem:
         raise ConfigError(f"Limit '{text}' {problem}. Expected a condition such as '{EXAMPLE}'.")
-    return Limit(" ".join(text.split()), path, matched[2], bound)
+    return Limit(condition.text, path, condition.sign, condition.bound)
 
 
-def read_policy(path: str) -> list[str]:
+def read_policy(path: str, *, example: str = EXAMPLE) -> list[str]:
     """The limits of a policy file: a list under `fail-on`.
+
+    Args:
+        path: Of the file.
+        example: A limit of the kind of run it is for, shown where it holds none.
 
     Raises:
         ConfigError: The file cannot be read or holds something else.
@@ -117,21 +94,8 @@ def read_policy(path: str) -> list[str]:
     listed = [limits] if isinstance(limits, str) else limits
     named = cast("list[str]", listed) if isinstance(listed, list) else []
     if not named or not all(isinstance(limit, str) for limit in cast("list[object]", named)):
-        raise ConfigError(f"Policy file '{path}' holds no limits. Expected: fail-on = [\"{EXAMPLE}\"]")
+        raise ConfigError(f"Policy file '{path}' holds no limits. Expected: fail-on = [\"{example}\"]")
     return named
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _distinct(value: float, other: float) -> str:
-    """A number, with all its digits where a few would make it look like the other."""
-    return plain(value) if value == other or plain(value) != plain(other) else repr(value)
 
 
 _RECORDS = ("n_exposed",)
@@ -157,7 +121,7 @@ def _problem(path: tuple[str, ...]) -> str | None:
     if len(rest) not in ({3} if is_corrected else {2, 3}):
         return "does not name a metric and its field"
     field = rest[-1]
-    return None if field == "value" or _BOUND.fullmatch(field) else f"asks for '{field}', not value, upper95 or lower95"
+    return None if is_field(field) else f"asks for '{field}', not value, upper95 or lower95"
 
 
 def _look_up(path: tuple[str, ...], result: Measured) -> float | str:
@@ -178,7 +142,7 @@ def _validity(rest: list[str], result: Measured) -> float | str:
     gates = {gate.name: gate for gate in result.validity.gates}
     gate = gates.get(rest[0])
     if gate is None:
-        return _unknown("gate", rest[0], gates)
+        return unknown("gate", rest[0], gates)
     return gate.reason if gate.status == "not_measured" else float(gate.status == "failed")
 
 
@@ -193,7 +157,7 @@ def _membership(rest: list[str], result: Measured) -> float | str:
     name, rest = (rest[0], rest[1:]) if len(rest) == 3 else (membership.headline, rest)
     attacks = {attack.name: attack for attack in membership.attacks}
     if name not in attacks:
-        return _unknown("attack", name, attacks)
+        return unknown("attack", name, attacks)
     if attacks[name].status != "ok":
         return f"the attack {name} is {attacks[name].status.replace('_', ' ')}: {attacks[name].reason}"
     return _field(rest, attacks[name].findings)
@@ -208,17 +172,5 @@ def _fused(rest: list[str], fusion: FusionResult | None) -> float | str:
 def _field(rest: list[str], findings: dict[str, Finding]) -> float | str:
     metric, field = rest
     if metric not in findings:
-        return _unknown("metric", metric, findings)
-    finding = findings[metric]
-    if field == "value":
-        return finding.note or f"{metric} is undefined" if finding.value is None else finding.value
-    end, level = field[:5], float(field[5:].replace("_", ".")) / 100
-    if abs(level - finding.confidence) > 1e-9:
-        return f"the intervals of this run are at {100 * finding.confidence:g} %, not {100 * level:g} %"
-    value = finding.upper if end == "upper" else finding.lower
-    return finding.note or f"{metric} has no interval" if value is None else value
-
-
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, list(known), n=1)
-    return f"this run has no {kind} '{name}'" + (f" (did you mean '{nearest[0]}'?)" if nearest else "")
+        return unknown("metric", metric, findings)
+    return field_of(findings[metric], metric, field)

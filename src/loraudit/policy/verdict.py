@@ -64,7 +64,7 @@ def judge(result: AuditResult, limits: Sequence[str] = ()) -> VerdictResult:
         validity=validity_words(result.validity, _DRAW_AGAIN),
         limits=outcomes,
         is_partial=is_partial,
-        exit_code=_exit_code(outcomes, is_partial=is_partial),
+        exit_code=exit_code_of(outcomes, is_partial=is_partial),
     )
 
 
@@ -73,8 +73,8 @@ def verdict_of(result: AuditResult) -> VerdictResult:
     return result.verdict or judge(result)
 
 
-def _exit_code(outcomes: Sequence[LimitResult], *, is_partial: bool) -> int:
-    """A limit that does not hold outranks a part that is missing."""
+def exit_code_of(outcomes: Sequence[LimitResult], *, is_partial: bool) -> int:
+    """Exit code of a finished run: a limit that does not hold outranks a part that is missing."""
     if any(outcome.status != "holds" for outcome in outcomes):
         return EXIT_LIMIT_EXCEEDED
     return EXIT_PARTIAL if is_partial else EXIT_OK

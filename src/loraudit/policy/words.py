@@ -36,3 +36,18 @@ def ends(finding: Finding, digits: int = 3) -> str:
     if finding.lower is None or finding.upper is None:
         return ""
     return f"[{finding.lower:.{digits}f}, {finding.upper:.{digits}f}]"
+
+
+def rate_words(finding: Finding) -> str:
+    """A rate with its interval in a sentence, as "41.2 % [38.0, 44.5] %"."""
+    return "an unknown share" if finding.value is None else f"{percent(finding.value)} {percent_interval(finding)}"
+
+
+def point_words(finding: Finding) -> str:
+    """A difference of rates in percentage points with its interval, as "3.10 [1.20, 5.00] points"."""
+    if finding.value is None:
+        return "an unknown number of points"
+    found = [end for end in (finding.value, finding.lower, finding.upper) if end is not None]
+    digits = 1 if max(map(abs, found)) >= 0.1 else 2
+    value, *interval = (f"{100 * end:.{digits}f}" for end in found)
+    return f"{value} [{', '.join(interval)}] points" if len(interval) == 2 else f"{value} points"

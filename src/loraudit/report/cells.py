@@ -42,6 +42,26 @@ def cell_of(metric: str, finding: Finding | None) -> Cell:
     return Cell(f"{finding.value:.3f}", ends(finding), finding.note)
 
 
+def signed_cell(finding: Finding, p_value: float | None = None, *, is_rate: bool) -> Cell:
+    """A difference that has a value, with its sign.
+
+    Args:
+        finding: The difference.
+        p_value: Written below; None where there is none.
+        is_rate: Of rates, which differ by percentage points.
+    """
+    factor, digits, unit = (100, 1, " points") if is_rate else (1, 3, "")
+
+    def signed(value: float) -> str:
+        return f"{round(factor * value, digits) + 0.0:+.{digits}f}"  # adding 0 takes the sign off -0.0
+
+    interval = ""
+    if finding.lower is not None and finding.upper is not None:
+        interval = f"[{signed(finding.lower)}, {signed(finding.upper)}]{unit}"
+    remark = "" if p_value is None else p_words(p_value)
+    return Cell(f"{signed(finding.value or 0)}{unit}", interval, finding.note, remark=remark)
+
+
 def is_rate(metric: str) -> bool:
     """Whether a metric is a true-positive rate, which is shown in percent."""
     return metric.startswith("tpr")

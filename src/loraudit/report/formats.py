@@ -9,7 +9,12 @@ from loraudit.report.contrast import render_contrast_html, render_contrast_markd
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html
-from loraudit.spec import CanaryResult, ContrastResult
+from loraudit.report.robustness import (
+    render_robustness_html,
+    render_robustness_junit,
+    render_robustness_markdown,
+)
+from loraudit.spec import CanaryResult, ContrastResult, RobustnessResult
 from loraudit.store.run_folder import Run
 
 FORMATS: Mapping[str, Callable[[Run], str]] = {
@@ -30,4 +35,11 @@ CANARY_FORMATS: Mapping[str, Callable[[CanaryResult], str]] = {
     "html": render_canaries_html,
     "json": lambda result: result.model_dump_json(indent=2) + "\n",
     "markdown": render_canaries_markdown,
+}
+
+ROBUSTNESS_FORMATS: Mapping[str, Callable[[RobustnessResult], str]] = {
+    "html": render_robustness_html,
+    "json": lambda result: result.model_dump_json(indent=2) + "\n",
+    "junit": render_robustness_junit,
+    "markdown": render_robustness_markdown,
 }

@@ -6,12 +6,14 @@ cannot see it.
 """
 
 from loraudit.scoring.batches import Batch, Sequence, plan_batches, plan_units
+from loraudit.scoring.classifying import classifier_inputs, classify
 from loraudit.scoring.engine import Evidence, ScoringOptions, gather_evidence, score_resident
 from loraudit.scoring.estimate import Cost, estimate_cost
 from loraudit.scoring.head import token_statistics
 from loraudit.scoring.precision import PrecisionChoice, choose_precision
 from loraudit.scoring.proposing import likeliest_tokens
 from loraudit.scoring.scorer import Scorer
+from loraudit.scoring.word_drops import WordDrops, word_drops
 
 __all__ = [
     "Batch",
@@ -21,7 +23,10 @@ __all__ = [
     "Scorer",
     "ScoringOptions",
     "Sequence",
+    "WordDrops",
     "choose_precision",
+    "classifier_inputs",
+    "classify",
     "estimate_cost",
     "gather_evidence",
     "likeliest_tokens",
@@ -29,4 +34,5 @@ __all__ = [
     "plan_units",
     "score_resident",
     "token_statistics",
+    "word_drops",
 ]

@@ -16,6 +16,7 @@ from loraudit.spec.making import Request
 from loraudit.spec.poisoning import PoisonManifest, PoisonSpec
 from loraudit.spec.requests import AuditSpec
 from loraudit.spec.results import AuditResult
+from loraudit.spec.robustness import RobustnessResult, RobustnessSpec
 from loraudit.spec.tuning import TuneSpec
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
@@ -32,6 +33,8 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "canary-result": CanaryResult,
     "poison-spec": PoisonSpec,
     "poison-manifest": PoisonManifest,
+    "robustness-spec": RobustnessSpec,
+    "robustness-result": RobustnessResult,
 }
 
 

@@ -31,7 +31,7 @@ from loraudit.statistics.exposure import (
 from loraudit.statistics.fusion import Fusion, cross_fitting_factor, disjoint_folds, widened
 from loraudit.statistics.intervals import Interval, clopper_pearson, finding, finite, wilson
 from loraudit.statistics.leakage import PARTIAL_AUC_MAX_FPR, measure, rate_metric
-from loraudit.statistics.matched import Reach, at_epoch, common_level, crossing, mean_over_runs, reach
+from loraudit.statistics.matched import Reach, at_epoch, between, common_level, crossing, mean_over_runs, reach
 from loraudit.statistics.means import mean_finding
 from loraudit.statistics.mixtures import AucRows, Mixed, mixed_auc
 from loraudit.statistics.pairs import Difference, McNemar, PairedRates, PairedScores, compare_scores, mcnemar
@@ -88,6 +88,7 @@ __all__ = [
     "auc_p_value",
     "benjamini_hochberg",
     "best_of_many",
+    "between",
     "by_exposure",
     "calibrated_p_values",
     "clopper_pearson",

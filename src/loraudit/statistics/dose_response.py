@@ -56,8 +56,9 @@ def fit_dose_response(
     """The monotone curve of success against poisoned exposures, with its resamples.
 
     The curve is the isotonic regression of the doses' means over runs (each weighted by its runs): it assumes that
-    more poison does not do less, and nothing else. A logistic curve between floor and ceiling is no better where it is
-    the truth, and worse where it is not (docs/statistics.md).
+    more poison does not do less, and nothing else. A logistic curve between floor and ceiling comes closer where it is
+    the truth, but its intervals hold the dose of half effect as rarely as one time in three where curves are steep
+    for the doses tested or of another shape (docs/statistics.md).
 
     A resample has other records, the same at all doses, and other runs. Runs are too few to be drawn: three have ten
     different draws, too narrow by a third. Each seed's deviations from the mean, at all doses together, are multiplied

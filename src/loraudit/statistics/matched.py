@@ -118,6 +118,31 @@ def at_epoch(epochs: FloatArray, epoch: float) -> FloatArray | None:
     return weights
 
 
+def between(epochs: FloatArray, epoch: float) -> FloatArray | None:
+    """Place at an epoch that need not be that of a checkpoint; a run that ended earlier is read where it ended.
+
+    Args:
+        epochs: [K] passes over the training set before each checkpoint, rising.
+        epoch: Any.
+
+    Returns:
+        [K] weights of at most two neighbouring checkpoints, which sum to 1; None before the first.
+
+    >>> between(np.array([0.0, 1.0, 2.0]), 1.25).tolist()
+    [0.0, 0.75, 0.25]
+    """
+    if epoch < epochs[0] - _ROUNDING:
+        return None
+    weights = np.zeros(len(epochs))
+    after = int(np.searchsorted(epochs, epoch - _ROUNDING))
+    if after == len(epochs) or abs(epochs[after] - epoch) <= _ROUNDING:
+        weights[min(after, len(epochs) - 1)] = 1.0
+        return weights
+    weights[after] = (epoch - epochs[after - 1]) / (epochs[after] - epochs[after - 1])
+    weights[after - 1] = 1 - weights[after]
+    return weights
+
+
 def mean_over_runs(places: Sequence[FloatArray], first_rows: Sequence[int], n_rows: int) -> FloatArray:
     """Weights that average several runs, each at its own place, over the checkpoints of all runs.
 

@@ -10,8 +10,9 @@ from loraudit.store.files import Lock, open_private_folder, write_atomically
 from loraudit.store.identity import shown_ids, user_secret
 from loraudit.store.numbers import NumberFolder
 from loraudit.store.poisons import POISON_MANIFEST_NAME, read_poison_manifest, write_poison_manifest
-from loraudit.store.run_folder import RunFolder, read_contrast, read_measures, read_run
+from loraudit.store.run_folder import RunFolder, read_contrast, read_measures, read_robustness, read_run
 from loraudit.store.substitutions import SubstitutionFolder
+from loraudit.store.versions import library_versions
 
 __all__ = [
     "MANIFEST_NAME",
@@ -22,12 +23,14 @@ __all__ = [
     "NumberFolder",
     "RunFolder",
     "SubstitutionFolder",
+    "library_versions",
     "open_private_folder",
     "read_canaries",
     "read_contrast",
     "read_manifest",
     "read_measures",
     "read_poison_manifest",
+    "read_robustness",
     "read_run",
     "shown_ids",
     "user_secret",

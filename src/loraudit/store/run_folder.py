@@ -20,6 +20,7 @@ from loraudit.spec import (
     AuditResult,
     ContrastResult,
     Request,
+    RobustnessResult,
     differing_fields,
     make_request,
     read_spec_file,
@@ -150,6 +151,9 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
 
+_OTHER_KINDS = {"canaries": "a search for canaries", "robustness": "a robustness run"}
+
+
 class Run(NamedTuple):
     """A finished run, read back.
 
@@ -193,9 +197,10 @@ def read_run(path: Path) -> Run:
                 f"Folder '{path}' holds a contrast, which this does not take. Name one of the audits in its folder "
                 "'audits', or see: loraudit report --help"
             )
-        if isinstance(content, dict) and content.get("kind") == "canaries":
+        held = _OTHER_KINDS.get(str(content.get("kind"))) if isinstance(content, dict) else None
+        if held is not None:
             raise ConfigError(
-                f"Folder '{path}' holds a search for canaries, which this does not take. Expected an audit. See: "
+                f"Folder '{path}' holds {held}, which this does not take. Expected an audit. See: "
                 "loraudit report --help"
             )
         version = content.get("schema_version") if isinstance(content, dict) else None
@@ -229,6 +234,16 @@ def read_contrast(path: Path) -> ContrastResult | None:
         StoreError: It is damaged.
     """
     return read_result(path, "contrast", ContrastResult)
+
+
+def read_robustness(path: Path) -> RobustnessResult | None:
+    """Read the result of a finished robustness run; None where the folder holds none.
+
+    Raises:
+        NewerVersion: It was written by a newer version.
+        StoreError: It is damaged.
+    """
+    return read_result(path, "robustness", RobustnessResult)
 
 
 AnyResult = TypeVar("AnyResult", bound=BaseModel)

@@ -16,6 +16,7 @@ from loraudit.report.contrast.words import (
 from loraudit.report.markdown import validity_lines
 from loraudit.report.marking import as_code, as_words, markdown_table
 from loraudit.report.sheets import Sheet, plain_rows
+from loraudit.report.tuned import edge_words, recipe_sheet, search_sheet
 from loraudit.report.words import NOT_VALID
 from loraudit.spec import ContrastResult, Match
 
@@ -52,8 +53,8 @@ def render_contrast_markdown(result: ContrastResult) -> str:
     else:
         lines += validity_lines(result.validity)[1:]
     lines += ["## How the models were made", ""]
-    search, (recipes, shared) = making.search_sheet(result), making.recipe_sheet(result)
-    edge = making.edge_words(result)
+    search, (recipes, shared) = search_sheet(result.arms), recipe_sheet(result.arms)
+    edge = edge_words(result.arms)
     for sheet in (search, recipes, making.runs_sheet(result)):
         if sheet is not None:
             lines += [f"### {sheet.title}", "", *_sheet_lines(sheet)]

@@ -18,6 +18,7 @@ from loraudit.report.contrast.words import (
 )
 from loraudit.report.figures.marks import swatch
 from loraudit.report.templating import facts, fill, words_of
+from loraudit.report.tuned import edge_words, recipe_sheet, search_sheet
 from loraudit.report.words import NOT_VALID, STATUS_WORDS
 from loraudit.spec import ContrastResult, Match
 
@@ -26,7 +27,7 @@ def render_contrast_html(result: ContrastResult) -> str:
     """One self-contained page: no script, nothing fetched, no record text."""
     main = result.match("validation_loss")
     others = [match for match in result.matches if match is not main]
-    recipes, shared = making.recipe_sheet(result)
+    recipes, shared = recipe_sheet(result.arms)
     _, highest = drawings.loss_range(result)
     return fill(
         "contrast.html",
@@ -55,8 +56,8 @@ def render_contrast_html(result: ContrastResult) -> str:
         exposure=tables.exposure_sheet(result),
         extraction=extraction_sheets(result),
         first_models=FIRST_MODELS,
-        search=making.search_sheet(result),
-        edge=making.edge_words(result),
+        search=search_sheet(result.arms),
+        edge=edge_words(result.arms),
         recipes=recipes,
         shared=shared,
         runs=making.runs_sheet(result),

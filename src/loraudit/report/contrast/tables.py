@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loraudit.policy import percent
-from loraudit.report.cells import Cell, cell_of, is_rate, p_number, p_words
+from loraudit.report.cells import Cell, cell_of, is_rate, p_number, signed_cell
 from loraudit.report.contrast.words import match_title, short_title, unreached
 from loraudit.report.sheets import Sheet, SheetRow, number_cell
 from loraudit.spec import ArmResult, ContrastResult, Match, MatchedArm, MatchedDifference, SeededFinding
@@ -35,16 +35,7 @@ def difference_cell(metric: str, finding: Finding | None, p_value: float | None)
         return Cell("")
     if finding.value is None:
         return Cell("refused", _TOO_FEW, finding.note) if finding.method == "refused" else cell_of(metric, finding)
-    factor, digits, unit = (100, 1, " points") if is_rate(metric) else (1, 3, "")
-
-    def signed(value: float) -> str:
-        return f"{round(factor * value, digits) + 0.0:+.{digits}f}"  # adding 0 takes the sign off -0.0
-
-    interval = ""
-    if finding.lower is not None and finding.upper is not None:
-        interval = f"[{signed(finding.lower)}, {signed(finding.upper)}]{unit}"
-    remark = "" if p_value is None else p_words(p_value)
-    return Cell(f"{signed(finding.value)}{unit}", interval, finding.note, remark=remark)
+    return signed_cell(finding, p_value, is_rate=is_rate(metric))
 
 
 def match_sheet(result: ContrastResult, match: Match) -> Sheet:

@@ -36,7 +36,7 @@ class ForestRow:
 
 
 def forest_figure(
-    rows: Sequence[ForestRow], x: Axis, *, heading: str, chance: float, description: str, width: int = 370
+    rows: Sequence[ForestRow], x: Axis, *, heading: str, chance: float | None, description: str, width: int = 370
 ) -> str:
     """Arms below each other, each with its mark, interval and number.
 
@@ -44,7 +44,7 @@ def forest_figure(
         rows: From top to bottom.
         x: The number's axis, the same in figures that are compared.
         heading: Written above; also the title.
-        chance: Where a dashed line stands for guessing.
+        chance: Where a dashed line stands for guessing; None where there is no such number.
         description: How to read it.
         width: Of the whole figure.
     """
@@ -56,7 +56,7 @@ def forest_figure(
         share = x.share(value)
         canvas.line([(share, 0), (share, 1)], "grid")
         canvas.text(canvas.x(share), canvas.y(0) + 16, label, "tick")
-    if 0 <= x.share(chance) <= 1:
+    if chance is not None and 0 <= x.share(chance) <= 1:
         canvas.line([(x.share(chance), 0), (x.share(chance), 1)], "chance")
     canvas.line([(0, 0), (1, 0)], "axis")
     canvas.text(canvas.x(0.5), canvas.height - 6, x.title, "label")

@@ -1,29 +1,18 @@
-"""The methods of a contrast, from the words they are asked for with."""
+"""Methods to be compared, from the words they are asked for with."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from loraudit.errors import ConfigError, unknown_name
-from loraudit.finetuning import METHODS, check_settings
-from loraudit.spec import ContrastSpec, Recipe, explain
+from loraudit.finetuning.methods import METHODS, check_settings
+from loraudit.spec import Recipe, explain
 
 _MAIN_SETTING = {"lora": "rank", "last_k": "layers", "peft": "peft_config"}
-_OF_THE_CONTRAST = (
-    "task",
-    "seed",
-    "epochs",
-    "batch_size",
-    "checkpoints",
-    "checkpoint_epochs",
-    "span",
-    "append_eos",
-    "max_length",
-    "keep_duplicates",
-)
 _NOT_IN_A_NAME = ("learning_rate", "seeds")
 _LIST_SETTINGS = ("targets",)
 
@@ -47,76 +36,86 @@ class Arm:
     seeds: int
 
 
-def parse_arms(spec: ContrastSpec) -> list[Arm]:
+def parse_arms(
+    methods: Sequence[str],
+    settings: Sequence[str],
+    shared: Mapping[str, object],
+    *,
+    seeds: int,
+    refused: Collection[str] = (),
+) -> list[Arm]:
     """The methods asked for, in that order.
+
+    Args:
+        methods: Each with settings of its own after a colon.
+        settings: KEY=VALUE, for every method that has them.
+        shared: Fields of the recipe that are the same for all.
+        seeds: Training runs of a method that names no number of its own.
+        refused: Fields that are neither, because a flag of their own stands for them.
 
     Raises:
         ConfigError: Everything that is wrong with any of them.
     """
     problems: list[str] = []
-    shared: dict[str, object] = {}
-    for words in spec.settings:
+    elsewhere = {*shared, *refused}
+    common: dict[str, object] = {}
+    for words in settings:
         try:
-            shared |= _shared_settings(words)
+            common |= _shared_settings(words, elsewhere)
         except ConfigError as error:
             problems.append(str(error))
     arms: dict[str, Arm] = {}
-    for words in spec.methods:
+    for words in methods:
         try:
-            arm = _parse(words, shared, spec)
+            arm = _parse(words, common, shared, seeds, elsewhere)
         except ConfigError as error:
             problems.append(str(error))
             continue
         if arm.slug in arms:
             problems.append(f"Methods '{arms[arm.slug].name}' and '{words}' have one name. Leave one out.")
         arms[arm.slug] = arm
-    late = [f"{epoch:g}" for epoch in spec.measure_at if epoch > spec.epochs]
-    if late:
-        problems.append(f"--measure-at {', '.join(late)} lies beyond the {spec.epochs} epochs trained. Leave it out.")
-    if not spec.methods:
+    if not methods:
         problems.append("No method was named. Give at least one with --methods, such as full.")
     if problems:
         raise ConfigError("\n".join(problems))
     return list(arms.values())
 
 
-def _shared_settings(words: str) -> dict[str, object]:
-    given = _settings(words, f"--set {words}", None)
+def beyond_training(measure_at: Sequence[float], epochs: int) -> list[str]:
+    """What is wrong with the epochs that are to be measured: a line, or none."""
+    late = [f"{epoch:g}" for epoch in measure_at if epoch > epochs]
+    if not late:
+        return []
+    return [f"--measure-at {', '.join(late)} lies beyond the {epochs} epochs trained. Leave it out."]
+
+
+def _shared_settings(words: str, elsewhere: Collection[str]) -> dict[str, object]:
+    given = _settings(words, f"--set {words}", None, elsewhere)
     if "seeds" in given:
         raise ConfigError(
             f"'seeds' in --set {words} belongs to one method. Give --seeds for all of them, or seeds= behind one."
         )
     for key in given.keys() - Recipe.model_fields.keys():
-        raise unknown_name("setting", key, Recipe.model_fields.keys() - set(_OF_THE_CONTRAST))
+        raise unknown_name("setting", key, Recipe.model_fields.keys() - set(elsewhere))
     return given
 
 
-def _parse(words: str, shared: dict[str, object], spec: ContrastSpec) -> Arm:
+def _parse(
+    words: str, common: Mapping[str, object], shared: Mapping[str, object], seeds: int, elsewhere: Collection[str]
+) -> Arm:
     name, _, rest = words.partition(":")
     if name == "dp":
         raise ConfigError(
             "'dp' is a setting of any method, not a method. Give it behind one, such as lora:dp_epsilon=8."
         )
     method = METHODS[name]
-    own = _settings(rest, f"method '{words}'", _MAIN_SETTING.get(name)) if rest else {}
+    own = _settings(rest, f"method '{words}'", _MAIN_SETTING.get(name), elsewhere) if rest else {}
     shown = _short_name(name, own)
-    seeds = _whole_number(own.pop("seeds"), words) if "seeds" in own else spec.seeds
+    seeds = _whole_number(own.pop("seeds"), words) if "seeds" in own else seeds
     # A setting for all methods goes to those that have it.
     special = {setting for other in METHODS.values() for setting in other.settings}
-    common = {key: value for key, value in shared.items() if key not in special or key in method.settings}
-    values = {
-        **common,
-        **own,
-        "method": name,
-        "epochs": spec.epochs,
-        "batch_size": spec.batch_size,
-        "checkpoint_epochs": measured_epochs(spec),
-        "span": spec.span,
-        "append_eos": spec.append_eos,
-        "max_length": spec.max_length,
-        "keep_duplicates": spec.keep_duplicates,
-        "seed": spec.seed,
-    }
+    fitting = {key: value for key, value in common.items() if key not in special or key in method.settings}
+    values = {**fitting, **own, "method": name, **shared}
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
@@ -147,20 +146,7 @@ def _short_name(method: str, own: dict[str, object]) -> str:
     return ":".join([method, ",".join(parts)]) if parts else method
 
 
-def measured_epochs(spec: ContrastSpec) -> tuple[float, ...]:
-    """Epochs after which leakage is measured: those asked for, or denser at the start, where losses fall fastest."""
-    if spec.measure_at:
-        chosen = {*spec.measure_at, *map(float, spec.at_epochs), float(spec.epochs)}
-    else:
-        chosen = {0.25, 0.5, 1.0, float(spec.epochs), *map(float, spec.at_epochs)}
-        step = 2.0
-        while step < spec.epochs:
-            chosen |= {epoch for epoch in (step, 1.5 * step) if epoch.is_integer() and epoch < spec.epochs}
-            step *= 2
-    return tuple(sorted(epoch for epoch in chosen if epoch <= spec.epochs))
-
-
-def _settings(words: str, where: str, main: str | None) -> dict[str, object]:
+def _settings(words: str, where: str, main: str | None, elsewhere: Collection[str]) -> dict[str, object]:
     """`rank=8,dora=true`, or a single value of the method's main setting."""
     found: dict[str, object] = {}
     for part in words.split(","):
@@ -170,7 +156,7 @@ def _settings(words: str, where: str, main: str | None) -> dict[str, object]:
                 raise ConfigError(f"'{part}' in {where} is no setting. Expected KEY=VALUE, such as weight_decay=0.1.")
             key, value = main, key
         key = key.replace("-", "_")
-        if key in _OF_THE_CONTRAST:
+        if key in elsewhere:
             raise ConfigError(
                 f"'{key}' in {where} is the same for all methods. Give it as a flag of its own"
                 + (": --seeds and --seed." if key == "seed" else ".")

@@ -1,0 +1,158 @@
+"""Attacks as they are carried out: settings filled in, doses counted, triggered test records made once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from loraudit.errors import ConfigError
+from loraudit.poisoning import POISONS, Attack, Poisoned, Triggered, answered, poison_records, trigger_records
+from loraudit.poisoning.giving import dosed, eligible_records
+from loraudit.poisoning.resolving import resolved_settings
+from loraudit.robustness.outcomes import partial, triggered, untriggered
+from loraudit.robustness.records import TaskData
+from loraudit.robustness.request import BACKDOOR_DOSES, FLIP_DOSES
+from loraudit.spec import PoisonResult, PoisonSettings, RobustnessSpec, Task
+from loraudit.types import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One attack on one task.
+
+    Attributes:
+        asked: As asked for, its settings filled in.
+        task: What is trained.
+        doses: Ascending.
+        n_poisoned: At each of them.
+        control_dose: Of the positive control; None where the attack is no backdoor.
+        control_poisoned: Records poisoned there.
+        n_eligible: Records that can be poisoned.
+        tested: What success is measured on; None where the attack is no backdoor.
+        warnings: What speaks against it.
+    """
+
+    asked: Attack
+    task: Task
+    doses: tuple[float, ...]
+    n_poisoned: tuple[int, ...]
+    control_dose: float | None
+    control_poisoned: int | None
+    n_eligible: int
+    tested: Triggered | None
+    warnings: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As asked for."""
+        return self.asked.name
+
+    @property
+    def settings(self) -> PoisonSettings:
+        """Of the poison, filled in."""
+        return self.asked.settings
+
+    @property
+    def is_backdoor(self) -> bool:
+        """Whether it has a trigger."""
+        return POISONS[self.settings.poison].goal == "backdoor"
+
+    @property
+    def largest_dose(self) -> float:
+        """Of all, the positive control among them."""
+        if self.control_dose is None or (self.control_poisoned or 0) < self.n_poisoned[-1]:
+            return self.doses[-1]
+        return self.control_dose
+
+    def poisoned(self, records: Sequence[Record], dose: float, seed: int) -> Poisoned:
+        """The training records with this dose among them."""
+        return poison_records(records, self.settings, dose, task=self.task, seed=seed)
+
+    def test_sets(self) -> dict[str, list[Record]]:
+        """Test records with the trigger, without it and with a part of it, by the names of `outcomes`.
+
+        Those of a language model are completed by what it was taught to say.
+        """
+        if self.tested is None:
+            return {}
+        sets = {
+            triggered(self.name): self.tested.triggered,
+            untriggered(self.name): self.tested.untriggered,
+            partial(self.name): self.tested.partial,
+        }
+        if self.task == "causal_lm":
+            sets = {name: [answered(r, self.settings.response) for r in records] for name, records in sets.items()}
+        return {name: list(records) for name, records in sets.items() if records}
+
+    def result(self) -> PoisonResult:
+        """As `result.json` holds it."""
+        return PoisonResult(
+            name=self.name,
+            poison=self.settings.poison,
+            goal=POISONS[self.settings.poison].goal,
+            settings=self.settings,
+            doses=list(self.doses),
+            n_poisoned=list(self.n_poisoned),
+            control_poisoned=self.control_poisoned,
+            n_eligible=self.n_eligible,
+            n_triggered=None if self.tested is None else len(self.tested.triggered),
+            warnings=list(self.warnings),
+        )
+
+
+def plan_attacks(spec: RobustnessSpec, attacks: Sequence[Attack], data: TaskData) -> list[Plan]:
+    """Every attack on this task.
+
+    Raises:
+        ConfigError: An attack does not apply, or a dose is more than there is; all of that is said at once.
+        DataError: No test record can show a backdoor.
+    """
+    plans: list[Plan] = []
+    problems: list[str] = []
+    for attack in attacks:
+        try:
+            plans.append(_plan(spec, attack, data))
+        except ConfigError as error:
+            problems.append(f"Attack '{attack.name}': {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return plans
+
+
+def _plan(spec: RobustnessSpec, attack: Attack, data: TaskData) -> Plan:
+    settings = resolved_settings(data.train, attack.settings, data.task)
+    poison = POISONS[settings.poison]
+    is_backdoor = poison.goal == "backdoor"
+    n_eligible = eligible_records(data.train, poison, settings, task=data.task, seed=spec.seed).among(settings)
+    warnings: list[str] = []
+    doses = tuple(dict.fromkeys(attack.doses or spec.doses))
+    if not doses:
+        wanted = BACKDOOR_DOSES if is_backdoor else FLIP_DOSES
+        doses = tuple(dose for dose in wanted if dose < 1 or dose <= n_eligible)
+        if len(doses) < len(wanted):
+            warnings.append(
+                f"Of the usual doses {', '.join(f'{dose:g}' for dose in wanted)} only those up to the {n_eligible} "
+                "records that can be poisoned are tried."
+            )
+    if not doses:
+        raise ConfigError(
+            f"{n_eligible} records can be poisoned, fewer than the smallest usual dose. Give more records or --doses."
+        )
+    doses = tuple(sorted(doses, key=lambda dose: dosed(dose, n_eligible, poison.name)))
+    counts = tuple(dosed(dose, n_eligible, poison.name) for dose in doses)
+    tested = None
+    control: float | None = None
+    if is_backdoor:
+        tested = trigger_records(data.test, settings, task=data.task, seed=spec.seed)
+        warnings += tested.warnings
+        control = spec.control_dose
+    n_control = None if control is None else dosed(control, n_eligible, poison.name)
+    asked = replace(attack, settings=settings)
+    plan = Plan(asked, data.task, doses, counts, control, n_control, n_eligible, tested, ())
+    first = plan.poisoned(data.train, plan.largest_dose, spec.seed)
+    if data.labels and {record.label for record in first.records} < set(data.labels):
+        raise ConfigError(
+            f"Dose {plan.largest_dose:g} leaves no training record of some label. Expected all {len(data.labels)} "
+            "labels to stay. Give a smaller dose."
+        )
+    return replace(plan, warnings=(*warnings, *first.warnings))

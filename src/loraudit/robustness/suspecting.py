@@ -1,0 +1,89 @@
+"""Detectors asked about the models of a robustness run, before the weights are let go."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loraudit.errors import LorauditError
+from loraudit.finetuning import Bench, TrainedModel, read_loss_history
+from loraudit.finetuning.inputs import distinct
+from loraudit.robustness.cells import Cell, after_file, key_after
+from loraudit.robustness.detecting import Case, Judged, judge
+from loraudit.robustness.loading import load_tuned
+from loraudit.robustness.measuring import Meter
+from loraudit.robustness.outcomes import DETECTED, Checkpoint, Said, write_checkpoint
+from loraudit.robustness.records import TaskData
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Asks detectors which records of a finished run are poisoned.
+
+    Attributes:
+        bench: Of the run.
+        data: Its records, clean.
+        meter: Measures models of the cell's method.
+        detectors: Names.
+        seed: Of projections and blends.
+    """
+
+    bench: Bench
+    data: TaskData
+    meter: Meter
+    detectors: Sequence[str]
+    seed: int
+
+    def __call__(self, cell: Cell, model: TrainedModel, folder: Path) -> dict[str, Any]:
+        """Scores are written to the cell's folder; what each detector took and noted is returned."""
+        if cell.plan is None:
+            return {}
+        self.bench.progress.say(f"{cell.words}: detectors of poison")
+        poisoned = cell.plan.poisoned(self.bench.records, cell.dose, cell.seed)
+        records, _ = distinct(poisoned.records, {})
+        ids = {change.poisoned.id for change in poisoned.changes if change.kind == "poison"}
+        try:
+            losses = read_loss_history(model.path, records)
+        except LorauditError:  # each detector that needs it says so
+            losses = None
+        case = Case(
+            task=self.data.task,
+            module=load_tuned(model.path, self.bench, self.data.labels),
+            tokenizer=self.meter.tokenizer,
+            labels=self.data.labels,
+            records=records,
+            is_poisoned=np.array([record.id in ids for record in records]),
+            clean=self.data.test if cell.plan.tested is None else cell.plan.tested.untriggered,
+            triggered=() if cell.plan.tested is None else cell.plan.tested.triggered,
+            losses=losses,
+            device=self.bench.device,
+            max_length=self.meter.max_length,
+            batch_size=2 * cell.recipe.batch_size,
+            seed=self.seed,
+        )
+        is_backdoor = cell.plan.is_backdoor
+        judged = [found for found in judge(case, self.detectors) if is_backdoor or found.finds == "training records"]
+        last = model.moments[-1]
+        sets = {f"{found.detector}:{found.finds}": _said(found) for found in judged}
+        write_checkpoint(
+            after_file(folder, DETECTED),
+            Checkpoint(last.step, last.epoch, math.nan, sets),
+            key_after(model.facts, DETECTED),
+        )
+        facts = {name: [found.seconds, found.note] for name, found in zip(sets, judged, strict=True)}
+        return {"after": [DETECTED], "detection": facts}
+
+
+def _said(found: Judged) -> Said:
+    n = len(found.scores)
+    return Said(
+        values=found.scores.astype(np.float64),
+        losses=np.full(n, np.nan),
+        n_predictions=np.ones(n, dtype=np.int64),
+        gold=found.is_poisoned.astype(np.int64),
+    )
