@@ -11,7 +11,7 @@ from loraudit.auditing.memorizing.estimate import MemorizationWork, memorization
 from loraudit.auditing.preparation import requested_models, requested_tokenizer, requested_window
 from loraudit.auditing.references.halves import requested_halves
 from loraudit.auditing.request import Sides, load_data, power_statement
-from loraudit.contrast.records import Split, split_data
+from loraudit.contrast.records import split_data
 from loraudit.contrast.request import audit_request, check_request, contrast_path, measured_epochs
 from loraudit.data import encode
 from loraudit.finetuning import estimate_training, training_device

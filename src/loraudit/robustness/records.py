@@ -65,10 +65,10 @@ def split_task(spec: RobustnessSpec) -> TaskData:
     """
     label_field = label_column(spec)
     task: Task = "causal_lm" if label_field is None else "classification"
-    pool = load_records(spec.task, spec, label_field=label_field)
+    pool = load_records(spec.task, spec, label_field=label_field, rewritten_field=spec.rewritten_field)
     files, warnings = pool.files, _said(pool, "records")
     if spec.test:
-        own = load_records(spec.test, spec, label_field=label_field)
+        own = load_records(spec.test, spec, label_field=label_field, rewritten_field=spec.rewritten_field)
         files, warnings = (*files, *own.files), [*warnings, *_said(own, "test records")]
         rest, overlap = _apart(pool.records, own.records)
         if overlap:
