@@ -11,7 +11,7 @@ import pytest
 
 import loraudit
 from loraudit.cli.options import PANELS, flag
-from loraudit.spec import AuditSpec, CanaryInsertSpec, CanaryScoreSpec, ContrastSpec, TuneSpec
+from loraudit.spec import AuditSpec, CanaryInsertSpec, CanaryScoreSpec, ContrastSpec, ScanSpec, TuneSpec
 
 SOURCE = Path(loraudit.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -51,7 +51,7 @@ def test_public_names_are_listed_sorted_and_real():
 
 def test_every_flag_belongs_to_a_panel_of_the_help():
     in_panels = {field for fields in PANELS.values() for field in fields}
-    kinds = AuditSpec, TuneSpec, ContrastSpec, CanaryInsertSpec, CanaryScoreSpec
+    kinds = AuditSpec, TuneSpec, ContrastSpec, CanaryInsertSpec, CanaryScoreSpec, ScanSpec
     of_requests = {name for kind in kinds for name in kind.model_fields}
     assert in_panels | {"model"} == of_requests
 

@@ -17,6 +17,7 @@ from loraudit.cli import (
     demo,
     doctor,
     report,
+    scan,
     schema,
     tune,
     validate,
@@ -53,6 +54,7 @@ app.command("audit")(audit.audit)
 app.command("contrast")(contrast.contrast)
 app.command("tune")(tune.tune)
 app.add_typer(canaries.app, name="canaries")
+app.command("scan")(scan.scan)
 app.command("attacks")(attacks.attacks)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)

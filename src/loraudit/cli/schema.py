@@ -22,6 +22,8 @@ class Document(StrEnum):
     canary_score_spec = "canary-score-spec"
     canary_manifest = "canary-manifest"
     canary_result = "canary-result"
+    scan_spec = "scan-spec"
+    scan_result = "scan-result"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="Which document.")]) -> None:

@@ -4,19 +4,23 @@ Every format of the report and the exit code repeat this one object.
 """
 
 from loraudit.policy.limits import Limit, Measured, parse_limit, read_policy
+from loraudit.policy.scan_limits import SCAN_LIMITS, check_scan_limits, read_scan_limits
 from loraudit.policy.verdict import PREFERRED_FPR, judge, validity_words, verdict_of
 from loraudit.policy.words import ends, percent, percent_interval
 
 __all__ = [
     "PREFERRED_FPR",
+    "SCAN_LIMITS",
     "Limit",
     "Measured",
+    "check_scan_limits",
     "ends",
     "judge",
     "parse_limit",
     "percent",
     "percent_interval",
     "read_policy",
+    "read_scan_limits",
     "validity_words",
     "verdict_of",
 ]

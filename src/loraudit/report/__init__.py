@@ -2,11 +2,12 @@
 
 from loraudit.report.canaries import render_canaries_html, render_canaries_markdown
 from loraudit.report.contrast import render_contrast_html, render_contrast_markdown
-from loraudit.report.formats import CANARY_FORMATS, CONTRAST_FORMATS, FORMATS
+from loraudit.report.formats import CANARY_FORMATS, CONTRAST_FORMATS, FORMATS, SCAN_FORMATS
 from loraudit.report.fusion import fusion_statement
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html, write_page, write_report
+from loraudit.report.scan import render_sarif, render_scan_html, render_scan_markdown
 from loraudit.report.table import Cell, TableRow, attack_table
 from loraudit.report.words import LIMIT_WORDS, NOT_VALID, STATUS_WORDS, incomplete, shadow_statement, slow_statement
 
@@ -16,6 +17,7 @@ __all__ = [
     "FORMATS",
     "LIMIT_WORDS",
     "NOT_VALID",
+    "SCAN_FORMATS",
     "STATUS_WORDS",
     "Cell",
     "TableRow",
@@ -30,6 +32,9 @@ __all__ = [
     "render_junit",
     "render_markdown",
     "render_model_card",
+    "render_sarif",
+    "render_scan_html",
+    "render_scan_markdown",
     "shadow_statement",
     "slow_statement",
     "write_page",

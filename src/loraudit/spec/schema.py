@@ -15,6 +15,7 @@ from loraudit.spec.form import SCHEMA_VERSION
 from loraudit.spec.making import Request
 from loraudit.spec.requests import AuditSpec
 from loraudit.spec.results import AuditResult
+from loraudit.spec.scans import ScanResult, ScanSpec
 from loraudit.spec.tuning import TuneSpec
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
@@ -29,6 +30,8 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "canary-score-spec": CanaryScoreSpec,
     "canary-manifest": CanaryManifest,
     "canary-result": CanaryResult,
+    "scan-spec": ScanSpec,
+    "scan-result": ScanResult,
 }
 
 
