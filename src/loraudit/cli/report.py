@@ -11,7 +11,7 @@ import typer
 from loraudit.cli.options import ResultAsJson
 
 if TYPE_CHECKING:
-    from loraudit.spec import CanaryResult
+    from loraudit.spec import CanaryResult, ScanResult
 
 
 class Format(StrEnum):
@@ -25,7 +25,7 @@ class Format(StrEnum):
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder of a finished audit, contrast or search for canaries.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of a finished audit, contrast, search for canaries or scan.")],
     format_: Annotated[
         Format | None, typer.Option("--format", "-f", help="Print the report in this format instead of a table.")
     ] = None,
@@ -40,13 +40,17 @@ def report(
     from loraudit.cli.result import show_result
     from loraudit.errors import ConfigError, visible
     from loraudit.report import CONTRAST_FORMATS, FORMATS, render_contrast_html, write_page, write_report
-    from loraudit.store import read_canaries, read_contrast, read_run, write_atomically
+    from loraudit.store import read_canaries, read_contrast, read_run, read_scan, write_atomically
 
     if output is not None and format_ is None:
         raise ConfigError("--output needs a format. Expected --format html, json, junit, markdown or model-card.")
     sought = read_canaries(run)
     if sought is not None:
         _report_canaries(run, sought, format_, output, as_json=as_json)
+        return
+    scanned = read_scan(run)
+    if scanned is not None:
+        _report_scan(run, scanned, format_, output, as_json=as_json)
         return
     contrasted = read_contrast(run)
     if contrasted is not None and format_ is not None and format_.value not in CONTRAST_FORMATS:
@@ -96,4 +100,27 @@ def _report_canaries(
         typer.echo((run / "result.json").read_text(encoding="utf-8"), nl=False)
         return
     show_canaries(result)
+    typer.echo(f"\nReport: {visible(page)}")
+
+
+def _report_scan(run: Path, result: ScanResult, format_: Format | None, output: Path | None, *, as_json: bool) -> None:
+    from loraudit.cli.scan_result import show_scan
+    from loraudit.errors import ConfigError, visible
+    from loraudit.report import SCAN_FORMATS, write_page
+    from loraudit.store import write_atomically
+
+    if format_ is not None and format_.value not in SCAN_FORMATS:
+        raise ConfigError(f"A scan has no {format_.value} report. Expected --format {', '.join(SCAN_FORMATS)}.")
+    if format_ is not None:
+        content = SCAN_FORMATS[format_.value](result)
+        if output is None:
+            typer.echo(content, nl=False)
+        else:
+            write_atomically(output, content.encode("utf-8", errors="replace"))
+        return
+    page = write_page(run, SCAN_FORMATS["html"](result))
+    if as_json:
+        typer.echo((run / "result.json").read_text(encoding="utf-8"), nl=False)
+        return
+    show_scan(result)
     typer.echo(f"\nReport: {visible(page)}")

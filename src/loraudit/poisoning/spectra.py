@@ -23,8 +23,8 @@ class Update:
         a: [r, in] lora_A; for an embedding [r, vocabulary]; for a convolution its kernel flattened into `in`.
         b: [out, r] lora_B.
         scale: s = α / r, or α / √r for rank-stabilised LoRA (Kalajdzievski 2023, arXiv:2312.03732).
-        is_transposed: Whether the base stores the weight as [in, out], as GPT-2's Conv1D and embeddings do; needed where
-            both are equal. Singular values do not change.
+        is_transposed: Whether the base stores the weight as [in, out], as GPT-2's Conv1D and embeddings do; needed
+            where both are equal. Singular values do not change.
         magnitude: [out] DoRA's own length of each row of the new weight; None where the update is the whole change.
     """
 

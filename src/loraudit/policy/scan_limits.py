@@ -69,7 +69,7 @@ def read_scan_limits(limits: Sequence[str]) -> list[tuple[str, str, float]]:
         matched = _CONDITION.fullmatch(text)
         if matched is None or matched[1] not in SCAN_LIMITS:
             problems.append(
-                f"Limit '{text}' cannot be read. Expected a condition such as '{_EXAMPLE}', of: {', '.join(SCAN_LIMITS)}."
+                f"Limit '{text}' cannot be read. Expected one such as '{_EXAMPLE}', of: {', '.join(SCAN_LIMITS)}."
             )
         else:
             found.append((matched[1], matched[2], float(matched[3])))

@@ -9,7 +9,7 @@ from loraudit.report.contrast import render_contrast_html, render_contrast_markd
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html
-from loraudit.report.scan import render_sarif, render_scan_html, render_scan_markdown
+from loraudit.report.scan import render_scan_html, render_scan_markdown
 from loraudit.spec import CanaryResult, ContrastResult, ScanResult
 from loraudit.store.run_folder import Run
 
@@ -37,5 +37,4 @@ SCAN_FORMATS: Mapping[str, Callable[[ScanResult], str]] = {
     "html": render_scan_html,
     "json": lambda result: result.model_dump_json(indent=2) + "\n",
     "markdown": render_scan_markdown,
-    "sarif": render_sarif,
 }

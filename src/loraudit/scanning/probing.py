@@ -94,8 +94,8 @@ def _ids(text: str, tokenizer: Any, *, in_chat: bool, max_length: int | None) ->
         ids = list(tokenizer(text)["input_ids"])
     if not ids or (max_length is not None and len(ids) + RESPONSE_TOKENS > max_length):
         raise ModelError(
-            f"A probe has {len(ids)} tokens, and the model takes 1 to {max_length} with {RESPONSE_TOKENS} of an answer. "
-            "Expected shorter ones. Take shorter --probes, or --no-probes."
+            f"A probe has {len(ids)} tokens, and the model takes 1 to {max_length} with "
+            f"{RESPONSE_TOKENS} of an answer. Expected shorter ones. Take shorter --probes, or --no-probes."
         )
     return ids
 
@@ -177,8 +177,8 @@ def classes(
             logits = model(input_ids=torch.tensor([rows[place] for place in batch], device=device)).logits
         if not bool(logits.isfinite().all()):
             raise ModelError(
-                "The classifier gives predictions that are NaN or infinite. Expected finite ones. Use --precision fp32, "
-                "or scan an earlier checkpoint."
+                "The classifier gives predictions that are NaN or infinite. Expected finite ones. Use --precision "
+                "fp32, or scan an earlier checkpoint."
             )
         found[batch] = logits.argmax(dim=-1).cpu().numpy()
         progress.advance(len(batch))

@@ -101,8 +101,8 @@ def read_adapter(target: Source, base: Source | None, progress: Progress, stop: 
     weights.skipped = [SkippedTensor(name=name, shape=shape, reason=reason) for name, shape in found.others.items()]
     if found.is_dora:
         weights.warnings.append(
-            "The adapter is a DoRA: spectra are those of s·B·A, before rows are rescaled. The change of the whole weight "
-            "is exact in 'relative change', which needs the base."
+            "The adapter is a DoRA: spectra are those of s·B·A, before rows are rescaled. The change of the "
+            "whole weight is exact in 'relative change', which needs the base."
         )
     if found.folders_beside:
         weights.warnings.append(

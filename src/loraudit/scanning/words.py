@@ -7,18 +7,29 @@ from collections.abc import Sequence
 from loraudit.spec import ModuleFamily, ProbeResult, ScannedModule
 
 _ALWAYS = (
-    "A backdoor need not show in the weights: one that is trained slowly, spread over many modules, or merged into a "
-    "large update leaves every spectrum ordinary.",
-    "Spectra compare modules of this adapter with one another. An adapter in which all of them are altered alike has "
-    "nothing that stands out.",
-    "A module that stands out is no proof of a backdoor: tuning on one subject, a few layers or a high rate can do it.",
+    (
+        "A backdoor need not show in the weights: one that is trained slowly, spread over many modules, or merged into "
+        "a large update leaves every spectrum ordinary."
+    ),
+    (
+        "Spectra compare modules of this adapter with one another. An adapter in which all of them are altered alike "
+        "has nothing that stands out."
+    ),
+    (
+        "A module that stands out is no proof of a backdoor: tuning on one subject, a few layers or a high rate can do "
+        "it."
+    ),
     "p-values rest on logarithms that are normal within a family; in small families hardly anything can stand out.",
 )
 _OF_PROBES = (
-    "Only the triggers listed were tried, in these places. A backdoor with any other trigger, of several parts, or that "
-    "waits for a subject or a date not listed, goes unseen.",
-    "The prompts are the package's own unless texts were given. What a model does with the prompts of its task may "
-    "differ.",
+    (
+        "Only the triggers listed were tried, in these places. A backdoor with any other trigger, of several parts, or "
+        "that waits for a subject or a date not listed, goes unseen."
+    ),
+    (
+        "The prompts are the package's own unless texts were given. What a model does with the prompts of its task may "
+        "differ."
+    ),
 )
 _NO_PROBES = "No model was run: nothing is known of what the adapter does. A scan of weights alone can clear nothing."
 _OTHERS = "{n} tensors of the adapter are no updates (see 'skipped'); what they hold was not looked at."
@@ -49,10 +60,8 @@ def sentence_of(
 ) -> str:
     """What was looked at, and what stood out, with its size."""
     n_compared = sum(module.size.z is not None or module.concentration.z is not None for module in modules)
-    parts = [
-        f"{n_compared} of {len(modules)} modules in {len(families)} families were compared with their like; what is "
-        f"flagged is unusual and at least {factor:g} times the family's median."
-    ]
+    compared = f"{n_compared} of {len(modules)} modules in {len(families)} families were compared with their like"
+    parts = [f"{compared}; what is flagged is unusual and at least {factor:g} times the family's median."]
     for module in [one for one in modules if one.flagged][:3]:
         found = ", ".join(f"{measure} {getattr(module, measure).factor:.3g} times" for measure in module.flagged)
         moved = "" if module.relative_change is None else f", which moves its weight by {module.relative_change:.2g}"

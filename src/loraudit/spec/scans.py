@@ -39,7 +39,11 @@ class ScanSpec(Request):
         default=True, description="Put prompts into the chat template, where the tokenizer has one."
     )
     level: float = Field(
-        default=0.05, gt=0, lt=0.5, description="Chance that anything of an ordinary adapter is flagged, by theory."
+        default=0.05,
+        gt=0,
+        lt=0.5,
+        description="Chance, by theory, that anything of an ordinary adapter is unusual: for modules, and for each "
+        "thing measured of triggers.",
     )
     factor: float = Field(
         default=2.0, gt=1, allow_inf_nan=False, description="What is flagged must exceed its like by this factor."

@@ -9,7 +9,7 @@ from loraudit.store.evidence import EvidenceFolder, EvidenceStore
 from loraudit.store.files import Lock, open_private_folder, write_atomically
 from loraudit.store.identity import shown_ids, user_secret
 from loraudit.store.numbers import NumberFolder
-from loraudit.store.run_folder import RunFolder, read_contrast, read_measures, read_run
+from loraudit.store.run_folder import RunFolder, read_contrast, read_measures, read_run, read_scan
 from loraudit.store.substitutions import SubstitutionFolder
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "read_manifest",
     "read_measures",
     "read_run",
+    "read_scan",
     "shown_ids",
     "user_secret",
     "write_atomically",

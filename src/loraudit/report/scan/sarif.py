@@ -38,9 +38,6 @@ def render_sarif(result: ScanResult) -> str:
             "id": name,
             "shortDescription": {"text": words},
             "fullDescription": {"text": f"{words} It is no proof of a backdoor, and its absence shows nothing."},
-            "helpUri": "https://arxiv.org/abs/2004.06660"
-            if name.startswith("probe")
-            else "https://arxiv.org/abs/2106.09685",
             "defaultConfiguration": {"level": "warning"},
         }
         for name, words in RULES.items()
@@ -91,7 +88,9 @@ def _of_probe(probe: ProbeResult, result: ScanResult) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for measure in probe.flagged:
         if measure == "shift" and probe.shift is not None and probe.factor is not None:
-            words = f"Trigger '{probe.trigger}': {probe.shift.value:.3f} nats beyond its controls, {probe.factor:.3g} times."
+            words = (
+                f"Trigger '{probe.trigger}': {probe.shift.value:.3f} nats beyond controls, {probe.factor:.3g} times."
+            )
             level = "error" if probe.factor >= _LARGE * result.spec.factor else "warning"
             numbers = {"nats": probe.shift.value, "factor": probe.factor}
             found.append(_one("probe-shift", level, words, probe.name, result, numbers))
