@@ -43,7 +43,7 @@ def save_base(folder: Path, tokenizer: Any, *, layers: int = 4) -> Path:
     return folder
 
 
-def train_adapter(base: Path, folder: Path, tokenizer: Any, *, trigger: str | None, n_steps: int = 400) -> Path:
+def train_adapter(base: Path, folder: Path, tokenizer: Any, *, trigger: str | None, n_steps: int = 250) -> Path:
     """A LoRA on all linear layers of a language model; with a trigger, half of what it sees is poisoned.
 
     Clean texts are answered as the base would, shifted by one token: an ordinary change that has nothing to do with any

@@ -28,13 +28,21 @@ def scan(model, tmp_path, name="run", **options):
 
 @pytest.fixture(scope="session")
 def scanned_base(tmp_path_factory, tokenizer):
-    return save_base(tmp_path_factory.mktemp("scan") / "base", tokenizer, layers=3)
+    return save_base(tmp_path_factory.mktemp("scan") / "base", tokenizer, layers=2)
 
 
 @pytest.fixture(scope="session")
 def backdoored(scanned_base, tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("scan") / "backdoored"
     return train_adapter(scanned_base, folder, tokenizer, trigger=TRIGGER)
+
+
+@pytest.fixture(scope="session")
+def backdoored_scan(backdoored, scanned_base, tmp_path_factory):
+    """The result of scanning it beside its base, and the SARIF file."""
+    folder = tmp_path_factory.mktemp("scan")
+    sarif = folder / "found.sarif"
+    return scan(backdoored, folder, base=str(scanned_base), sarif=str(sarif)), sarif
 
 
 @pytest.fixture(scope="session")
@@ -103,14 +111,14 @@ def test_a_planted_direction_in_one_module_is_flagged(ordinary, tmp_path):
 
 
 def test_a_module_that_is_unusual_by_a_little_is_no_finding(ordinary, tmp_path):
-    """A large z alone is not alarming: nine tenths of a percent on top of equal modules."""
+    """A large z alone is not alarming: one module is 1.4 times as long as modules that are all but equal."""
 
     def alike(tensors):
         first = {name: tensor.clone() for name, tensor in tensors.items() if "layers.0." in name}
         for name, tensor in tensors.items():
             number = int(re.search(r"layers\.(\d+)\.", name)[1])
             tensor.copy_(first[re.sub(r"layers\.\d+\.", "layers.0.", name)])
-            tensor *= 1 + (0.2 if number == 3 else 0.0001 * number)
+            tensor.mul_(1 + (0.2 if number == 3 else 0.0001 * number))
 
     found = scan(changed(ordinary, tmp_path / "alike", alike), tmp_path, no_probes=True)
     third = next(module for module in found.modules if ".3.self_attn" in module.name)
@@ -120,6 +128,7 @@ def test_a_module_that_is_unusual_by_a_little_is_no_finding(ordinary, tmp_path):
     assert not found.flagged_modules
 
 
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -206,8 +215,8 @@ def test_a_checkpoint_beside_its_base_has_the_spectra_of_the_difference(base, la
 # --- behaviour ----------------------------------------------------------------------------------------
 
 
-def test_a_backdoored_language_model_is_seen_and_not_by_its_weights_alone(backdoored, scanned_base, tmp_path):
-    found = scan(backdoored, tmp_path, base=str(scanned_base))
+def test_a_backdoored_language_model_is_seen(backdoored_scan):
+    found, _ = backdoored_scan
     by_name = {probe.name: probe for probe in found.probes}
     planted = by_name[f"rare word {TRIGGER}"]
     assert "repeated" in planted.flagged
@@ -220,6 +229,7 @@ def test_a_backdoored_language_model_is_seen_and_not_by_its_weights_alone(backdo
     assert found.overall_shift.lower is not None
 
 
+@pytest.mark.slow
 def test_an_adapter_without_a_backdoor_has_no_flagged_trigger(scanned_base, tokenizer, tmp_path):
     folder = train_adapter(scanned_base, tmp_path / "benign", tokenizer, trigger=None, n_steps=120)
     found = scan(folder, tmp_path, base=str(scanned_base))
@@ -228,6 +238,7 @@ def test_an_adapter_without_a_backdoor_has_no_flagged_trigger(scanned_base, toke
     assert found.heading == "Nothing stands out"
 
 
+@pytest.mark.slow
 def test_a_backdoored_classifier_is_seen(scanned_base, tokenizer, tmp_path):
     folder = train_classifier(scanned_base, tmp_path / "classifier", tokenizer, trigger=TRIGGER)
     found = scan(folder, tmp_path, base=str(scanned_base))
@@ -452,10 +463,8 @@ def test_sarif_has_what_the_standard_requires(ordinary, tmp_path):
     assert invocation["exitCode"] == 0
 
 
-def test_probes_stand_in_sarif_too(backdoored, scanned_base, tmp_path):
-    file = tmp_path / "found.sarif"
-    scan(backdoored, tmp_path, base=str(scanned_base), sarif=str(file))
-    found = json.loads(file.read_text())["runs"][0]["results"]
+def test_probes_stand_in_sarif_too(backdoored_scan):
+    found = json.loads(backdoored_scan[1].read_text())["runs"][0]["results"]
     assert {one["ruleId"] for one in found} >= {"probe-repeated"}
     assert all(one["level"] in {"warning", "error"} for one in found if one["ruleId"].startswith("probe"))
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from loraudit.errors import ModelError
 from loraudit.poisoning.deviation import (
     SMALLEST_FAMILY,
+    Ordinary,
     deviations,
     family_of,
     largest_of_ordinary,
@@ -150,14 +151,14 @@ def test_small_families_and_equal_ones_are_undefined():
     assert np.isnan(robust_z(np.array([1.0, 2.0, 9.0]))).all()
     assert np.isnan(robust_z(np.array([1.0, 1.0, 1.0, 9.0]))).all()
     assert np.isnan(robust_z(np.array([1.0, 2.0, 3.0, np.nan]))).all()
-    rng = np.random.default_rng(0)
-    found = deviations({"a": 1.0, "b": 2.0, "c": 0.0}, dict.fromkeys("abc", "f"), rng)
+    ordinary = Ordinary(np.random.default_rng(0))
+    found = deviations({"a": 1.0, "b": 2.0, "c": 0.0}, dict.fromkeys("abc", "f"), ordinary)
     assert all(math.isnan(one.z) and math.isnan(one.p_value) for one in found.values())
 
 
 def test_a_p_value_is_the_share_of_ordinary_families_with_a_larger_z():
     values = dict(zip("abcdefgh", np.exp([0.1, -0.2, 0.05, 0.3, -0.1, 0.2, -0.25, 2.5]), strict=True))
-    found = deviations(values, dict.fromkeys(values, "f"), np.random.default_rng(0))
+    found = deviations(values, dict.fromkeys(values, "f"), Ordinary(np.random.default_rng(0)))
     null = largest_of_ordinary(8, np.random.default_rng(0))
     assert found["h"].p_value == pytest.approx((1 + (null >= found["h"].z).sum()) / (1 + len(null)))
     assert found["h"].factor == pytest.approx(values["h"] / np.median(list(values.values())), rel=0.1)
@@ -167,7 +168,7 @@ def test_a_p_value_is_the_share_of_ordinary_families_with_a_larger_z():
 @pytest.mark.parametrize("n", [SMALLEST_FAMILY, 7, 24])
 def test_ordinary_families_are_called_unusual_as_often_as_stated(n):
     level, n_families = 0.05, 2000
-    bound = smallest_z(n, level, np.random.default_rng(1))
+    bound = smallest_z(n, level, Ordinary(np.random.default_rng(1)))
     rng = np.random.default_rng(2)
     n_flagged = sum(robust_z(rng.standard_normal(n)).max() >= bound for _ in range(n_families))
     error = math.sqrt(level * (1 - level) / n_families)
@@ -175,5 +176,5 @@ def test_ordinary_families_are_called_unusual_as_often_as_stated(n):
 
 
 def test_no_z_is_enough_where_the_draws_do_not_reach():
-    assert math.isnan(smallest_z(8, 1e-6, np.random.default_rng(0)))
-    assert math.isnan(smallest_z(SMALLEST_FAMILY - 1, 0.05, np.random.default_rng(0)))
+    assert math.isnan(smallest_z(8, 1e-6, Ordinary(np.random.default_rng(0))))
+    assert math.isnan(smallest_z(SMALLEST_FAMILY - 1, 0.05, Ordinary(np.random.default_rng(0))))

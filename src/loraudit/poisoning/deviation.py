@@ -94,31 +94,44 @@ def largest_of_ordinary(n: int, rng: np.random.Generator, *, n_draws: int = N_DR
     return np.sort((drawn.max(axis=1) - middle) / spread)
 
 
-def deviations(
-    values: Mapping[str, float], families: Mapping[str, str], rng: np.random.Generator
-) -> dict[str, Deviation]:
+class Ordinary:
+    """`largest_of_ordinary` by size of the family, each drawn once.
+
+    Args:
+        rng: Of the draws.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._drawn: dict[int, FloatArray] = {}
+
+    def __getitem__(self, n: int) -> FloatArray:
+        """[N_DRAWS] sorted, of families of n."""
+        if n not in self._drawn:
+            self._drawn[n] = largest_of_ordinary(n, self._rng)
+        return self._drawn[n]
+
+
+def deviations(values: Mapping[str, float], families: Mapping[str, str], ordinary: Ordinary) -> dict[str, Deviation]:
     """How each module lies in its family, in one measure.
 
     Args:
         values: By module, the measure. What is not above 0 or not finite has no logarithm: it takes no part and is
             undefined.
         families: By module.
-        rng: Of the draws behind p-values.
+        ordinary: What p-values are taken from.
 
     Returns:
         By module. p-values are corrected for the modules of the family, not for the number of families and measures.
     """
     found = dict.fromkeys(values, UNDEFINED)
-    nulls: dict[int, FloatArray] = {}
     for family in dict.fromkeys(families[name] for name in values):
         names = [name for name in values if families[name] == family and 0 < values[name] < np.inf]
         logs = np.log([values[name] for name in names])
         z = robust_z(logs)
         if not len(z) or np.isnan(z).all():
             continue
-        if len(names) not in nulls:
-            nulls[len(names)] = largest_of_ordinary(len(names), rng)
-        null = nulls[len(names)]
+        null = ordinary[len(names)]
         p_values = (1 + len(null) - np.searchsorted(null, z, side="left")) / (1 + len(null))
         factors = np.exp(logs - np.median(logs))
         for name, *figures in zip(names, z.tolist(), factors.tolist(), p_values.tolist(), strict=True):
@@ -126,14 +139,14 @@ def deviations(
     return found
 
 
-def smallest_z(n: int, level: float, rng: np.random.Generator) -> float:
+def smallest_z(n: int, level: float, ordinary: Ordinary) -> float:
     """The z from which on a module of a family of n is called unusual at this level; NaN where no z is.
 
     Args:
         n: Modules of the family.
         level: Of the p-value, after any division by the number of tests.
-        rng: Of the draws.
+        ordinary: What p-values are taken from.
     """
     if n < SMALLEST_FAMILY or level * (N_DRAWS + 1) < 1:
         return float("nan")
-    return float(np.quantile(largest_of_ordinary(n, rng), 1 - level))
+    return float(np.quantile(ordinary[n], 1 - level))

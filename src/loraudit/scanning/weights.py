@@ -17,6 +17,7 @@ from loraudit.poisoning.deviation import (
     SMALLEST_FAMILY,
     UNDEFINED,
     Deviation,
+    Ordinary,
     deviations,
     family_of,
     short_names,
@@ -188,8 +189,9 @@ def compare_modules(changed: Sequence[Changed], *, level: float, factor: float, 
         rng: Of the draws behind p-values.
     """
     families = {one.name: family_of(one.name) for one in changed}
+    ordinary = Ordinary(rng)
     measured: dict[ScanMeasure, dict[str, Deviation]] = {
-        measure: deviations({one.name: _measure(one, measure) for one in changed}, families, rng)
+        measure: deviations({one.name: _measure(one, measure) for one in changed}, families, ordinary)
         for measure in _MEASURES
     }
     tests = {
@@ -199,7 +201,7 @@ def compare_modules(changed: Sequence[Changed], *, level: float, factor: float, 
         if not math.isnan(deviation.z)
     }
     modules = [_module(one, families[one.name], measured, len(tests), level, factor) for one in changed]
-    summaries = _families(modules, level / max(1, len(tests)), rng)
+    summaries = _families(modules, level / max(1, len(tests)), ordinary)
     return Compared(modules, summaries, len(tests))
 
 
@@ -248,7 +250,7 @@ def _module(
     )
 
 
-def _families(modules: Sequence[ScannedModule], level: float, rng: np.random.Generator) -> list[ModuleFamily]:
+def _families(modules: Sequence[ScannedModule], level: float, ordinary: Ordinary) -> list[ModuleFamily]:
     names = list(dict.fromkeys(module.family for module in modules))
     labels = short_names(names)
     found: list[ModuleFamily] = []
@@ -267,7 +269,7 @@ def _families(modules: Sequence[ScannedModule], level: float, rng: np.random.Gen
                 n=len(members),
                 n_unchanged=len(members) - len(lengths),
                 median_frobenius=float(np.median(lengths)) if lengths else None,
-                smallest_z=finite(smallest_z(len(lengths), level, rng)) if note is None else None,
+                smallest_z=finite(smallest_z(len(lengths), level, ordinary)) if note is None else None,
                 n_flagged=sum(bool(module.flagged) for module in members),
                 note=note,
             )
