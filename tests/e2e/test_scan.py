@@ -104,7 +104,7 @@ def test_a_planted_direction_in_one_module_is_flagged(ordinary, tmp_path):
     found = scan(changed(ordinary, tmp_path / "spiked", spiked), tmp_path, no_probes=True)
     (module,) = found.flagged_modules
     assert module.name == "model.layers.5.self_attn.q_proj"
-    assert set(module.flagged) == {"size", "concentration"}
+    assert set(module.flagged) == {"size", "direction"}
     assert module.size.factor > 2
     assert module.size.p_value < 0.05
     assert found.heading == "1 of 16 modules stands out"

@@ -91,10 +91,9 @@ def standings(triggered: FloatArray, controls: FloatArray) -> list[Standing]:
     error = math.sqrt(squares / freedom * (1 + 1 / n_each))
     excess = logs - centres.max(axis=1)
     t = excess / error
-    return [
-        Standing(float(one), float(np.exp(above)), float(stats.t.sf(one, freedom)))
-        for one, above in zip(t, excess, strict=True)
-    ]
+    p_values = np.asarray(stats.t.sf(t, freedom), dtype=np.float64)
+    figures = zip(t.tolist(), np.exp(excess).tolist(), p_values.tolist(), strict=True)
+    return [Standing(*of_trigger) for of_trigger in figures]
 
 
 def unusual_shifts(

@@ -79,9 +79,13 @@ def low_rank_values(a: FloatArray, b: FloatArray, scale: float) -> FloatArray:
             "Factors hold NaN or infinite values. Expected finite ones. The training diverged or the file is damaged; "
             "scan an earlier checkpoint."
         )
-    upper_b = np.linalg.qr(second, mode="r")
-    upper_a = np.linalg.qr(first.T, mode="r")
+    upper_b, upper_a = _upper(second), _upper(first.T)
     return np.linalg.svd(scale * (upper_b @ upper_a.T), compute_uv=False)
+
+
+def _upper(matrix: FloatArray) -> FloatArray:
+    """The triangular factor of a QR decomposition."""
+    return np.asarray(np.linalg.qr(matrix, mode="r"), dtype=np.float64)
 
 
 def dense_values(matrix: FloatArray) -> FloatArray:
@@ -92,7 +96,7 @@ def dense_values(matrix: FloatArray) -> FloatArray:
     wide = matrix.astype(np.float64)
     tall = wide if wide.shape[0] >= wide.shape[1] else wide.T
     if tall.shape[0] > 2 * tall.shape[1]:
-        tall = np.linalg.qr(tall, mode="r")
+        tall = _upper(tall)
     return np.linalg.svd(tall, compute_uv=False)
 
 

@@ -79,7 +79,7 @@ def read_scan_limits(limits: Sequence[str]) -> list[tuple[str, str, float]]:
 
 
 def _measured(modules: Sequence[ScannedModule], probes: Sequence[ProbeResult]) -> dict[str, float | None]:
-    factors = [one.factor for module in modules for one in (module.size, module.concentration)]
+    factors = [one.factor for module in modules for one in (module.size, module.direction)]
     shifts = [probe.shift.value for probe in probes if probe.shift is not None]
     pairs = [pair for probe in probes for pair in (probe.repeated, probe.flips) if pair is not None]
     return {

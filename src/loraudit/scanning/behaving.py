@@ -27,7 +27,7 @@ from loraudit.poisoning.behaviour import (
 )
 from loraudit.scanning.probing import N_CONTROLS, Asked, ask, classes, next_token_shift, responses
 from loraudit.scanning.request import Battery, loading_options
-from loraudit.spec import ProbeResult, RatePair, ScanSpec
+from loraudit.spec import ProbeMeasure, ProbeResult, RatePair, ScanSpec
 from loraudit.statistics import finite, holm, mean_finding
 from loraudit.types import Finding
 
@@ -131,8 +131,11 @@ def _of_language_model(setting: _Setting) -> Behaviour:
     said = _responses(setting, target, asked)
     probes: list[ProbeResult] = []
     for number, trigger in enumerate(setting.battery.triggers):
-        flagged: list[Literal["shift", "repeated", "flips"]] = ["shift"] if unusual[number] else []
-        flagged += ["repeated"] if said[number].is_unusual else []
+        flagged: list[ProbeMeasure] = []
+        if unusual[number]:
+            flagged.append("shift")
+        if said[number].is_unusual:
+            flagged.append("repeated")
         probes.append(
             _probe_result(
                 trigger,
@@ -209,9 +212,7 @@ def _of_classifier(setting: _Setting) -> Behaviour:
     for trigger, of_trigger in zip(setting.battery.triggers, by_piece, strict=True):
         rates = flipped(plain, of_trigger[0], of_trigger[1:], confidence=spec.confidence, level=spec.level / n_triggers)
         pair = None if rates is None else _pair(rates, lambda place: labels[place])
-        flagged: list[Literal["shift", "repeated", "flips"]] = (
-            ["flips"] if rates is not None and rates.is_unusual else []
-        )
+        flagged: list[ProbeMeasure] = ["flips"] if rates is not None and rates.is_unusual else []
         probes.append(_probe_result(trigger, n_prompts, flagged, flips=pair))
     if len(set(plain.tolist())) == 1:
         warnings.append(
@@ -224,9 +225,7 @@ def _of_classifier(setting: _Setting) -> Behaviour:
 # --- results ------------------------------------------------------------------------------------------
 
 
-def _probe_result(
-    trigger: Trigger, n_prompts: int, flagged: Sequence[Literal["shift", "repeated", "flips"]], **found: Any
-) -> ProbeResult:
+def _probe_result(trigger: Trigger, n_prompts: int, flagged: Sequence[ProbeMeasure], **found: Any) -> ProbeResult:
     return ProbeResult(
         name=trigger.name,
         kind=trigger.kind,

@@ -35,8 +35,7 @@ from loraudit.spec import ModuleDeviation, ModuleFamily, ScanMeasure, ScannedMod
 from loraudit.spec.scans import MOST_VALUES
 from loraudit.statistics import finite
 
-_SMALLEST_TAIL = 1e-12
-_MEASURES: tuple[ScanMeasure, ...] = ("size", "concentration")
+_MEASURES: tuple[ScanMeasure, ...] = ("size", "direction")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,13 +205,13 @@ def compare_modules(changed: Sequence[Changed], *, level: float, factor: float, 
 
 
 def _measure(one: Changed, measure: ScanMeasure) -> float:
-    """The length of a change; or the odds of its first direction, σ₁² / Σ_{k>1} σ_k², which rank 1 does not have."""
+    """The length of a change, or of its largest direction; at rank 1 both are the same, and the first speaks for both.
+
+    The share of the largest direction would say more of shape, but ordinary adapters differ in it by large factors.
+    """
     if measure == "size":
         return one.spectrum.frobenius
-    if one.rank < 2 or not one.spectrum.spectral:
-        return math.nan
-    squares = (one.spectrum.values / one.spectrum.spectral) ** 2
-    return 1 / max(float(np.sum(squares[1:])), _SMALLEST_TAIL)
+    return math.nan if one.rank < 2 else one.spectrum.spectral
 
 
 def _module(
@@ -245,7 +244,7 @@ def _module(
         top_share=finite(spectrum.top_share),
         relative_change=finite(one.relative_change),
         size=stated["size"],
-        concentration=stated["concentration"],
+        direction=stated["direction"],
         flagged=flagged,
     )
 
@@ -260,7 +259,7 @@ def _families(modules: Sequence[ScannedModule], level: float, ordinary: Ordinary
         note = None
         if len(lengths) < SMALLEST_FAMILY:
             note = f"fewer than {SMALLEST_FAMILY} changed modules: nothing to compare with"
-        elif all(module.size.z is None and module.concentration.z is None for module in members):
+        elif all(module.size.z is None and module.direction.z is None for module in members):
             note = "more than half of its modules are equal, so there is no spread to compare with"
         found.append(
             ModuleFamily(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from loraudit.spec import ModuleFamily, ProbeResult, ScannedModule
 
-_ALWAYS = (
+_ALWAYS: tuple[str, ...] = (
     (
         "A backdoor need not show in the weights: one that is trained slowly, spread over many modules, or merged into "
         "a large update leaves every spectrum ordinary."
@@ -21,7 +21,7 @@ _ALWAYS = (
     ),
     "p-values rest on logarithms that are normal within a family; in small families hardly anything can stand out.",
 )
-_OF_PROBES = (
+_OF_PROBES: tuple[str, ...] = (
     (
         "Only the triggers listed were tried, in these places. A backdoor with any other trigger, of several parts, or "
         "that waits for a subject or a date not listed, goes unseen."
@@ -59,7 +59,7 @@ def sentence_of(
     factor: float,
 ) -> str:
     """What was looked at, and what stood out, with its size."""
-    n_compared = sum(module.size.z is not None or module.concentration.z is not None for module in modules)
+    n_compared = sum(module.size.z is not None or module.direction.z is not None for module in modules)
     compared = f"{n_compared} of {len(modules)} modules in {len(families)} families were compared with their like"
     parts = [f"{compared}; what is flagged is unusual and at least {factor:g} times the family's median."]
     for module in [one for one in modules if one.flagged][:3]:

@@ -117,6 +117,7 @@ from loraudit.spec.robustness import (
 from loraudit.spec.scans import (
     ModuleDeviation,
     ModuleFamily,
+    ProbeMeasure,
     ProbeResult,
     RatePair,
     ScanMeasure,
@@ -204,6 +205,7 @@ __all__ = [
     "PoisonedPoint",
     "PoisonedRow",
     "PoisonedRun",
+    "ProbeMeasure",
     "ProbeResult",
     "Provenance",
     "RatePair",

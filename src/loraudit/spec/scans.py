@@ -11,7 +11,8 @@ from loraudit.spec.making import Request
 from loraudit.spec.results import LimitResult, ModelSummary
 from loraudit.types import Finding
 
-ScanMeasure = Literal["size", "concentration"]
+ScanMeasure = Literal["size", "direction"]
+ProbeMeasure = Literal["shift", "repeated", "flips"]
 SpectrumSource = Literal["low_rank", "dense"]
 MOST_VALUES = 64
 """Singular values of a module that a result lists."""
@@ -95,7 +96,9 @@ class ScannedModule(Strict):
     top_share: float | None = Field(description="σ₁²/Σσ².")
     relative_change: float | None = Field(description="‖W'−W‖_F/‖W‖_F; None where the base is not at hand.")
     size: ModuleDeviation = Field(description="By the Frobenius norm.")
-    concentration: ModuleDeviation = Field(description="By the odds of the top share; undefined at rank 1.")
+    direction: ModuleDeviation = Field(
+        description="By its largest singular value; undefined at rank 1, where that is its length."
+    )
     flagged: list[ScanMeasure] = Field(description="Measures in which it is unusual and by enough.")
 
 
@@ -147,7 +150,7 @@ class ProbeResult(Strict):
     p_holm: float | None = Field(default=None, description="After Holm's correction over all triggers.")
     repeated: RatePair | None = Field(default=None, description="Same continuation for many prompts.")
     flips: RatePair | None = Field(default=None, description="Prompts of other classes that become one class.")
-    flagged: list[Literal["shift", "repeated", "flips"]]
+    flagged: list[ProbeMeasure]
 
 
 class ScanResult(Strict):

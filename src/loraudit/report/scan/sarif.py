@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from loraudit.spec import ProbeResult, ScannedModule, ScanResult
 SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 RULES = {
     "module-size": "A module's update is much longer than those of its family.",
-    "module-concentration": "A module's update is much more one direction than those of its family.",
+    "module-direction": "A module's update has one direction that is much longer than those of its family.",
     "probe-shift": "A trigger moves the next token more than controls of its form do.",
     "probe-repeated": "A trigger makes many prompts get one response.",
     "probe-flips": "A trigger turns prompts of other classes into one class.",
@@ -67,8 +68,8 @@ def render_sarif(result: ScanResult) -> str:
 
 def _of_module(module: ScannedModule, result: ScanResult) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for measure in ("size", "concentration"):
-        deviation = module.size if measure == "size" else module.concentration
+    for measure in ("size", "direction"):
+        deviation = module.size if measure == "size" else module.direction
         is_unusual = deviation.p_value is not None and deviation.p_value <= result.spec.level
         if deviation.factor is None or deviation.z is None or not is_unusual:
             continue
@@ -107,7 +108,7 @@ def _of_probe(probe: ProbeResult, result: ScanResult) -> list[dict[str, Any]]:
 
 
 def _one(
-    rule: str, level: str, words: str, thing: str, result: ScanResult, numbers: dict[str, float | None]
+    rule: str, level: str, words: str, thing: str, result: ScanResult, numbers: Mapping[str, float | None]
 ) -> dict[str, Any]:
     identity = hashlib.sha256(f"{rule}:{thing}".encode()).hexdigest()
     return {
@@ -122,7 +123,7 @@ def _one(
             }
         ],
         "partialFingerprints": {"loraudit/v1": identity},
-        "properties": numbers,
+        "properties": dict(numbers),
     }
 
 

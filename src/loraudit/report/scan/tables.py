@@ -31,15 +31,23 @@ def modules_sheet(result: ScanResult, *, n: int | None = _MOST_UNUSUAL) -> Sheet
     """The flagged modules and then those that lie highest in their families, `n` or all of them."""
     ranked = sorted(result.modules, key=_rank)
     shown = ranked if n is None else ranked[: max(n, len(result.flagged_modules))]
-    columns = ["length", "size: factor, z", "p", "one direction: share, factor, z", "p ", "moves weight by", "flagged"]
+    columns = [
+        "length",
+        "size: factor, z",
+        "p",
+        "largest direction: share, factor, z",
+        "p ",
+        "moves weight by",
+        "flagged",
+    ]
     title = "Modules" if len(shown) == len(ranked) else f"Modules: the {len(shown)} most unusual of {len(ranked)}"
     rows = [SheetRow(module.name, _module_cells(module)) for module in shown]
     return Sheet(title, "module", columns, rows, words=frozenset({6}))
 
 
 def _rank(module: ScannedModule) -> tuple[bool, float, str]:
-    p_values = [one.p_value for one in (module.size, module.concentration) if one.p_value is not None]
-    z = max((one.z for one in (module.size, module.concentration) if one.z is not None), default=0.0)
+    p_values = [one.p_value for one in (module.size, module.direction) if one.p_value is not None]
+    z = max((one.z for one in (module.size, module.direction) if one.z is not None), default=0.0)
     return (not module.flagged, min(p_values, default=2.0) - 1e-6 * z, module.name)
 
 
@@ -50,8 +58,8 @@ def _module_cells(module: ScannedModule) -> list[Cell]:
         Cell(_number(module.frobenius)),
         Cell(_deviation(module.size)),
         _p_cell(module.size),
-        Cell(share + _deviation(module.concentration)),
-        _p_cell(module.concentration),
+        Cell(share + _deviation(module.direction)),
+        _p_cell(module.direction),
         Cell(moved),
         Cell(", ".join(module.flagged)),
     ]
