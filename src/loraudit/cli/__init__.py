@@ -19,6 +19,7 @@ from loraudit.cli import (
     poison,
     report,
     robustness,
+    scan,
     schema,
     tune,
     validate,
@@ -57,6 +58,7 @@ app.command("robustness")(robustness.robustness)
 app.command("tune")(tune.tune)
 app.add_typer(canaries.app, name="canaries")
 app.command("poison")(poison.poison)
+app.command("scan")(scan.scan)
 app.command("attacks")(attacks.attacks)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)

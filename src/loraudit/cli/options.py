@@ -152,6 +152,7 @@ PANELS = {
         "attack_timeout",
         "seed",
     ),
+    "Probes": ("probes", "no_probes", "chat_template", "level", "factor"),
     "Memorization": (
         "memorization",
         "prefix_tokens",
@@ -171,7 +172,7 @@ PANELS = {
     "Limits": ("fail_on", "policy"),
     "Machine": ("device", "precision", "batch_tokens", "offline"),
     "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
-    "Where results go": ("include_text", "keep_checkpoints", "keep_models", "out", "store"),
+    "Where results go": ("include_text", "keep_checkpoints", "keep_models", "sarif", "out", "store"),
 }
 _PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
 _SHORT = {"out": "-o"}
@@ -208,6 +209,8 @@ _METAVARS = {
     "headline": "ATTACK",
     "fail_on": "LIMIT",
     "policy": "FILE",
+    "probes": "FILE",
+    "sarif": "FILE",
     "device": "DEVICE",
     "out": "FOLDER",
     "store": "FOLDER",
@@ -260,7 +263,7 @@ def _parameter(name: str, field: FieldInfo, *, is_argument: bool) -> inspect.Par
     else:
         is_switch = kind is bool
         names = [
-            flag(name) + (f"/--no-{flag(name)[2:]}" if is_switch else ""),
+            flag(name) + (f"/--no-{flag(name)[2:]}" if is_switch and not name.startswith("no_") else ""),
             *([_SHORT[name]] if name in _SHORT else []),
         ]
         metavar = "|".join(choices) or _METAVARS.get(name) or _METAVARS_OF_TYPES.get(kind)

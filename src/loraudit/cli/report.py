@@ -25,7 +25,8 @@ class Format(StrEnum):
 
 def report(
     run: Annotated[
-        Path, typer.Argument(help="Run folder of a finished audit, contrast, robustness run or search for canaries.")
+        Path,
+        typer.Argument(help="Run folder of a finished audit, contrast, robustness run, search for canaries or scan."),
     ],
     format_: Annotated[
         Format | None, typer.Option("--format", "-f", help="Print the report in this format instead of a table.")
@@ -80,8 +81,9 @@ def _other_kind(run: Path, *, verbose: bool) -> _Kind | None:
     from loraudit.cli.canaries_result import show_canaries
     from loraudit.cli.contrast_result import show_contrast
     from loraudit.cli.robustness_result import show_robustness
-    from loraudit.report import CANARY_FORMATS, CONTRAST_FORMATS, ROBUSTNESS_FORMATS
-    from loraudit.store import read_canaries, read_contrast, read_robustness
+    from loraudit.cli.scan_result import show_scan
+    from loraudit.report import CANARY_FORMATS, CONTRAST_FORMATS, ROBUSTNESS_FORMATS, SCAN_FORMATS
+    from loraudit.store import read_canaries, read_contrast, read_robustness, read_scan
 
     sought = read_canaries(run)
     if sought is not None:
@@ -96,6 +98,10 @@ def _other_kind(run: Path, *, verbose: bool) -> _Kind | None:
     if poisoned is not None:
         rendered = {name: partial(render, poisoned) for name, render in ROBUSTNESS_FORMATS.items()}
         return _Kind("A robustness run", rendered, partial(show_robustness, poisoned, verbose=verbose))
+    scanned = read_scan(run)
+    if scanned is not None:
+        shown = {name: partial(render, scanned) for name, render in SCAN_FORMATS.items()}
+        return _Kind("A scan", shown, partial(show_scan, scanned))
     return None
 
 

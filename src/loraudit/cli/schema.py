@@ -26,6 +26,8 @@ class Document(StrEnum):
     poison_manifest = "poison-manifest"
     robustness_spec = "robustness-spec"
     robustness_result = "robustness-result"
+    scan_spec = "scan-spec"
+    scan_result = "scan-result"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="Which document.")]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,20 +54,65 @@ def compare_checkpoints(
         incomparable = Difference((), len(ours), is_comparable=False)
         if _architecture(target, target_config) != _architecture(base, base_config):
             return incomparable
-        prefix = _missing_prefix(set(ours), set(theirs))
-        origin = {prefix + name: name for name in theirs}
-        for head in HEADS:
-            embedding = next((name for name in origin if name.endswith(EMBEDDING_ENDINGS)), None)
-            if head in ours and head not in origin and embedding:
-                origin[head] = origin[embedding]  # the base ties its head
-            elif head in origin and head not in ours:
-                if embedding is None or not _equal(theirs, origin[head], theirs, origin[embedding]):
-                    return incomparable  # the target ties a head that the base keeps apart
-                del origin[head]
-        if set(ours) != set(origin):
+        origin = _origins(ours, theirs)
+        if origin is None:
             return incomparable
         changed = [name for name in ours if not _equal(ours, name, theirs, origin[name])]
         return Difference(tuple(changed), len(ours), is_comparable=True)
+
+
+def tensor_pairs(target: Path, base: Path, names: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
+    """Name, tensor of the target and tensor of the base, in float32; never holds more than one pair.
+
+    Args:
+        target: Folder of the fine-tuned checkpoint.
+        base: Folder of the checkpoint it was tuned from.
+        names: Tensors of two that `compare_checkpoints` found comparable.
+    """
+    with ExitStack() as stack:
+        ours, theirs = (_open_all(folder, stack) for folder in (target, base))
+        origin = _origins(ours, theirs) or {}
+        for name in names:
+            other = origin[name]
+            yield name, ours[name].get_tensor(name).float(), theirs[other].get_tensor(other).float()
+
+
+def stored_tensors(folder: Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """Key and tensor in float32 for each wanted name that a checkpoint stores, one at a time.
+
+    Old checkpoints lack the body's prefix and some name theirs otherwise, so a name also means the one stored tensor
+    that ends with it, or that it ends with. A tied head means the embedding. What is quantised is left out.
+
+    Args:
+        folder: Of the checkpoint.
+        wanted: Tensor name by key.
+    """
+    with ExitStack() as stack:
+        stored = _open_all(folder, stack)
+        embedding = next((name for name in stored if name.endswith(EMBEDDING_ENDINGS)), None)
+        for key, name in wanted.items():
+            found = [one for one in stored if one == name]
+            found = found or [one for one in stored if one.endswith(f".{name}") or name.endswith(f".{one}")]
+            if not found and name in HEADS and embedding:
+                found = [embedding]
+            tensor = stored[found[0]].get_tensor(found[0]) if len(found) == 1 else None
+            if tensor is not None and tensor.is_floating_point():
+                yield key, tensor.float()
+
+
+def _origins(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, str] | None:
+    """Name in the base of each tensor of the target; None where they do not correspond."""
+    prefix = _missing_prefix(set(ours), set(theirs))
+    origin = {prefix + name: name for name in theirs}
+    for head in HEADS:
+        embedding = next((name for name in origin if name.endswith(EMBEDDING_ENDINGS)), None)
+        if head in ours and head not in origin and embedding:
+            origin[head] = origin[embedding]  # the base ties its head
+        elif head in origin and head not in ours:
+            if embedding is None or not _equal(theirs, origin[head], theirs, origin[embedding]):
+                return None  # the target ties a head that the base keeps apart
+            del origin[head]
+    return origin if set(ours) == set(origin) else None
 
 
 def _equal(ours: Mapping[str, Any], name: str, theirs: Mapping[str, Any], other: str) -> bool:

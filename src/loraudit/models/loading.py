@@ -9,7 +9,7 @@ import contextlib
 import logging
 import pickle
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,8 @@ def load_adapter(base: Any, source: Source, base_name: str) -> Any:
     """
     import peft
 
-    path, stored = _stored_names(source)
+    path, tensors = _read_stored(source, lambda _, name: name)
+    stored = set(tensors)
     try:
         with quiet_libraries():
             model = peft.PeftModel.from_pretrained(base, str(source.folder), is_trainable=False)
@@ -236,8 +237,17 @@ def load_adapter(base: Any, source: Source, base_name: str) -> Any:
     return model.eval()
 
 
-def _stored_names(source: Source) -> tuple[Path, set[str]]:
-    """File and tensor names of an adapter's weights."""
+def stored_tensors_of(source: Source) -> tuple[Path, dict[str, Any]]:
+    """File and tensors of an adapter's weights, on the CPU.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
+    return _read_stored(source, lambda opened, name: opened.get_tensor(name))
+
+
+def _read_stored(source: Source, read: Callable[[Any, str], Any]) -> tuple[Path, dict[str, Any]]:
+    """File of an adapter's weights, and what `read` takes of each tensor; of a pickle the tensors."""
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -245,9 +255,9 @@ def _stored_names(source: Source) -> tuple[Path, set[str]]:
     try:
         if path.exists():
             with safe_open(path, framework="pt") as opened:
-                return path, set(opened.keys())
+                return path, {name: read(opened, name) for name in opened.keys()}  # noqa: SIM118 - no mapping
         path = source.folder / "adapter_model.bin"
-        return path, set(torch.load(path, map_location="cpu", weights_only=True))
+        return path, dict(torch.load(path, map_location="cpu", weights_only=True))
     except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(f"Adapter file '{path}' is damaged: {_reason(error)} {AGAIN}") from None
 

@@ -2,12 +2,13 @@
 
 from loraudit.report.canaries import render_canaries_html, render_canaries_markdown
 from loraudit.report.contrast import render_contrast_html, render_contrast_markdown
-from loraudit.report.formats import CANARY_FORMATS, CONTRAST_FORMATS, FORMATS, ROBUSTNESS_FORMATS
+from loraudit.report.formats import CANARY_FORMATS, CONTRAST_FORMATS, FORMATS, ROBUSTNESS_FORMATS, SCAN_FORMATS
 from loraudit.report.fusion import fusion_statement
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html, write_page, write_report
 from loraudit.report.robustness import render_robustness_html, render_robustness_markdown
+from loraudit.report.scan import render_sarif, render_scan_html, render_scan_markdown
 from loraudit.report.table import Cell, TableRow, attack_table
 from loraudit.report.words import LIMIT_WORDS, NOT_VALID, STATUS_WORDS, incomplete, shadow_statement, slow_statement
 
@@ -18,6 +19,7 @@ __all__ = [
     "LIMIT_WORDS",
     "NOT_VALID",
     "ROBUSTNESS_FORMATS",
+    "SCAN_FORMATS",
     "STATUS_WORDS",
     "Cell",
     "TableRow",
@@ -34,6 +36,9 @@ __all__ = [
     "render_model_card",
     "render_robustness_html",
     "render_robustness_markdown",
+    "render_sarif",
+    "render_scan_html",
+    "render_scan_markdown",
     "shadow_statement",
     "slow_statement",
     "write_page",

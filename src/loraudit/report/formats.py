@@ -14,7 +14,8 @@ from loraudit.report.robustness import (
     render_robustness_junit,
     render_robustness_markdown,
 )
-from loraudit.spec import CanaryResult, ContrastResult, RobustnessResult
+from loraudit.report.scan import render_scan_html, render_scan_markdown
+from loraudit.spec import CanaryResult, ContrastResult, RobustnessResult, ScanResult
 from loraudit.store.run_folder import Run
 
 FORMATS: Mapping[str, Callable[[Run], str]] = {
@@ -42,4 +43,10 @@ ROBUSTNESS_FORMATS: Mapping[str, Callable[[RobustnessResult], str]] = {
     "json": lambda result: result.model_dump_json(indent=2) + "\n",
     "junit": render_robustness_junit,
     "markdown": render_robustness_markdown,
+}
+
+SCAN_FORMATS: Mapping[str, Callable[[ScanResult], str]] = {
+    "html": render_scan_html,
+    "json": lambda result: result.model_dump_json(indent=2) + "\n",
+    "markdown": render_scan_markdown,
 }

@@ -17,6 +17,7 @@ from loraudit.spec.poisoning import PoisonManifest, PoisonSpec
 from loraudit.spec.requests import AuditSpec
 from loraudit.spec.results import AuditResult
 from loraudit.spec.robustness import RobustnessResult, RobustnessSpec
+from loraudit.spec.scans import ScanResult, ScanSpec
 from loraudit.spec.tuning import TuneSpec
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
@@ -35,6 +36,8 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "poison-manifest": PoisonManifest,
     "robustness-spec": RobustnessSpec,
     "robustness-result": RobustnessResult,
+    "scan-spec": ScanSpec,
+    "scan-result": ScanResult,
 }
 
 

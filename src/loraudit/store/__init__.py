@@ -10,7 +10,7 @@ from loraudit.store.files import Lock, open_private_folder, write_atomically
 from loraudit.store.identity import shown_ids, user_secret
 from loraudit.store.numbers import NumberFolder
 from loraudit.store.poisons import POISON_MANIFEST_NAME, read_poison_manifest, write_poison_manifest
-from loraudit.store.run_folder import RunFolder, read_contrast, read_measures, read_robustness, read_run
+from loraudit.store.run_folder import RunFolder, read_contrast, read_measures, read_robustness, read_run, read_scan
 from loraudit.store.substitutions import SubstitutionFolder
 from loraudit.store.versions import library_versions
 
@@ -32,6 +32,7 @@ __all__ = [
     "read_poison_manifest",
     "read_robustness",
     "read_run",
+    "read_scan",
     "shown_ids",
     "user_secret",
     "write_atomically",

@@ -21,6 +21,7 @@ from loraudit.spec import (
     ContrastResult,
     Request,
     RobustnessResult,
+    ScanResult,
     differing_fields,
     make_request,
     read_spec_file,
@@ -186,6 +187,10 @@ def read_run(path: Path) -> Run:
         table_bytes = (path / "scores.parquet").read_bytes()
         text_bytes = (path / "text.parquet").read_bytes() if (path / "text.parquet").exists() else None
     except OSError:
+        if read_scan(path) is not None:
+            raise ConfigError(
+                f"Folder '{path}' holds a scan, which this does not take. Expected an audit. See: loraudit scan --help"
+            ) from None
         raise ConfigError(
             f"Folder '{path}' holds no finished run. Expected result.json and scores.parquet. "
             "Run the audit to its end first; the same command resumes."
@@ -244,6 +249,16 @@ def read_robustness(path: Path) -> RobustnessResult | None:
         StoreError: It is damaged.
     """
     return read_result(path, "robustness", RobustnessResult)
+
+
+def read_scan(path: Path) -> ScanResult | None:
+    """Read the result of a finished scan; None where the folder holds none.
+
+    Raises:
+        NewerVersion: It was written by a newer version.
+        StoreError: It is damaged.
+    """
+    return read_result(path, "scan", ScanResult)
 
 
 AnyResult = TypeVar("AnyResult", bound=BaseModel)
