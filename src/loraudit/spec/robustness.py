@@ -325,6 +325,6 @@ class RobustnessResult(Strict):
     @property
     def verdict(self) -> Verdict:
         """Of the whole: harmed where any attack worked on any method, else invalid, undecided, resisted."""
-        worst_first: tuple[Verdict, ...] = ("harmed", "invalid", "undecided")
-        found = {control.verdict for control in self.controls}
-        return next((word for word in worst_first if word in found), "resisted")
+        worst_first: tuple[Verdict, ...] = ("harmed", "invalid", "undecided", "resisted")
+        found: list[Verdict] = [control.verdict for control in self.controls]
+        return min(found, key=worst_first.index) if found else "resisted"
