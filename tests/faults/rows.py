@@ -80,6 +80,10 @@ ROWS: dict[int, tuple[str, str]] = {
         "differential privacy: a loss averaged over the batch, an empty batch, a layer that mixes records",
         "a self-test refuses before the first step; empty batches are noise and are counted; the layer is named",
     ),
+    30: (
+        "poison: trigger also in clean data, target is the majority class, collapsed seed, control at ceiling",
+        "the verdict is invalid with the reason, never a number; the report leads with it; exit 0 unless limited",
+    ),
     31: ("a plug-in raises, hangs or takes a taken name", "that attack is an error, the others finish, exit 7"),
 }
 
