@@ -328,9 +328,6 @@ class RobustnessResult(Strict):
     @property
     def verdict(self) -> Verdict:
         """Of the whole: harmed where any attack worked on any method, else invalid, undecided, resisted."""
-        found = {control.verdict for control in self.controls}
-        worst_first: tuple[Verdict, ...] = ("harmed", "invalid", "undecided")
-        for verdict in worst_first:
-            if verdict in found:
-                return verdict
-        return "resisted"
+        worst_first: tuple[Verdict, ...] = ("harmed", "invalid", "undecided", "resisted")
+        found: list[Verdict] = [control.verdict for control in self.controls]
+        return min(found, key=worst_first.index) if found else "resisted"
