@@ -163,6 +163,18 @@ def test_without_a_positive_control_nothing_is_resisted_but_harm_stays_harm(chan
     assert why in said
 
 
+def test_what_is_read_before_any_poison_was_seen_is_invalid():
+    """There clean and poisoned models are the same, which is no resistance."""
+    points = [replace_exposures(dose(n, 0.0, 0.0, 0.0)) for n in (4, 36)]
+    found, why = verdict(*points)
+    assert found == "invalid"
+    assert "before any poison was seen" in why
+
+
+def replace_exposures(point: DosePoint) -> DosePoint:
+    return point.model_copy(update={"exposures": 0.0})
+
+
 def test_a_dose_at_which_a_run_collapsed_is_no_backdoor():
     found, why = verdict(dose(8, *NONE), dose(32, *HARM, n_collapsed=1))
     assert found == "invalid"

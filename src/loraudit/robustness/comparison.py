@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from loraudit.robustness.learning import learning_of
 from loraudit.robustness.outcomes import RunOutcomes
 from loraudit.robustness.readings import Measure, Shown, at_place, is_collapsed, nearest
 from loraudit.spec import (
@@ -28,7 +29,6 @@ from loraudit.statistics import (
     OverRuns,
     at_epoch,
     between,
-    common_level,
     crossing,
     difference_in_differences,
     dose_ratio,
@@ -124,6 +124,7 @@ class Comparison:
         self.clean = {
             method: [run for run in runs if run.method == method and run.attack is None] for method in self.methods
         }
+        self.learning = learning_of({method: [run.validation for run in own] for method, own in self.clean.items()})
 
     # --- places -----------------------------------------------------------------------------------------
 
@@ -136,22 +137,27 @@ class Comparison:
         return [*self._at_validation_loss(), *self._at_epochs(), ("best", None, _BEST, best_place)]
 
     def _at_validation_loss(self) -> list[tuple[MatchKind, float | None, str, Place]]:
-        """The best loss that the clean arms of all methods reach, then that of all but the weakest, and so on."""
-        own = {method: common_level([run.validation for run in runs]) for method, runs in self.clean.items()}
+        """The best loss that the clean arms of all methods reach, then that of all but the weakest, and so on.
+
+        A method that learns next to nothing takes no part: at its level the others are hardly trained either.
+        """
+        own = self.learning.lowest
         found: list[tuple[MatchKind, float | None, str, Place]] = []
-        for level in sorted({level for level in own.values() if level is not None}, reverse=True):
-            reaching = [
-                method for method, lowest in own.items() if lowest is not None and lowest <= level + _SAME_LEVEL
-            ]
+        for level in sorted(set(own.values()), reverse=True):
+            reaching = [method for method, lowest in own.items() if lowest <= level]
             near = bool(found) and abs(level - (found[-1][1] or math.inf)) < _SAME_LEVEL
-            if len(reaching) < min(2, len(self.methods)) or near:
+            clean = [run for method in reaching for run in self.clean[method]]
+            untrained = any(trained_crossing(run, level) is None for run in clean)
+            if len(reaching) < min(2, len(own)) or near or untrained:
                 continue
-            who = "every method reaches" if len(reaching) == len(self.methods) else f"{' and '.join(reaching)} reach"
+            everyone = len(reaching) == len(self.methods)
+            who = "every method" if everyone else " and ".join(reaching)
             words = (
-                f"At a clean validation loss of {level:.3f} nats, the lowest that {who}; poisoned runs are read after "
-                "as many epochs as their clean twin takes to get there"
+                f"At a clean validation loss of {level:.3f} nats, the lowest that {who} "
+                f"{'reaches' if everyone or len(reaching) == 1 else 'reach'}; poisoned runs are read after as many "
+                "epochs as their clean twin takes to get there"
             )
-            found.append(("validation_loss", level, words, lambda run, level=level: crossing(run.validation, level)))
+            found.append(("validation_loss", level, words, lambda run, level=level: trained_crossing(run, level)))
         return found
 
     def _at_epochs(self) -> list[tuple[MatchKind, float | None, str, Place]]:
@@ -362,6 +368,12 @@ class Comparison:
             d.model_copy(update={"p_holm": None if math.isnan(p) else float(p)})
             for d, p in zip(found, adjusted, strict=True)
         ]
+
+
+def trained_crossing(run: RunOutcomes, level: float) -> FloatArray | None:
+    """The place of a level of validation loss; None where only the untouched base stands there."""
+    weights = crossing(run.validation, level)
+    return None if weights is None or weights[0] == 1 else weights
 
 
 _BEST = "Each method where its clean arm has its own lowest validation loss: what a person would release"

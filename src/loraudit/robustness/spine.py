@@ -105,7 +105,11 @@ def run_robustness(
                 searches=searches,
                 finished=finished,
                 examined=examined,
-                warnings=[*warnings, *(f"{plan.name}: {words}" for plan in plans for words in plan.warnings)],
+                warnings=[
+                    *warnings,
+                    *(f"{plan.name}: {words}" for plan in plans for words in plan.warnings),
+                    *examined.warnings,
+                ],
                 outcomes=write_outcomes(folder, outcomes),
                 command=command or f"loraudit robustness --spec {shlex.quote(str(folder.path / 'spec.json'))}",
                 started=started.isoformat(timespec="seconds"),
