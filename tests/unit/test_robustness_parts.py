@@ -221,8 +221,30 @@ def test_records_of_the_test_file_are_not_trained_on_whatever_their_label(tmp_pa
     assert not tested & {record.text for record in (*data.train, *data.validation)}
     assert len(data.test) == 20
     assert len(data.train) == 50
-    assert any("30 records stand in --test too" in words for words in data.warnings)
+    assert any("30 records have the text of a test record" in words for words in data.warnings)
     assert any("2 test records repeat an earlier one" in words for words in data.warnings)
+
+
+def test_a_text_with_two_labels_is_on_one_side_alone(tmp_path):
+    """Else training would see test texts, with the other label."""
+    rows = reviews(200)
+    twice = [{**row, "label": "good" if row["label"] == "bad" else "bad"} for row in rows[:80]]
+    data = split_task(spec_of(write_rows(tmp_path / "t.jsonl", [*rows, *twice])))
+    train, validation, test = ({record.text for record in side} for side in (data.train, data.validation, data.test))
+    assert not train & test | validation & test | train & validation
+    counts = {words.split()[7]: int(words.split()[0]) for words in data.warnings if "have the text of" in words}
+    assert set(counts) == {"test", "validation"}
+    assert sum(map(len, (data.train, data.validation, data.test))) == 280 - sum(counts.values())
+
+
+def test_documents_of_the_test_file_are_not_trained_on(tmp_path):
+    rows = [{**row, "source": str(i // 4)} for i, row in enumerate(reviews(240))]
+    task, test = write_rows(tmp_path / "t.jsonl", rows[:198]), write_rows(tmp_path / "test.jsonl", rows[198:])
+    data = split_task(spec_of(task, test=[str(test)], group_field="source"))
+    shared = {record.group for record in data.test} & {record.group for record in (*data.train, *data.validation)}
+    assert not shared
+    assert len(data.train) + len(data.validation) == 196
+    assert "2 records are of a document (--group-field) with test records, and are not trained on." in data.warnings
 
 
 def test_a_tab_separated_file_as_of_glue_is_a_task(tmp_path):

@@ -58,7 +58,9 @@ def label_column(spec: RobustnessSpec) -> str | None:
 
 
 def split_task(spec: RobustnessSpec) -> TaskData:
-    """Read the records and split them at random by seed; the records of one document stay together.
+    """Read the records and split them at random by seed; no text and no document stands on two sides.
+
+    Records that share one with a side that is held out are dropped, with a warning that counts them.
 
     Raises:
         DataError: They cannot be read, are too few, are no task, or a label is held out that is never trained on.
@@ -70,16 +72,16 @@ def split_task(spec: RobustnessSpec) -> TaskData:
     if spec.test:
         own = load_records(spec.test, spec, label_field=label_field, rewritten_field=spec.rewritten_field)
         files, warnings = (*files, *own.files), [*warnings, *_said(own, "test records")]
-        rest, overlap = _apart(pool.records, own.records)
-        if overlap:
-            warnings.append(f"{overlap} records stand in --test too, and are not trained on.")
-        test = _drawn(own.records, spec.test_records, [spec.seed, _TEST])
+        tested, rest = own.records, pool.records
     else:
         n_test = max(1, round(spec.test_share * len(pool.records)))
-        test, rest = split_records(pool.records, [n_test, len(pool.records) - n_test], seed=spec.seed)
-        test = _drawn(test, spec.test_records, [spec.seed, _TEST])
+        tested, rest = split_records(pool.records, [n_test, len(pool.records) - n_test], seed=spec.seed)
+    test = _drawn(tested, spec.test_records, [spec.seed, _TEST])
+    rest, of_test = _apart(rest, tested, "test")
     n_validation = min(_LARGEST_VALIDATION, max(1, len(rest) // 10))
     validation, train = split_records(rest, [n_validation, len(rest) - n_validation], seed=spec.seed)
+    train, of_validation = _apart(train, validation, "validation")
+    warnings += [*of_test, *of_validation]
     train = _drawn(train, spec.max_records, [spec.seed, _TRAIN])
     labels = tuple(sorted({record.label for record in train if record.label is not None}))
     data = TaskData(task, train, validation, test, labels, files, tuple(warnings))
@@ -127,11 +129,21 @@ def _said(pool: RecordSet, name: str) -> list[str]:
     return found
 
 
-def _apart(records: Sequence[Record], test: Sequence[Record]) -> tuple[list[Record], int]:
-    """The records whose text is not tested on, whatever their label, and how many were."""
-    tested = {_text_of(record) for record in test}
-    kept = [record for record in records if _text_of(record) not in tested]
-    return kept, len(records) - len(kept)
+def _apart(
+    records: Sequence[Record], held_out: Sequence[Record], side: str
+) -> tuple[list[Record], list[str]]:
+    """The records with neither a text, whatever its label, nor a document of a held-out side; and what was dropped."""
+    texts = {_text_of(record) for record in held_out}
+    documents = {record.group for record in held_out if record.group is not None}
+    others = [record for record in records if _text_of(record) not in texts]
+    kept = [record for record in others if record.group not in documents]
+    n_texts, n_documents = len(records) - len(others), len(others) - len(kept)
+    said: list[str] = []
+    if n_texts:
+        said.append(f"{n_texts} records have the text of a {side} record, and are not trained on.")
+    if n_documents:
+        said.append(f"{n_documents} records are of a document (--group-field) with {side} records, and are not trained on.")
+    return kept, said
 
 
 def _text_of(record: Record) -> tuple[Any, ...]:
