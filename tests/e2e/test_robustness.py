@@ -8,17 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from loraudit.errors import ConfigError, DataError
-from loraudit.execution import Interrupted
+from loraudit.execution import Interrupted, Silent
+from loraudit.finetuning import Bench
 from loraudit.robustness import estimate_robustness, robustness_path, run_robustness
+from loraudit.robustness.attacks import plan_attacks
+from loraudit.robustness.cells import Cell, Runner, after_file, key_after
 from loraudit.robustness.examination import examine
-from loraudit.robustness.outcomes import read_outcomes
+from loraudit.robustness.outcomes import read_checkpoint, read_outcomes
+from loraudit.robustness.persistence import Trial
+from loraudit.robustness.records import split_task
+from loraudit.robustness.request import check_request
+from loraudit.robustness.spine import _meter
 from loraudit.spec import RobustnessResult
 from small_robustness import request, reviews, save_body, write_rows
 from small_tuning import Crash, CrashAt, StopAt
@@ -323,6 +330,46 @@ def test_damaged_or_missing_measurements_are_made_again(body, task, tmp_path):
     second = run_robustness(spec)
     assert second.result.outcomes == first.result.outcomes
     assert file.read_bytes() == before
+
+
+def test_what_is_left_is_measured_again_on_other_test_records(body, task, tmp_path):
+    """The same weights, fewer test records: all that was found on the others is stale, killed or not."""
+    changes = {"attack": ["rare_words:trigger=z,doses=24"], "seeds": 1, "persistence": ["merge", "clean_steps"]}
+    changes["methods"] = ["lora:rank=2,learning_rate=0.03,dropout=0,targets=query+value"]
+    spec = request(body, task, tmp_path / "r", **changes)
+    data = split_task(spec)
+    fewer = replace(data, test=data.test[:20])
+    arms, attacks = check_request(spec, data.task)
+    bench = Bench(str(body), data.train, data.validation, "cpu", True, Silent(), None)
+    found = []
+    for tested in (data, fewer):
+        plans = plan_attacks(spec, attacks, tested)
+        meter = _meter(spec, bench, tested, plans, arms[0])
+        cell = Cell(arms[0], 0.03, plans[0], 24.0, 0)
+        trial = Trial(bench, spec.persistence, data.labels, meter)
+        runner = Runner(bench, tmp_path / "cells", (1.0, 2.0), keep_models=True)
+        found.append(runner.run(cell, meter, asked=["p"], afterwards=[trial]))
+    for run, tested in zip(found, (data, fewer), strict=True):
+        assert list(run.outcomes.after) == ["merge", "clean_steps"]
+        assert {len(c.sets["clean"].values) for c in run.outcomes.after.values()} == {len(tested.test)}
+
+
+def test_a_merged_model_of_another_run_is_not_taken(body, task, tmp_path):
+    spec = request(body, task, tmp_path / "r", attack=["rare_words:trigger=z,doses=24"], seeds=1)
+    data = split_task(spec)
+    bench = Bench(str(body), data.train, data.validation, "cpu", True, Silent(), None)
+    arms, attacks = check_request(
+        spec.model_copy(update={"methods": ("lora:rank=2,learning_rate=0.03,targets=query+value",)}), data.task
+    )
+    plans = plan_attacks(spec, attacks, data)
+    meter = _meter(spec, bench, data, plans, arms[0])
+    model = bench.train(arms[0].recipe.model_copy(update={"epochs": 1, "learning_rate": 0.03}), tmp_path / "model")
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "config.json").write_text("{}")
+    trial = Trial(bench, ["merge"], data.labels, meter)
+    found = trial(Cell(arms[0], 0.03, plans[0], 24.0, 0), model, tmp_path, "one")
+    assert found["after"] == ["merge"]
+    assert read_checkpoint(after_file(tmp_path, "merge"), key_after("one", "merge")) is not None
 
 
 # --- controls -----------------------------------------------------------------------------------------

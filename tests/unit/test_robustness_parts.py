@@ -147,6 +147,14 @@ def test_a_place_between_two_checkpoints_is_a_straight_line_record_by_record():
     assert at_place(run, np.array([1.0, 0.0]), "partial", "a") is None
 
 
+def test_records_without_predictions_have_no_part_in_the_loss():
+    sets = {CLEAN: said([np.nan] * 4, [-1] * 4, [1.0, 3.0, np.nan, np.nan], [10, 30, 0, 0])}
+    found = per_record(sets, "clean_loss", None)
+    np.testing.assert_array_equal(np.isnan(found), [False, False, True, True])
+    assert np.nanmean(found) == pytest.approx((10 * 1 + 30 * 3) / 40)
+    assert np.isnan(per_record({CLEAN: said([np.nan], [-1], [np.nan], [0])}, "clean_loss", None)).all()
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
 def test_macro_scores_are_those_of_an_obvious_loop(pairs):
     gold, predicted = np.array(pairs).T

@@ -21,6 +21,8 @@ from loraudit.types import Record
 
 _DONE = "cell.json"
 _MODEL = "model"
+LEFT = ("merged", "cleaned")
+"""Models made of a finished one, for as long as they are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,8 @@ class Finished:
     model: Path | None
 
 
-Afterwards = Callable[[Cell, TrainedModel, Path], dict[str, Any]]
-"""(cell, its model, its folder) → what is found on the weights before they are let go; as JSON."""
+Afterwards = Callable[[Cell, TrainedModel, Path, str], dict[str, Any]]
+"""(cell, its model, its folder, hash of what the run is made from and measured on) → what is found on the weights before they are let go; as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ class Runner:
         if done is not None:
             return done
         self.bench.progress.say(cell.words)
-        (folder / _DONE).unlink(missing_ok=True)
+        if (folder / _DONE).exists():
+            _forget(folder)
 
         def observe(module: Any, moment: Moment) -> None:
             if self._is_wanted(moment):
@@ -145,7 +148,7 @@ class Runner:
             model = trained()
         more: dict[str, Any] = {"after": []}
         for look in afterwards:
-            found = look(cell, model, folder)
+            found = look(cell, model, folder, key)
             more |= {**found, "after": [*more["after"], *found.get("after", ())]}
         content = {
             "key": key,
@@ -186,7 +189,7 @@ class Runner:
             return None
         checkpoints = self._checkpoints(folder, moments, key)
         after = {
-            name: read_checkpoint(after_file(folder, name), key_after(facts, name)) for name in more.get("after", ())
+            name: read_checkpoint(after_file(folder, name), key_after(key, name)) for name in more.get("after", ())
         }
         if checkpoints is None or (self.keep_models and not (folder / _MODEL).exists()):
             return None
@@ -223,9 +226,18 @@ def after_file(folder: Path, name: str) -> Path:
     return folder / f"after-{name}.parquet"
 
 
-def key_after(facts: dict[str, Any], name: str) -> str:
-    """What these outcomes rest on."""
-    return _digest([facts["made_from"], name])
+def key_after(key: str, name: str) -> str:
+    """What these outcomes rest on: all that the run itself does, and what was done to its model."""
+    return _digest([key, name])
+
+
+def _forget(folder: Path) -> None:
+    """Nothing that was made of a finished run is taken for that of the next one in its folder."""
+    (folder / _DONE).unlink()
+    for path in folder.glob("after-*.parquet"):
+        path.unlink()
+    for name in LEFT:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _step_file(folder: Path, step: int) -> Path:

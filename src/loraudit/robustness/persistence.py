@@ -12,13 +12,14 @@ from typing import Any
 from loraudit.finetuning import Bench, TrainedModel
 from loraudit.models import locate
 from loraudit.models.loading import quiet_libraries
-from loraudit.robustness.cells import Cell, after_file, key_after
+from loraudit.robustness.cells import LEFT, Cell, after_file, key_after
 from loraudit.robustness.loading import load_tuned
 from loraudit.robustness.measuring import Meter
 from loraudit.robustness.outcomes import Checkpoint, read_checkpoint, write_checkpoint
 from loraudit.spec import Persistence
 
 _INT8_LARGEST = 127
+_OF = "of-run"
 NOT_MERGED = "its parts cannot be merged into the weights"
 
 
@@ -38,9 +39,9 @@ class Trial:
     labels: tuple[str, ...]
     meter: Meter
 
-    def __call__(self, cell: Cell, model: TrainedModel, folder: Path) -> dict[str, Any]:
+    def __call__(self, cell: Cell, model: TrainedModel, folder: Path, key: str) -> dict[str, Any]:
         """Everything for one cell: outcomes are written to its folder; what was left out is said."""
-        steps: dict[Persistence, Callable[[Cell, TrainedModel, Path], Any]] = {
+        steps: dict[Persistence, Callable[[Cell, TrainedModel, Path, str], Any]] = {
             "clean_steps": self._after_clean_steps,
             "merge": self._merged,
             "int8": self._in_eight_bits,
@@ -49,34 +50,34 @@ class Trial:
         left_out: dict[str, str] = {}
         names = self.meter.names(cell.plan)
         for kind in self.kinds:
-            path, key = after_file(folder, kind), key_after(model.facts, kind)
-            if read_checkpoint(path, key) is None:
+            path, own = after_file(folder, kind), key_after(key, kind)
+            if read_checkpoint(path, own) is None:
                 self.bench.progress.say(f"{cell.words}: {kind.replace('_', ' ')}")
-                module = steps[kind](cell, model, folder)
+                module = steps[kind](cell, model, folder, key)
                 if isinstance(module, str):
                     left_out[kind] = module
                     continue
                 last = model.moments[-1]
                 sets = self.meter.measure(module, names)
-                write_checkpoint(path, Checkpoint(last.step, last.epoch, math.nan, sets), key)
+                write_checkpoint(path, Checkpoint(last.step, last.epoch, math.nan, sets), own)
             done.append(kind)
-        for left in ("merged", "cleaned"):
+        for left in LEFT:
             shutil.rmtree(folder / left, ignore_errors=True)
         return {"after": done, "left_out": left_out}
 
     # --- what is done -----------------------------------------------------------------------------------
 
-    def _merged(self, cell: Cell, model: TrainedModel, folder: Path) -> Any:
+    def _merged(self, cell: Cell, model: TrainedModel, folder: Path, key: str) -> Any:
         """The adapter in the weights, saved and read again; a reason where there is none to merge."""
         del cell
         if locate(str(model.path)).kind != "adapter":
             return "nothing is left to merge: whole weights were trained"
-        where = self._whole(model, folder)
+        where = self._whole(model, folder, key)
         return where if isinstance(where, str) else load_tuned(where, self.bench, self.labels)
 
-    def _after_clean_steps(self, cell: Cell, model: TrainedModel, folder: Path) -> Any:
+    def _after_clean_steps(self, cell: Cell, model: TrainedModel, folder: Path, key: str) -> Any:
         """One more epoch by the same recipe, on the training records as they were."""
-        where = self._whole(model, folder)
+        where = self._whole(model, folder, key)
         if isinstance(where, str):
             return where
         recipe = cell.recipe.model_copy(update={"epochs": 1})
@@ -84,10 +85,10 @@ class Trial:
         trained = replace(self.bench, base=str(where)).train(recipe, out)
         return load_tuned(trained.path, self.bench, self.labels, base=str(where))
 
-    def _in_eight_bits(self, cell: Cell, model: TrainedModel, folder: Path) -> Any:
+    def _in_eight_bits(self, cell: Cell, model: TrainedModel, folder: Path, key: str) -> Any:
         """All weights of linear layers rounded to 8 bits, activations as they are."""
         del cell
-        where = self._whole(model, folder)
+        where = self._whole(model, folder, key)
         if isinstance(where, str):
             return where
         module = load_tuned(where, self.bench, self.labels)
@@ -96,12 +97,12 @@ class Trial:
 
     # --- files ------------------------------------------------------------------------------------------
 
-    def _whole(self, model: TrainedModel, folder: Path) -> Path | str:
+    def _whole(self, model: TrainedModel, folder: Path, key: str) -> Path | str:
         """A folder with whole weights: the model's own, or that of its adapter merged into the base."""
         if locate(str(model.path)).kind != "adapter":
             return model.path
         where = folder / "merged"
-        if (where / "config.json").exists():
+        if _is_of(where, key):
             return where
         module = load_tuned(model.path, self.bench, self.labels)
         if not hasattr(module.base_model, "merge_and_unload"):
@@ -111,8 +112,18 @@ class Trial:
         with quiet_libraries():
             module.merge_and_unload().save_pretrained(str(beside))
             self.meter.tokenizer.save_pretrained(str(beside))
+        (beside / _OF).write_text(key, encoding="utf-8")
+        shutil.rmtree(where, ignore_errors=True)
         beside.rename(where)
         return where
+
+
+def _is_of(where: Path, key: str) -> bool:
+    """Whether a merged model is there, and is that of this run."""
+    try:
+        return (where / _OF).read_text(encoding="utf-8") == key
+    except OSError:
+        return False
 
 
 def round_weights(module: Any) -> None:

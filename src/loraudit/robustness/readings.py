@@ -41,7 +41,7 @@ def per_record(said: Mapping[str, Said], measure: Measure, attack: str | None) -
     if measure in {"accuracy", "clean_loss"}:
         clean = said[CLEAN]
         if measure == "clean_loss":
-            return clean.losses * clean.n_predictions / max(float(clean.n_predictions.mean()), 1e-12)
+            return _weighted(clean)
         if (clean.gold < 0).all():
             return None
         return np.where(np.isnan(clean.values), np.nan, clean.values == clean.gold)
@@ -49,6 +49,14 @@ def per_record(said: Mapping[str, Said], measure: Measure, attack: str | None) -
         return None
     name = {"attack_success": triggered, "partial": partial, "untriggered": untriggered}[measure](attack)
     return said[name].values if name in said else None
+
+
+def _weighted(clean: Said) -> FloatArray:
+    """[N] losses times the record's share of the predictions; NaN where a record has none."""
+    predicts = clean.n_predictions > 0
+    if not predicts.any():
+        return np.full(len(predicts), np.nan)
+    return np.where(predicts, clean.losses * clean.n_predictions / clean.n_predictions[predicts].mean(), np.nan)
 
 
 def at_place(run: RunOutcomes, weights: FloatArray, measure: Measure, attack: str | None) -> FloatArray | None:

@@ -39,7 +39,7 @@ class Suspicion:
     detectors: Sequence[str]
     seed: int
 
-    def __call__(self, cell: Cell, model: TrainedModel, folder: Path) -> dict[str, Any]:
+    def __call__(self, cell: Cell, model: TrainedModel, folder: Path, key: str) -> dict[str, Any]:
         """Scores are written to the cell's folder; what each detector took and noted is returned."""
         if cell.plan is None:
             return {}
@@ -73,7 +73,7 @@ class Suspicion:
         write_checkpoint(
             after_file(folder, DETECTED),
             Checkpoint(last.step, last.epoch, math.nan, sets),
-            key_after(model.facts, DETECTED),
+            key_after(key, DETECTED),
         )
         facts = {name: [found.seconds, found.note] for name, found in zip(sets, judged, strict=True)}
         return {"after": [DETECTED], "detection": facts}
