@@ -5,6 +5,7 @@
     │   └── NewerVersion          2   a spec or run folder of a later version
     ├── DataError                 3   records that cannot be used; lists every problem
     ├── ModelError                4   a checkpoint, adapter or tokenizer that cannot be used
+    │   └── Diverged              4   training whose loss or weights stopped being numbers
     ├── StoreError                5   the run folder or evidence store: lock, disk, corruption
     └── EnvironmentFault          5   memory, network, a missing device
         └── MissingExtra          5   an optional dependency; says how to install it
@@ -74,6 +75,20 @@ class ModelError(LorauditError):
     """A checkpoint, adapter or tokenizer that cannot be used as asked."""
 
     exit_code = 4
+
+
+class Diverged(ModelError):  # noqa: N818 - what training did
+    """Training whose loss or weights stopped being numbers.
+
+    Args:
+        message: What did, and what to do.
+        step: After which it was seen.
+        n_steps: That training was to take.
+    """
+
+    def __init__(self, message: str, *, step: int, n_steps: int) -> None:
+        super().__init__(message)
+        self.step, self.n_steps = step, n_steps
 
 
 class StoreError(LorauditError):

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from loraudit.errors import ConfigError, DataError
+from loraudit.errors import ConfigError, DataError, Diverged
 from loraudit.execution import Interrupted, Silent
 from loraudit.finetuning import Bench
 from loraudit.robustness import estimate_robustness, robustness_path, run_robustness
@@ -370,6 +370,56 @@ def test_a_merged_model_of_another_run_is_not_taken(body, task, tmp_path):
     found = trial(Cell(arms[0], 0.03, plans[0], 24.0, 0), model, tmp_path, "one")
     assert found["after"] == ["merge"]
     assert read_checkpoint(after_file(tmp_path, "merge"), key_after("one", "merge")) is not None
+
+
+def test_a_poisoned_run_that_diverges_is_a_collapsed_one(body, task, tmp_path, monkeypatch):
+    """The others go on; of it is kept what was measured before. A clean run that diverges still ends everything."""
+    spec = request(
+        body,
+        task,
+        tmp_path / "r",
+        methods=["full:learning_rate=0.02"],
+        attack=["label_flip:doses=0.4", "rare_words:trigger=z,doses=24"],
+        persistence=["int8"],
+        keep_models=True,
+    )
+    _diverge(monkeypatch, lambda recipe, records: recipe.seed == 0 and _n_with_z(records) == 24)
+    first = run_robustness(spec)
+    lost = [run for run in first.result.runs if np.isnan(run.points[-1].validation_loss)]
+    assert lost[0].collapsed
+    assert [(run.attack, run.dose, run.seed, run.model) for run in lost] == [(BACKDOOR, 24.0, 0, None)]
+    assert [point.accuracy.value is None for point in lost[0].points] == [False, False, True, True]
+    assert [point.epoch for point in lost[0].points] == pytest.approx([0, 0.5, 1, 2], abs=0.08)
+    assert [words for words in first.result.warnings if "training diverged" in words]
+    curve = next(c for c in first.result.matches[-1].curves if (c.attack, c.measure) == (BACKDOOR, "attack_success"))
+    assert curve.points[-1].n_collapsed == 1
+    assert curve.points[-1].per_seed[0] is None
+    assert first.result.persistence == []
+    again = run_robustness(spec)
+    assert again.result.matches == first.result.matches
+    assert again.result.warnings == first.result.warnings
+    _diverge(monkeypatch, lambda recipe, records: recipe.seed == 1 and _n_with_z(records) == 0)
+    with pytest.raises(Diverged, match="The loss became nan"):
+        run_robustness(spec.model_copy(update={"out": str(tmp_path / "other")}))
+
+
+def _n_with_z(records):
+    return sum("z" in str(record.text).split() for record in records)
+
+
+def _diverge(monkeypatch, is_meant):
+    train = Bench.train
+
+    def diverging(self, recipe, out, *, records=None, observe=None, observe_at=()):
+        def watch(module, moment):
+            if moment.epoch > 0.7 and is_meant(recipe, records):
+                steps = round(moment.step / moment.epoch)
+                raise Diverged("The loss became nan.", step=moment.step, n_steps=recipe.epochs * steps)
+            observe(module, moment)
+
+        return train(self, recipe, out, records=records, observe=watch if observe else None, observe_at=observe_at)
+
+    monkeypatch.setattr(Bench, "train", diverging)
 
 
 # --- controls -----------------------------------------------------------------------------------------

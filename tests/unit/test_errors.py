@@ -8,6 +8,7 @@ from loraudit import errors
 from loraudit.errors import (
     ConfigError,
     DataError,
+    Diverged,
     EnvironmentFault,
     LorauditError,
     MissingExtra,
@@ -23,6 +24,7 @@ EXIT_CODES = {
     NewerVersion: 2,
     DataError: 3,
     ModelError: 4,
+    Diverged: 4,
     StoreError: 5,
     EnvironmentFault: 5,
     MissingExtra: 5,

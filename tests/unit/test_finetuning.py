@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from loraudit.data import load_records
-from loraudit.errors import ConfigError, DataError, ModelError
+from loraudit.errors import ConfigError, DataError, Diverged
 from loraudit.execution import Interrupted, StopRequest
 from loraudit.finetuning import METHODS, finetune
 from loraudit.models import fingerprint
@@ -133,7 +133,7 @@ def test_errors_say_what_to_do(base, records, tmp_path):
     with pytest.raises(DataError, match="has a token to train on"):
         finetune(str(base), [Record("0" * 64, "f", 1, text="")], RECIPE, tmp_path / "out")
     huge = RECIPE.model_copy(update={"learning_rate": 1e30, "epochs": 20, "max_gradient_norm": 1e30})
-    with pytest.raises(ModelError, match=r"The loss became .* Lower the learning rate"):
+    with pytest.raises(Diverged, match=r"The loss became .* Lower the learning rate"):
         finetune(str(base), records, huge, tmp_path / "out")
     assert not (tmp_path / "out" / "loraudit_recipe.json").exists()
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from loraudit.errors import ModelError
+from loraudit.errors import Diverged, ModelError
 from loraudit.execution import Interrupted, Progress, StopRequest
 from loraudit.finetuning.examples import Example, Pack, epoch_order, packed
 from loraudit.finetuning.forward import Forward, enough_memory
@@ -103,7 +103,7 @@ def train(run: Run) -> Outcome:
     """Train to the end, from the beginning or from the last saved state.
 
     Raises:
-        ModelError: The loss stopped being a number.
+        Diverged: The loss stopped being a number.
         EnvironmentFault: A batch does not fit into memory.
         Interrupted: A stop was asked for; the state is saved.
         StoreError: A state or checkpoint cannot be written.
@@ -233,10 +233,12 @@ class _Loop:
             positions, totals, counts = (np.concatenate(column) for column in zip(*rows, strict=True))
             total = float(totals.sum())
             if not math.isfinite(total):
-                raise ModelError(
+                raise Diverged(
                     f"The loss became {total} in step {self.step} of {self.n_steps}. Lower the learning rate (now "
                     f"{self.recipe.learning_rate:g})"
-                    + (" or train in fp32 or bf16." if self.recipe.mixed_precision == "fp16" else ".")
+                    + (" or train in fp32 or bf16." if self.recipe.mixed_precision == "fp16" else "."),
+                    step=self.step,
+                    n_steps=self.n_steps,
                 )
             records = np.array([self.run.examples[position].record for position in positions])
             self.log.add(self.step, records, totals, counts)
@@ -263,9 +265,11 @@ class _Loop:
         """The loss is taken before a step: what the last one did shows in the weights alone."""
         for name, parameter in self.parameters.items():
             if not bool(parameter.isfinite().all()):
-                raise ModelError(
+                raise Diverged(
                     f"Parameter '{name}' is not finite after step {self.step} of {self.n_steps}. Lower the learning "
-                    f"rate (now {self.recipe.learning_rate:g})."
+                    f"rate (now {self.recipe.learning_rate:g}).",
+                    step=self.step,
+                    n_steps=self.n_steps,
                 )
 
     def _n_predictions(self, position: int) -> int:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loraudit.errors import Diverged
 from loraudit.finetuning import Arm, Bench, Moment, TrainedModel
 from loraudit.robustness.attacks import Plan
 from loraudit.robustness.measuring import Meter
-from loraudit.robustness.outcomes import Checkpoint, RunOutcomes, read_checkpoint, write_checkpoint
+from loraudit.robustness.outcomes import Checkpoint, RunOutcomes, nothing_said, read_checkpoint, write_checkpoint
 from loraudit.spec import Recipe
 from loraudit.store import open_private_folder, write_atomically
 from loraudit.types import Record
@@ -76,7 +77,7 @@ class Finished:
     Attributes:
         cell: Which.
         outcomes: What was measured; without shown ids.
-        facts: Of the model: recipe, parameters, steps.
+        facts: Of the model: recipe, parameters, steps; empty where training diverged.
         more: What else was found on its weights, by whoever looked at them.
         model: Folder of the weights; None where they were not kept.
     """
@@ -113,11 +114,17 @@ class Runner:
     ) -> Finished:
         """One training run and everything measured along it; or what an earlier one left.
 
+        A poisoned run that diverges is an outcome: from there on nothing is said about any record, and nothing is
+        looked at afterwards.
+
         Args:
             cell: Which.
             meter: Measures models of its method.
             asked: Words for what `afterwards` do; other words than before make it be done again.
             afterwards: Look at the finished weights.
+
+        Raises:
+            Diverged: A clean run did.
         """
         folder = open_private_folder(self.folder / cell.slug)
         records = cell.records(self.bench.records)
@@ -137,33 +144,48 @@ class Runner:
                 checkpoint = Checkpoint(moment.step, moment.epoch, loss, meter.measure(module, names))
                 write_checkpoint(_step_file(folder, moment.step), checkpoint, key)
 
-        def trained() -> TrainedModel:
-            return self.bench.train(
-                cell.recipe, folder / _MODEL, records=records, observe=observe, observe_at=self.observed
-            )
+        def trained() -> tuple[TrainedModel | Diverged, Sequence[Moment]]:
+            try:
+                model = self.bench.train(
+                    cell.recipe, folder / _MODEL, records=records, observe=observe, observe_at=self.observed
+                )
+            except Diverged as error:
+                if cell.plan is None:
+                    raise
+                return error, self._without_numbers(cell, folder, error, key)
+            return model, model.moments
 
-        model = trained()
-        if self._checkpoints(folder, model.moments, key) is None:  # damaged, or of other test records than now
+        model, moments = trained()
+        if self._checkpoints(folder, moments, key) is None:  # damaged, or of other test records than now
             shutil.rmtree(folder / _MODEL)
-            model = trained()
-        more: dict[str, Any] = {"after": []}
-        for look in afterwards:
-            found = look(cell, model, folder, key)
-            more |= {**found, "after": [*more["after"], *found.get("after", ())]}
+            model, moments = trained()
+        more = _looked(cell, model, folder, key, afterwards)
         content = {
             "key": key,
             "asked": list(asked),
-            "moments": [[moment.step, moment.epoch] for moment in model.moments],
-            "facts": model.facts,
+            "moments": [[moment.step, moment.epoch] for moment in moments],
+            "facts": {} if isinstance(model, Diverged) else model.facts,
             "more": more,
         }
         write_atomically(folder / _DONE, (json.dumps(content, indent=2) + "\n").encode())
-        if not self.keep_models:
+        if not self.keep_models or isinstance(model, Diverged):
             shutil.rmtree(folder / _MODEL)
         finished = self._read(cell, folder, key, asked)
         if finished is None:
             raise RuntimeError("a run that was written a moment ago can be read")
         return finished
+
+    def _without_numbers(self, cell: Cell, folder: Path, error: Diverged, key: str) -> list[Moment]:
+        """The moments of a run that diverged; those it did not live to see are written as saying nothing."""
+        per_epoch = error.n_steps // cell.recipe.epochs
+        wanted = {max(1, round(per_epoch * epoch)) for epoch in (*self.observed, cell.recipe.epochs)}
+        moments = [Moment(step, step / per_epoch) for step in sorted({0, *wanted})]
+        start = read_checkpoint(_step_file(folder, 0), key)
+        for moment in moments:
+            if start is not None and moment.step >= error.step:
+                lost = nothing_said(start, moment.step, moment.epoch)
+                write_checkpoint(_step_file(folder, moment.step), lost, key)
+        return moments
 
     def _is_wanted(self, moment: Moment) -> bool:
         if not moment.step:
@@ -191,7 +213,8 @@ class Runner:
         after = {
             name: read_checkpoint(after_file(folder, name), key_after(key, name)) for name in more.get("after", ())
         }
-        if checkpoints is None or (self.keep_models and not (folder / _MODEL).exists()):
+        keeps = self.keep_models and "diverged" not in more
+        if checkpoints is None or (keeps and not (folder / _MODEL).exists()):
             return None
         if any(checkpoint is None for checkpoint in after.values()):
             return None
@@ -217,8 +240,21 @@ class Runner:
             ),
             facts,
             more,
-            folder / _MODEL if self.keep_models else None,
+            folder / _MODEL if keeps else None,
         )
+
+
+def _looked(
+    cell: Cell, model: TrainedModel | Diverged, folder: Path, key: str, afterwards: Sequence[Afterwards]
+) -> dict[str, Any]:
+    """What was found on the weights; there are none where training diverged."""
+    more: dict[str, Any] = {"after": []}
+    if isinstance(model, Diverged):
+        return {**more, "diverged": str(model)}
+    for look in afterwards:
+        found = look(cell, model, folder, key)
+        more |= {**found, "after": [*more["after"], *found.get("after", ())]}
+    return more
 
 
 def after_file(folder: Path, name: str) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from loraudit.robustness.learning import learning_of
 from loraudit.robustness.outcomes import RunOutcomes
-from loraudit.robustness.readings import Measure, Shown, at_place, is_collapsed, nearest
+from loraudit.robustness.readings import Measure, Shown, at_place, is_collapsed_at
 from loraudit.spec import (
     Curve,
     DosePoint,
@@ -82,8 +82,8 @@ class Read:
 
     @property
     def is_collapsed(self) -> list[bool]:
-        """Of each run, at the checkpoint next to where it is read."""
-        return [is_collapsed(nearest(run, place)) for run, place in zip(self.runs, self.places, strict=True)]
+        """Of each run, where it is read."""
+        return [is_collapsed_at(run, place) for run, place in zip(self.runs, self.places, strict=True)]
 
     def harm(self, measure: Measure, attack: str | None) -> FloatArray | None:
         """[S, N] what is worse the larger it is: errors, loss, hits; None where it was not measured."""

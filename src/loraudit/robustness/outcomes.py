@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,15 @@ class Checkpoint:
     epoch: float
     validation_loss: float
     sets: Mapping[str, Said]
+
+
+def nothing_said(start: Checkpoint, step: int, epoch: float) -> Checkpoint:
+    """What a model whose weights are no numbers says about the records of `start`: nothing."""
+    sets = {
+        name: replace(said, values=np.full(len(said.values), np.nan), losses=np.full(len(said.losses), np.nan))
+        for name, said in start.sets.items()
+    }
+    return Checkpoint(step, epoch, math.nan, sets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -72,12 +72,27 @@ def at_place(run: RunOutcomes, weights: FloatArray, measure: Measure, attack: st
 
 
 def is_collapsed(checkpoint: Checkpoint) -> bool:
-    """Whether a classifier predicts one class only or nothing better than the commonest; never a language model."""
+    """Whether a model says nothing at all, or a classifier one class only or nothing better than the commonest."""
     clean = checkpoint.sets[CLEAN]
+    if is_lost(checkpoint):
+        return True
     known = ~np.isnan(clean.values)
     if (clean.gold < 0).all() or not known.any():
         return False
     return collapsed(clean.values[known], clean.gold[known])
+
+
+def is_lost(checkpoint: Checkpoint) -> bool:
+    """Whether the model has no finite loss on any clean record that it predicts something of: training diverged."""
+    clean = checkpoint.sets[CLEAN]
+    losses = clean.losses[clean.n_predictions > 0]
+    return bool(len(losses)) and not np.isfinite(losses).any()
+
+
+def is_collapsed_at(run: RunOutcomes, weights: FloatArray) -> bool:
+    """Whether a run has collapsed at a place: next to it, or diverged at a checkpoint that it lies between."""
+    lost = any(is_lost(run.checkpoints[position]) for position in np.flatnonzero(weights).tolist())
+    return lost or is_collapsed(nearest(run, weights))
 
 
 def nearest(run: RunOutcomes, weights: FloatArray) -> Checkpoint:

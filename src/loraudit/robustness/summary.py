@@ -114,7 +114,13 @@ def _warnings(arms: Sequence[Arm], finished: Sequence[Finished]) -> list[str]:
     if single:
         who = "per method and dose" if len(single) == len(arms) else f"of {' and '.join(single)} at each dose"
         found.append(f"One training run {who}: how training falls out by chance is in no interval (--seeds).")
-    n_cut = max(int(run.facts["n_cut"]) for run in finished)
+    found += [
+        f"{run.cell.words}: training diverged, which counts as a collapsed run; nothing was tried on its weights. "
+        f"{run.more['diverged']}"
+        for run in finished
+        if "diverged" in run.more
+    ]
+    n_cut = max(int(run.facts.get("n_cut", 0)) for run in finished)
     if n_cut:
         found.append(f"Up to {n_cut} training texts were longer than the window and lost their end.")
     return found

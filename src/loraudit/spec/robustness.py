@@ -163,7 +163,7 @@ class PoisonedRun(Strict):
     seed: int
     n_steps: int
     points: list[PoisonedPoint]
-    collapsed: bool = Field(description="It predicts one class only, or is no better than the majority class.")
+    collapsed: bool = Field(description="It predicts one class only, is no better than the majority class, or diverged.")
     model: str | None = Field(default=None, description="Folder of the weights, where they were kept.")
 
 
