@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from loraudit.errors import ConfigError, DataError, Diverged
+from loraudit.errors import ConfigError, DataError, Diverged, StoreError
 from loraudit.execution import Interrupted, Silent
 from loraudit.finetuning import Bench
+from loraudit.policy.robustness import broken_parts, robustness_exit_code
+from loraudit.poisoning.detection import Detector
 from loraudit.robustness import estimate_robustness, robustness_path, run_robustness
 from loraudit.robustness.attacks import plan_attacks
 from loraudit.robustness.cells import Cell, Runner, after_file, key_after
@@ -420,6 +422,56 @@ def _diverge(monkeypatch, is_meant):
         return train(self, recipe, out, records=records, observe=watch if observe else None, observe_at=observe_at)
 
     monkeypatch.setattr(Bench, "train", diverging)
+
+
+def test_what_breaks_down_is_named_and_the_rest_is_there(body, task, tmp_path, monkeypatch):
+    spec = request(
+        body,
+        task,
+        tmp_path / "r",
+        methods=["full:learning_rate=0.02"],
+        attack=["rare_words:trigger=z,doses=24"],
+        seeds=1,
+        detect=["spectral_signatures", "activation_clustering"],
+        persistence=["int8", "clean_steps"],
+    )
+
+    def broken(*_):
+        raise ZeroDivisionError("by nothing")
+
+    ask = Detector.__call__
+    names = {"spectral_signatures": broken}
+    monkeypatch.setattr(Detector, "__call__", lambda self, observed: names.get(self.name, ask)(self, observed))
+    monkeypatch.setattr("loraudit.robustness.persistence.round_weights", broken)
+    result = run_robustness(spec).result
+    assert robustness_exit_code(result) == 7
+    assert broken_parts(result) == [
+        f"the detector spectral_signatures on {BACKDOOR} with 24 poisons failed: ZeroDivisionError: by nothing",
+        f"int8 of {BACKDOOR} on full failed: ZeroDivisionError: by nothing",
+    ]
+    assert [row.after for row in result.persistence] == ["clean_steps", "int8"]
+    assert [row.detector for row in result.detection] == ["activation_clustering", "spectral_signatures"]
+    assert run_robustness(spec).result.detection == result.detection
+
+
+@pytest.mark.parametrize("error", [Interrupted("stop"), StoreError("Disk is full.")])
+def test_a_stop_and_a_full_disk_are_no_broken_part(body, task, tmp_path, monkeypatch, error):
+    spec = request(
+        body,
+        task,
+        tmp_path / "r",
+        methods=["full:learning_rate=0.02"],
+        attack=["rare_words:trigger=z,doses=24"],
+        seeds=1,
+        persistence=["int8"],
+    )
+
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr("loraudit.robustness.persistence.round_weights", broken)
+    with pytest.raises(type(error)):
+        run_robustness(spec)
 
 
 # --- controls -----------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from loraudit.capture import (
     prompt_representations,
 )
 from loraudit.data import audited_text, encode, record_id
-from loraudit.errors import DataError, LorauditError
+from loraudit.errors import DataError, LorauditError, StoreError
+from loraudit.execution import Interrupted
 from loraudit.models import Numerics, load_tokenizer, locate
 from loraudit.models.loading import load_checkpoint
 from loraudit.models.plan import context_length
@@ -101,6 +102,7 @@ class Judged:
         is_poisoned: [M] which training records are poisoned, or which inputs hold the trigger.
         seconds: Observing and scoring; what several detectors need is counted for each of them.
         note: Why it could not be asked, or what was cut; None where there is nothing to say.
+        failure: How it broke down; None where it did not.
     """
 
     detector: str
@@ -109,6 +111,7 @@ class Judged:
     is_poisoned: BoolArray
     seconds: float
     note: str | None = None
+    failure: str | None = None
 
 
 def packaged_language_model(device: str) -> LanguageModel:
@@ -121,7 +124,7 @@ def packaged_language_model(device: str) -> LanguageModel:
 def judge(case: Case, names: Sequence[str] = ()) -> list[Judged]:
     """Each detector's word on the training records, on inputs, or on both, as it declares.
 
-    A detector that cannot be asked is in the list with a note; the others go on.
+    A detector that cannot be asked is in the list with a note, one that breaks down with its failure; the others go on.
 
     Args:
         case: The model and its records.
@@ -142,8 +145,13 @@ def _judged(detector: Detector, finds: Finds, side: Observer, task: Task) -> Jud
         return Judged(detector.name, finds, nothing, side.is_poisoned, 0.0, f"It does not apply to {task}.")
     try:
         scores = detector(side.observe(detector.requires))
+    except (Interrupted, StoreError):
+        raise
     except LorauditError as error:
         return Judged(detector.name, finds, nothing, side.is_poisoned, time.perf_counter() - began, str(error))
+    except Exception as error:  # a plug-in may fail in any way; its failure is its result
+        why = f"{type(error).__name__}: {error}"
+        return Judged(detector.name, finds, nothing, side.is_poisoned, time.perf_counter() - began, failure=why)
     fresh = side.seconds(()) - observed_before
     seconds = time.perf_counter() - began - fresh + side.seconds(detector.requires)
     return Judged(detector.name, finds, scores, side.is_poisoned, seconds, side.note(detector.requires))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from loraudit.errors import StoreError
+from loraudit.execution import Interrupted
 from loraudit.finetuning import Bench, TrainedModel
 from loraudit.models import locate
 from loraudit.models.loading import quiet_libraries
@@ -40,7 +42,7 @@ class Trial:
     meter: Meter
 
     def __call__(self, cell: Cell, model: TrainedModel, folder: Path, key: str) -> dict[str, Any]:
-        """Everything for one cell: outcomes are written to its folder; what was left out is said."""
+        """Everything for one cell: outcomes are written to its folder; what was left out or broke down is said."""
         steps: dict[Persistence, Callable[[Cell, TrainedModel, Path, str], Any]] = {
             "clean_steps": self._after_clean_steps,
             "merge": self._merged,
@@ -48,22 +50,29 @@ class Trial:
         }
         done: list[str] = []
         left_out: dict[str, str] = {}
+        failed: dict[str, str] = {}
         names = self.meter.names(cell.plan)
         for kind in self.kinds:
             path, own = after_file(folder, kind), key_after(key, kind)
             if read_checkpoint(path, own) is None:
                 self.bench.progress.say(f"{cell.words}: {kind.replace('_', ' ')}")
-                module = steps[kind](cell, model, folder, key)
+                try:
+                    module = steps[kind](cell, model, folder, key)
+                    sets = {} if isinstance(module, str) else self.meter.measure(module, names)
+                except (Interrupted, StoreError):  # a stop and a full disk end the run, which then goes on from here
+                    raise
+                except Exception as error:  # libraries fail in any way; the other parts of the run stand
+                    failed[kind] = f"{type(error).__name__}: {error}"
+                    continue
                 if isinstance(module, str):
                     left_out[kind] = module
                     continue
                 last = model.moments[-1]
-                sets = self.meter.measure(module, names)
                 write_checkpoint(path, Checkpoint(last.step, last.epoch, math.nan, sets), own)
             done.append(kind)
         for left in LEFT:
             shutil.rmtree(folder / left, ignore_errors=True)
-        return {"after": done, "left_out": left_out}
+        return {"after": done, "left_out": left_out, "failed_persistence": failed}
 
     # --- what is done -----------------------------------------------------------------------------------
 

@@ -12,16 +12,26 @@ from loraudit.finetuning import Arm
 from loraudit.models import locate
 from loraudit.models.plan import summary_of
 from loraudit.policy import judge_robustness, read_policy
-from loraudit.policy.robustness import ROBUSTNESS_EXAMPLE, state
+from loraudit.policy.robustness import FAILED, ROBUSTNESS_EXAMPLE, state
 from loraudit.robustness.attacks import Plan
 from loraudit.robustness.cells import Finished
 from loraudit.robustness.examination import Examined
 from loraudit.robustness.measuring import Meter
 from loraudit.robustness.outcomes import RunOutcomes
 from loraudit.robustness.records import TaskData
-from loraudit.spec import PoisonedMethod, PoisonedRun, RobustnessResult, RobustnessSpec, TriedRate
+from loraudit.spec import (
+    DetectionResult,
+    Persistence,
+    PersistenceResult,
+    PoisonedMethod,
+    PoisonedRun,
+    RobustnessResult,
+    RobustnessSpec,
+    TriedRate,
+)
 from loraudit.store import RunFolder, library_versions, shown_ids
 from loraudit.store.identity import run_key
+from loraudit.types import Finding
 
 
 def with_ids(folder: RunFolder, finished: Sequence[Finished], meters: Mapping[str, Meter]) -> list[RunOutcomes]:
@@ -72,8 +82,8 @@ def whole_result(
         runs=[_with_model(run, found, folder) for run, found in zip(examined.runs, finished, strict=True)],
         matches=examined.matches,
         controls=examined.controls,
-        persistence=examined.persistence,
-        detection=examined.detection,
+        persistence=[*examined.persistence, *_failed_persistence(finished, spec.confidence)],
+        detection=[*examined.detection, *_failed_detection(finished, spec.confidence)],
         limits=[],
         numerics={"device": finished[0].facts["device"], "weights": "fp32"},
         versions=library_versions(),
@@ -102,6 +112,52 @@ def _with_model(run: PoisonedRun, found: Finished, folder: RunFolder) -> Poisone
     if found.model is None:
         return run
     return run.model_copy(update={"model": str(found.model.relative_to(folder.path))})
+
+
+def _failed_persistence(finished: Sequence[Finished], confidence: float) -> list[PersistenceResult]:
+    """What models could not be put through because it broke down."""
+    kinds: dict[str, Persistence] = {"clean_steps": "clean_steps", "merge": "merge", "int8": "int8"}
+    return [
+        PersistenceResult(
+            attack=run.cell.plan.name,
+            method=run.cell.arm.name,
+            after=kinds[kind],
+            dose=run.cell.dose,
+            success_before=broken,
+            success_after=broken,
+            accuracy_before=None,
+            accuracy_after=None,
+            note=why,
+        )
+        for run in finished
+        for kind, why in run.more.get("failed_persistence", {}).items()
+        for broken in [_broken(why, confidence)]
+        if run.cell.plan is not None
+    ]
+
+
+def _failed_detection(finished: Sequence[Finished], confidence: float) -> list[DetectionResult]:
+    """What detectors could not say because they broke down."""
+    return [
+        DetectionResult(
+            detector=name.partition(":")[0],
+            finds="inputs" if name.endswith(":inputs") else "training records",
+            attack=run.cell.plan.name,
+            method=run.cell.arm.name,
+            n_poisoned=run.outcomes.n_poisoned,
+            auroc=_broken(why, confidence),
+            tpr_at_fpr_1pct=_broken(why, confidence),
+            seconds=0.0,
+            note=why,
+        )
+        for run in finished
+        for name, why in run.more.get("failed_detection", {}).items()
+        if run.cell.plan is not None
+    ]
+
+
+def _broken(why: str, confidence: float) -> Finding:
+    return Finding(None, None, None, confidence, FAILED, 0, 0, note=why)
 
 
 def _warnings(arms: Sequence[Arm], finished: Sequence[Finished]) -> list[str]:

@@ -69,14 +69,16 @@ class Suspicion:
         is_backdoor = cell.plan.is_backdoor
         judged = [found for found in judge(case, self.detectors) if is_backdoor or found.finds == "training records"]
         last = model.moments[-1]
-        sets = {f"{found.detector}:{found.finds}": _said(found) for found in judged}
+        sets = {f"{found.detector}:{found.finds}": _said(found) for found in judged if found.failure is None}
         write_checkpoint(
             after_file(folder, DETECTED),
             Checkpoint(last.step, last.epoch, math.nan, sets),
             key_after(key, DETECTED),
         )
-        facts = {name: [found.seconds, found.note] for name, found in zip(sets, judged, strict=True)}
-        return {"after": [DETECTED], "detection": facts}
+        by_name = {f"{found.detector}:{found.finds}": found for found in judged}
+        facts = {name: [by_name[name].seconds, by_name[name].note] for name in sets}
+        failed = {name: found.failure for name, found in by_name.items() if found.failure is not None}
+        return {"after": [DETECTED], "detection": facts, "failed_detection": failed}
 
 
 def _said(found: Judged) -> Said:
