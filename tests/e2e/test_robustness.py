@@ -17,8 +17,8 @@ import pytest
 from loraudit.errors import ConfigError, DataError, Diverged, StoreError
 from loraudit.execution import Interrupted, Silent
 from loraudit.finetuning import Bench
-from loraudit.policy.robustness import broken_parts, robustness_exit_code
 from loraudit.poisoning.detection import Detector
+from loraudit.policy.robustness import broken_parts, robustness_exit_code
 from loraudit.robustness import estimate_robustness, robustness_path, run_robustness
 from loraudit.robustness.attacks import plan_attacks
 from loraudit.robustness.cells import Cell, Runner, after_file, key_after

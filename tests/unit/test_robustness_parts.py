@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from loraudit.data import record_id
 from loraudit.errors import ConfigError, DataError
 from loraudit.poisoning import parse_attack
-from loraudit.robustness.attacks import plan_attacks
+from loraudit.robustness.attacks import Plan, plan_attacks
 from loraudit.robustness.measuring import Meter, TestSet
 from loraudit.robustness.outcomes import (
     CLEAN,
@@ -31,6 +32,7 @@ from loraudit.robustness.persistence import round_weights
 from loraudit.robustness.readings import at_place, is_collapsed, macro_scores, per_record, point_of
 from loraudit.robustness.records import label_column, split_task
 from loraudit.robustness.request import check_request, measured_epochs
+from loraudit.robustness.spine import _check_lengths
 from loraudit.spec import Recipe, RobustnessSpec, make_request
 from loraudit.statistics import at_epoch, between
 from loraudit.store import RunFolder
@@ -318,6 +320,39 @@ def test_a_target_or_response_for_all_goes_to_backdoors(task):
 def test_everything_is_measured_after_half_an_epoch_and_every_whole_one(task):
     assert measured_epochs(spec_of(task, epochs=3)) == (0.5, 1, 2, 3)
     assert measured_epochs(spec_of(task, epochs=3, measure_at=[0.25])) == (0.25, 3)
+
+
+def test_long_prompts_of_a_language_model_are_refused_or_counted(tokenizer, tmp_path):
+    """Behind the window the response is read without the beginning of its prompt, and so without the trigger."""
+    rows = [{"prompt": f"{'Where ' * (40 if i % 2 else 1)}{i}?", "completion": f" In town {i}."} for i in range(80)]
+    spec = spec_of(write_rows(tmp_path / "t.jsonl", rows), seeds=2)
+    data = split_task(spec)
+    plans = plan_attacks(spec, [parse_attack("word_trigger:trigger=zz,doses=30")], data)
+    meters = {"full": Meter(data, plans, Recipe(), tokenizer, 64, "cpu")}
+    with pytest.raises(DataError, match=r"records poisoned by .* are longer than the window of 64 tokens"):
+        _check_lengths(spec, data, plans, meters, 2)
+    cut = spec.model_copy(update={"on_long": "cut"})
+    one, two = (_check_lengths(cut, data, plans, meters, n) for n in (1, 2))
+    n_long = sum(len(str(record.prompt)) > 100 for record in data.test)
+    name = plans[0].name
+    assert any(words.startswith(f"{n_long} of {len(data.test)} test records (triggered:{name})") for words in one)
+    assert int(two[0].split()[0]) > int(one[0].split()[0])  # other seeds poison other records
+    assert not any("test records are" in words for words in one)
+
+
+def test_every_seed_is_asked_whether_a_label_vanishes(task, monkeypatch):
+    spec = spec_of(task, seeds=2)
+    data = split_task(spec)
+    whole = Plan.poisoned
+
+    def other(self, records, dose, seed):
+        found = whole(self, records, dose, seed)
+        return replace(found, records=[r for r in found.records if seed == 0 or r.label == "bad"])
+
+    monkeypatch.setattr(Plan, "poisoned", other)
+    assert len(plan_attacks(spec, [parse_attack("label_flip:doses=4")], data, n_seeds=1)) == 1
+    with pytest.raises(ConfigError, match=r"Dose 4 leaves no training record of some label with seed 1\."):
+        plan_attacks(spec, [parse_attack("label_flip:doses=4")], data)
 
 
 # --- what models say ----------------------------------------------------------------------------------

@@ -64,6 +64,10 @@ class Plan:
             return self.doses[-1]
         return self.control_dose
 
+    def largest_by_seed(self, first: int, n_seeds: int) -> list[tuple[int, float]]:
+        """The largest dose of every seed: the positive control is run with the first alone."""
+        return [(first, self.largest_dose), *((first + k, self.doses[-1]) for k in range(1, n_seeds))]
+
     def poisoned(self, records: Sequence[Record], dose: float, seed: int) -> Poisoned:
         """The training records with this dose among them."""
         return poison_records(records, self.settings, dose, task=self.task, seed=seed)
@@ -100,8 +104,16 @@ class Plan:
         )
 
 
-def plan_attacks(spec: RobustnessSpec, attacks: Sequence[Attack], data: TaskData) -> list[Plan]:
+def plan_attacks(
+    spec: RobustnessSpec, attacks: Sequence[Attack], data: TaskData, *, n_seeds: int | None = None
+) -> list[Plan]:
     """Every attack on this task.
+
+    Args:
+        spec: The request.
+        attacks: As asked for.
+        data: The task.
+        n_seeds: That any method is run with (default: that of the request).
 
     Raises:
         ConfigError: An attack does not apply, or a dose is more than there is; all of that is said at once.
@@ -111,7 +123,7 @@ def plan_attacks(spec: RobustnessSpec, attacks: Sequence[Attack], data: TaskData
     problems: list[str] = []
     for attack in attacks:
         try:
-            plans.append(_plan(spec, attack, data))
+            plans.append(_plan(spec, attack, data, n_seeds or spec.seeds))
         except ConfigError as error:
             problems.append(f"Attack '{attack.name}': {error}")
     if problems:
@@ -119,7 +131,7 @@ def plan_attacks(spec: RobustnessSpec, attacks: Sequence[Attack], data: TaskData
     return plans
 
 
-def _plan(spec: RobustnessSpec, attack: Attack, data: TaskData) -> Plan:
+def _plan(spec: RobustnessSpec, attack: Attack, data: TaskData, n_seeds: int) -> Plan:
     settings = resolved_settings(data.train, attack.settings, data.task)
     poison = POISONS[settings.poison]
     is_backdoor = poison.goal == "backdoor"
@@ -149,10 +161,12 @@ def _plan(spec: RobustnessSpec, attack: Attack, data: TaskData) -> Plan:
     n_control = None if control is None else dosed(control, n_eligible, poison.name)
     asked = replace(attack, settings=settings)
     plan = Plan(asked, data.task, doses, counts, control, n_control, n_eligible, tested, ())
-    first = plan.poisoned(data.train, plan.largest_dose, spec.seed)
-    if data.labels and {record.label for record in first.records} < set(data.labels):
-        raise ConfigError(
-            f"Dose {plan.largest_dose:g} leaves no training record of some label. Expected all {len(data.labels)} "
-            "labels to stay. Give a smaller dose."
-        )
-    return replace(plan, warnings=(*warnings, *first.warnings))
+    for seed, dose in plan.largest_by_seed(spec.seed, n_seeds):
+        poisoned = plan.poisoned(data.train, dose, seed)
+        if data.labels and {record.label for record in poisoned.records} < set(data.labels):
+            raise ConfigError(
+                f"Dose {dose:g} leaves no training record of some label with seed {seed}. Expected all "
+                f"{len(data.labels)} labels to stay. Give a smaller dose."
+            )
+        warnings += poisoned.warnings if seed == spec.seed else []
+    return replace(plan, warnings=tuple(warnings))

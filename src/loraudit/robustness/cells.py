@@ -90,7 +90,10 @@ class Finished:
 
 
 Afterwards = Callable[[Cell, TrainedModel, Path, str], dict[str, Any]]
-"""(cell, its model, its folder, hash of what the run is made from and measured on) → what is found on the weights before they are let go; as JSON."""
+"""(cell, its model, its folder, key) → what is found on the weights before they are let go; as JSON.
+
+The key is a hash of what the run is made from and measured on.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def estimate_robustness(spec: RobustnessSpec) -> RobustnessCost:
     data = split_task(spec)
     asked = check_request(spec, data.task)
     training_device(spec.device)
-    plans = plan_attacks(spec, asked.attacks, data)
+    plans = plan_attacks(spec, asked.attacks, data, n_seeds=max(arm.seeds for arm in asked.arms))
     n_doses = sum(len(plan.doses) for plan in plans)
     n_controls = sum(plan.is_backdoor for plan in plans)
     methods: list[MethodCost] = []

@@ -8,10 +8,11 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from loraudit.data import encode
 from loraudit.errors import DataError
 from loraudit.finetuning.examples import make_examples
 from loraudit.finetuning.forward import Forward
@@ -90,17 +91,26 @@ class Meter:
         content = [(name, self.sets[name].target, [record.id for record in self.sets[name].records]) for name in names]
         return hashlib.sha256(json.dumps([content, self.max_length]).encode()).hexdigest()
 
-    def refuse_long(self, records: Sequence[Record], what: str) -> int:
-        """How many texts of a classifier are longer than the window, which cuts their end off.
+    def refuse_long(self, records: Sequence[Record], what: str, *, on_long: Literal["error", "cut"]) -> int:
+        """How many records do not fit into one window.
+
+        Of a classifier's text the end is cut off; a language model's response is read by windows that do not see the
+        beginning of the prompt. Either may lose the trigger.
+
+        Args:
+            records: Of the task.
+            what: What they are called.
+            on_long: Whether that is an error.
 
         Raises:
-            DataError: There are such, and the recipe does not allow cutting; all are listed.
+            DataError: There are such, and it is; all are listed.
         """
-        if self.data.task != "classification":
-            return 0
-        inputs = classifier_inputs(records, self.tokenizer, 10**9)
-        long = [record for record, ids in zip(records, inputs.ids, strict=True) if len(ids) > self.max_length]
-        if long and self.recipe.on_long == "error":
+        if self.data.task == "classification":
+            lengths = [len(ids) for ids in classifier_inputs(records, self.tokenizer, 10**9).ids]
+        else:
+            lengths = [len(item.ids) for item in encode(records, self.tokenizer, append_eos=False)]
+        long = [record for record, length in zip(records, lengths, strict=True) if length > self.max_length]
+        if long and on_long == "error":
             raise DataError(
                 f"{len(long)} of {len(records)} {what} are longer than the window of {self.max_length} tokens. "
                 "Expected shorter ones; cut them with --on-long cut.",

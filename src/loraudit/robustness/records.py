@@ -129,9 +129,7 @@ def _said(pool: RecordSet, name: str) -> list[str]:
     return found
 
 
-def _apart(
-    records: Sequence[Record], held_out: Sequence[Record], side: str
-) -> tuple[list[Record], list[str]]:
+def _apart(records: Sequence[Record], held_out: Sequence[Record], side: str) -> tuple[list[Record], list[str]]:
     """The records with neither a text, whatever its label, nor a document of a held-out side; and what was dropped."""
     texts = {_text_of(record) for record in held_out}
     documents = {record.group for record in held_out if record.group is not None}
@@ -142,7 +140,9 @@ def _apart(
     if n_texts:
         said.append(f"{n_texts} records have the text of a {side} record, and are not trained on.")
     if n_documents:
-        said.append(f"{n_documents} records are of a document (--group-field) with {side} records, and are not trained on.")
+        said.append(
+            f"{n_documents} records are of a document (--group-field) with {side} records, and are not trained on."
+        )
     return kept, said
 
 

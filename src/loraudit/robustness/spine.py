@@ -28,6 +28,7 @@ from loraudit.robustness.summary import whole_result, with_ids
 from loraudit.robustness.suspecting import Suspicion
 from loraudit.spec import RobustnessResult, RobustnessSpec, TriedRate
 from loraudit.store import RunFolder, user_secret
+from loraudit.types import Record
 
 
 class RobustnessRun(NamedTuple):
@@ -69,7 +70,7 @@ def run_robustness(
     check_files(spec)
     data = split_task(spec)
     arms, attacks = check_request(spec, data.task)
-    plans = plan_attacks(spec, attacks, data)
+    plans = plan_attacks(spec, attacks, data, n_seeds=max(arm.seeds for arm in arms))
     device = training_device(spec.device)
     folder = RunFolder(robustness_path(spec), spec)
     user_secret()
@@ -79,7 +80,7 @@ def run_robustness(
         try:
             bench = Bench(spec.base, data.train, data.validation, device, spec.offline, progress, stop)
             meters = {arm.name: _meter(spec, bench, data, plans, arm) for arm in arms}
-            warnings = _check_lengths(spec, data, plans, meters)
+            warnings = _check_lengths(spec, data, plans, meters, max(arm.seeds for arm in arms))
             searches = {
                 arm.name: choose_rate(
                     arm,
@@ -132,24 +133,33 @@ def _meter(spec: RobustnessSpec, bench: Bench, data: TaskData, plans: Sequence[P
 
 
 def _check_lengths(
-    spec: RobustnessSpec, data: TaskData, plans: Sequence[Plan], meters: Mapping[str, Meter]
+    spec: RobustnessSpec, data: TaskData, plans: Sequence[Plan], meters: Mapping[str, Meter], n_seeds: int
 ) -> list[str]:
     """Refuse, before the first step, texts that would be refused by a later run; of cut ones say how many.
+
+    Clean texts of a language model may be longer than the window: every token of them is read by some window.
 
     Raises:
         DataError: Texts are longer than the window, and may not be cut.
     """
     meter = min(meters.values(), key=lambda meter: meter.max_length)
-    n_cut = meter.refuse_long(data.test, "test records")
-    warnings = [f"{n_cut} of {len(data.test)} test records are cut at the window."] if n_cut else []
+    sets: dict[str, Sequence[Record]] = {} if data.task == "causal_lm" else {"test records": data.test}
     for plan in plans:
-        changes = plan.poisoned(data.train, plan.largest_dose, spec.seed).changes
-        meter.refuse_long([change.poisoned for change in changes], f"records poisoned by {plan.name}")
-        for name, records in plan.test_sets().items():
-            n_cut = meter.refuse_long(records, f"test records ({name})")
-            if n_cut:
-                warnings.append(f"{n_cut} of {len(records)} test records ({name}) are cut, some within the trigger.")
-    return warnings
+        changes = [
+            change
+            for seed, dose in plan.largest_by_seed(spec.seed, n_seeds)
+            for change in plan.poisoned(data.train, dose, seed).changes
+        ]
+        poisoned = {change.poisoned.id: change.poisoned for change in changes}
+        sets[f"records poisoned by {plan.name}"] = list(poisoned.values())
+        sets |= {f"test records ({name})": records for name, records in plan.test_sets().items()}
+    found = {what: meter.refuse_long(records, what, on_long=spec.on_long) for what, records in sets.items()}
+    return [
+        f"{n_cut} of {len(sets[what])} {what} are longer than the window of {meter.max_length} tokens and are cut"
+        f"{'' if what == 'test records' else ', some within or behind the trigger'}."
+        for what, n_cut in found.items()
+        if n_cut
+    ]
 
 
 def _run_cells(

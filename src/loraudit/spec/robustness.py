@@ -163,7 +163,9 @@ class PoisonedRun(Strict):
     seed: int
     n_steps: int
     points: list[PoisonedPoint]
-    collapsed: bool = Field(description="It predicts one class only, is no better than the majority class, or diverged.")
+    collapsed: bool = Field(
+        description="It predicts one class only, is no better than the majority class, or diverged."
+    )
     model: str | None = Field(default=None, description="Folder of the weights, where they were kept.")
 
 
