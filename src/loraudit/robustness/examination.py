@@ -168,6 +168,7 @@ def _control_at(
         natural=natural,
         verdict=verdict,
         reasons=reasons,
+        decided_at=match.kind,
     )
 
 

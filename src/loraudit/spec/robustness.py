@@ -262,6 +262,10 @@ class ControlResult(Strict):
     natural: Finding | None = Field(description="Share of the same records that get the target without the trigger.")
     verdict: Verdict
     reasons: list[str]
+    decided_at: MatchKind | None = Field(
+        default=None,
+        description="Comparison that the verdict was read from: the first of this kind; None: the first of all.",
+    )
 
 
 class PersistenceResult(Strict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loraudit.policy.robustness import curve_of, judged_measure, point_at, poisoned_points
+from loraudit.policy.robustness import curve_of, decided_match, judged_measure, point_at, poisoned_points
 from loraudit.report.cells import Cell, p_number
 from loraudit.report.robustness.cells import change_cell, count_words, n_cell, plain_words, value_cell
 from loraudit.report.robustness.words import CHANGE_WORDS, MEASURE_WORDS, VERDICT_WORDS, dose_words, match_title
@@ -258,7 +258,7 @@ def _ordered(curve: Curve) -> list[DosePoint]:
 
 def _judged_n(result: RobustnessResult, control: ControlResult) -> Finding | None:
     """What the verdict on an attack without controls rests on."""
-    match = result.matches[0] if result.matches else None
+    match = decided_match(result.matches, control)
     attack = next((one for one in result.attacks if one.name == control.attack), None)
     measure = "accuracy" if attack is None else judged_measure(attack, match)
     points = poisoned_points(curve_of(match, control.attack, control.method, measure))
