@@ -7,7 +7,7 @@ non-members as two arrays without NaN; `leakage.measure` does the splitting and 
 from loraudit.statistics.auc import auc, auc_error, auc_interval, auc_p_value, paired_auc_difference
 from loraudit.statistics.bootstrap import ResampledRates, resample_rates
 from loraudit.statistics.clusters import independent_records
-from loraudit.statistics.collapse import collapsed
+from loraudit.statistics.collapse import collapsed, is_most_frequent
 from loraudit.statistics.corrections import BestOfMany, benjamini_hochberg, best_of_many, holm
 from loraudit.statistics.detection import DetectionFindings, detection_findings
 from loraudit.statistics.dose_response import DoseResponse, draw_records, fit_dose_response
@@ -114,6 +114,7 @@ __all__ = [
     "guess_inclusion",
     "holm",
     "independent_records",
+    "is_most_frequent",
     "mcnemar",
     "mean_finding",
     "mean_over_runs",
