@@ -17,7 +17,7 @@ from test_report_page import MARKUP, Page, figures
 from loraudit.cli.robustness_result import show_robustness
 from loraudit.errors import visible
 from loraudit.policy import percent, percent_interval
-from loraudit.policy.robustness import FAILED, poisoned_points
+from loraudit.policy.robustness import FAILED, poisoned_points, state
 from loraudit.report import ROBUSTNESS_FORMATS, render_robustness_html, render_robustness_markdown
 from loraudit.spec import RobustnessResult
 from loraudit.types import Finding
@@ -365,3 +365,34 @@ def test_control_characters_are_shown_as_their_code(shown):
     text = shown(hostile(words))
     assert not [c for c in text if not c.isprintable() and c not in "\n\t"]
     assert visible(words) in text.replace("\\\\", "\\").replace("\\[", "[")
+
+
+# --- intervals without an upper end ------------------------------------------------------------------
+
+
+def test_an_interval_without_an_upper_end_is_printed_as_one():
+    match = SOUND.matches[0]
+    doses = [
+        one.model_copy(update={"finding": Finding(40.0, 25.0, None, 0.95, "m", 0, 412), "bound": None})
+        for one in match.effective_doses
+    ]
+    beyond = doses[0].model_copy(update={"finding": Finding(None, 30.0, None, 0.95, "m", 0, 412), "bound": "above"})
+    ratios = [
+        one.model_copy(update={"finding": Finding(0.4, 0.0, 0.6, 0.95, "m", 0, 412), "share": 0.9})
+        for one in match.dose_ratios[:1]
+    ]
+    open_ratio = ratios[0].model_copy(update={"finding": Finding(2.5, 1.7, None, 0.95, "m", 0, 412), "share": 0.5})
+    update = {"effective_doses": [beyond, *doses[1:]], "dose_ratios": [*ratios, open_ratio]}
+    result = changed(SOUND, matches=[match.model_copy(update=update)])
+    html = Page(render_robustness_html(result)).text
+    for text in (html, Page(document(result)).text, terminal(result, verbose=True)):
+        flat = " ".join(text.split())
+        assert "40 [25, ∞)" in flat
+        assert re.search(r"> [\d,]+ \[30, ∞\)", flat)
+        assert "2.50 [1.70, ∞)" in flat
+        assert "0.40 [0.00, 0.60]" in flat
+    sentence = state(SOUND.controls, result.matches, SOUND.attacks)[1]
+    assert "takes 2.5 [1.7, ∞) times the exposures of" in sentence
+    ed50 = drawn(render_robustness_html(result), "ED50")
+    (whisker,) = [one.get("d") for one in ed50.iter() if (one.get("class") or "").startswith("whisker")]
+    assert whisker.endswith("l4,3l-4,3")

@@ -161,15 +161,17 @@ def _ratio_words(match: RobustnessMatch | None, controls: Sequence[ControlResult
     harmed = {(control.attack, control.method) for control in controls if control.verdict == "harmed"}
     found: list[tuple[float, str]] = []
     for ratio in match.dose_ratios if match is not None else ():
-        value, lower, upper = ratio.finding.value, ratio.finding.lower, ratio.finding.upper
+        value, lower = ratio.finding.value, ratio.finding.lower
+        upper = math.inf if ratio.finding.upper is None else ratio.finding.upper
         pairs = {(ratio.attack, ratio.first), (ratio.attack, ratio.second)}
-        if ratio.share != 0.5 or not pairs <= harmed or not value or not lower or not upper:
+        if ratio.share != 0.5 or not pairs <= harmed or not value or lower is None:
             continue
         more, less = ratio.first, ratio.second
         if value < 1:
-            more, less, value, lower, upper = less, more, 1 / value, 1 / upper, 1 / lower
+            more, less, value, lower, upper = less, more, 1 / value, 1 / upper, 1 / lower if lower else math.inf
         if lower > 1:
-            words = f"{more} takes {value:.1f} [{lower:.1f}, {upper:.1f}] times the exposures of {less}"
+            end = "∞)" if math.isinf(upper) else f"{upper:.1f}]"
+            words = f"{more} takes {value:.1f} [{lower:.1f}, {end} times the exposures of {less}"
             found.append((value, f"For half the effect of {ratio.attack}, {words}."))
     return [words for _, words in sorted(found, reverse=True)[:1]]
 
