@@ -19,6 +19,7 @@ from loraudit.errors import visible
 from loraudit.policy import percent, percent_interval
 from loraudit.policy.robustness import FAILED, poisoned_points, state
 from loraudit.report import ROBUSTNESS_FORMATS, render_robustness_html, render_robustness_markdown
+from loraudit.report.robustness.words import not_said, runs_words
 from loraudit.spec import RobustnessResult
 from loraudit.types import Finding
 from synthetic_robustness import WAYS, Robustness
@@ -396,3 +397,18 @@ def test_an_interval_without_an_upper_end_is_printed_as_one():
     ed50 = drawn(render_robustness_html(result), "ED50")
     (whisker,) = [one.get("d") for one in ed50.iter() if (one.get("class") or "").startswith("whisker")]
     assert whisker.endswith("l4,3l-4,3")
+
+
+# --- runs --------------------------------------------------------------------------------------------
+
+
+def test_methods_with_seeds_of_their_own_are_counted_as_they_were_run():
+    assert runs_words(ORDINARY).startswith("Numbers are means over 3 training runs. ")
+    runs = [run for run in ORDINARY.runs if run.method != "head" or run.seed == 0]
+    words = runs_words(changed(ORDINARY, runs=runs))
+    assert words.startswith("Numbers are means over 3 training runs of full, lora:8 and 1 training run of head. ")
+    assert words.endswith("Those of methods with one run hold the records' alone.")
+    assert "1 run per method and dose say little" in " ".join(not_said(changed(ORDINARY, runs=runs)))
+    alone = [run for run in ORDINARY.runs if run.seed == 0]
+    assert runs_words(changed(ORDINARY, runs=alone)).startswith("One run per method and dose: ")
+    assert runs_words(changed(ORDINARY, runs=[])).startswith("Numbers are means over 3 ")
