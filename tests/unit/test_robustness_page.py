@@ -412,3 +412,12 @@ def test_methods_with_seeds_of_their_own_are_counted_as_they_were_run():
     alone = [run for run in ORDINARY.runs if run.seed == 0]
     assert runs_words(changed(ORDINARY, runs=alone)).startswith("One run per method and dose: ")
     assert runs_words(changed(ORDINARY, runs=[])).startswith("Numbers are means over 3 ")
+
+
+@pytest.mark.parametrize("end", ["", "."])
+def test_the_words_of_a_comparison_end_with_one_point(end):
+    match = SOUND.matches[0].model_copy(update={"description": f"At some level{end}"})
+    result = changed(SOUND, matches=[match, match])
+    for text in (render_robustness_html(result), render_robustness_markdown(result)):
+        assert "At some level." in text
+        assert "At some level.." not in text
