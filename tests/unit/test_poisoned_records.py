@@ -174,6 +174,12 @@ def test_a_target_that_is_the_majority_is_told_of():
     assert given_to(labelled(12)).warnings == ()
 
 
+def test_no_label_of_a_balanced_task_is_the_majority():
+    records = [text_of(f"a town of {i} people", "ab"[i % 2], line=i) for i in range(12)]
+    assert given_to(records, target="a").warnings == ()
+    assert given_to(records, target="b").warnings == ()
+
+
 def test_a_flip_that_contradicts_an_identical_text_is_told_of():
     records = [
         *labelled(12),

@@ -32,7 +32,7 @@ class Cost:
     n_steps: int = 67_500
     attacks: Any = (("label_flip", [(0.05, 200)]), ("rare_words", [(8.0, 8), (512.0, 512)]))
     methods: Any = (("full", 750, 124_440_576, 3 * 2**30, True), ("lora:8", 750, 443_906, 2**30, False))
-    seconds_hint: float | None = 61.0
+    warnings: Any = ("rare_words: 2 of 4,000 clean records hold the trigger already.", "\x1b[2J left out")
 
 
 @dataclasses.dataclass
@@ -75,7 +75,8 @@ def test_a_dry_run_says_what_it_would_take(spine):
         "  rare_words: 8, 512 records poisoned",
         f"  full: 750 steps a run, 124,440,576 parameters trained, 3.00 GiB without activations{search}",
         "  lora:8: 750 steps a run, 443,906 parameters trained, 1.00 GiB without activations",
-        "About 61 s.",
+        "Warning: rare_words: 2 of 4,000 clean records hold the trigger already.",
+        "Warning: \\x1b[2J left out",
     ]
     assert spine.asked[0].methods == ("full", "lora:8")
     assert json.loads(invoke(*ASKED, "--dry-run", "--json").output)["n_runs"] == 90

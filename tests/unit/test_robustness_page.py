@@ -17,8 +17,9 @@ from test_report_page import MARKUP, Page, figures
 from loraudit.cli.robustness_result import show_robustness
 from loraudit.errors import visible
 from loraudit.policy import percent, percent_interval
-from loraudit.policy.robustness import FAILED, poisoned_points
+from loraudit.policy.robustness import FAILED, poisoned_points, state
 from loraudit.report import ROBUSTNESS_FORMATS, render_robustness_html, render_robustness_markdown
+from loraudit.report.robustness.words import not_said, runs_words
 from loraudit.spec import RobustnessResult
 from loraudit.types import Finding
 from synthetic_robustness import WAYS, Robustness
@@ -365,3 +366,58 @@ def test_control_characters_are_shown_as_their_code(shown):
     text = shown(hostile(words))
     assert not [c for c in text if not c.isprintable() and c not in "\n\t"]
     assert visible(words) in text.replace("\\\\", "\\").replace("\\[", "[")
+
+
+# --- intervals without an upper end ------------------------------------------------------------------
+
+
+def test_an_interval_without_an_upper_end_is_printed_as_one():
+    match = SOUND.matches[0]
+    doses = [
+        one.model_copy(update={"finding": Finding(40.0, 25.0, None, 0.95, "m", 0, 412), "bound": None})
+        for one in match.effective_doses
+    ]
+    beyond = doses[0].model_copy(update={"finding": Finding(None, 30.0, None, 0.95, "m", 0, 412), "bound": "above"})
+    ratios = [
+        one.model_copy(update={"finding": Finding(0.4, 0.0, 0.6, 0.95, "m", 0, 412), "share": 0.9})
+        for one in match.dose_ratios[:1]
+    ]
+    open_ratio = ratios[0].model_copy(update={"finding": Finding(2.5, 1.7, None, 0.95, "m", 0, 412), "share": 0.5})
+    update = {"effective_doses": [beyond, *doses[1:]], "dose_ratios": [*ratios, open_ratio]}
+    result = changed(SOUND, matches=[match.model_copy(update=update)])
+    html = Page(render_robustness_html(result)).text
+    for text in (html, Page(document(result)).text, terminal(result, verbose=True)):
+        flat = " ".join(text.split())
+        assert "40 [25, ∞)" in flat
+        assert re.search(r"> [\d,]+ \[30, ∞\)", flat)
+        assert "2.50 [1.70, ∞)" in flat
+        assert "0.40 [0.00, 0.60]" in flat
+    sentence = state(SOUND.controls, result.matches, SOUND.attacks)[1]
+    assert "takes 2.5 [1.7, ∞) times the exposures of" in sentence
+    ed50 = drawn(render_robustness_html(result), "ED50")
+    (whisker,) = [one.get("d") for one in ed50.iter() if (one.get("class") or "").startswith("whisker")]
+    assert whisker.endswith("l4,3l-4,3")
+
+
+# --- runs --------------------------------------------------------------------------------------------
+
+
+def test_methods_with_seeds_of_their_own_are_counted_as_they_were_run():
+    assert runs_words(ORDINARY).startswith("Numbers are means over 3 training runs. ")
+    runs = [run for run in ORDINARY.runs if run.method != "head" or run.seed == 0]
+    words = runs_words(changed(ORDINARY, runs=runs))
+    assert words.startswith("Numbers are means over 3 training runs of full, lora:8 and 1 training run of head. ")
+    assert words.endswith("Those of methods with one run hold the records' alone.")
+    assert "1 run per method and dose say little" in " ".join(not_said(changed(ORDINARY, runs=runs)))
+    alone = [run for run in ORDINARY.runs if run.seed == 0]
+    assert runs_words(changed(ORDINARY, runs=alone)).startswith("One run per method and dose: ")
+    assert runs_words(changed(ORDINARY, runs=[])).startswith("Numbers are means over 3 ")
+
+
+@pytest.mark.parametrize("end", ["", "."])
+def test_the_words_of_a_comparison_end_with_one_point(end):
+    match = SOUND.matches[0].model_copy(update={"description": f"At some level{end}"})
+    result = changed(SOUND, matches=[match, match])
+    for text in (render_robustness_html(result), render_robustness_markdown(result)):
+        assert "At some level." in text
+        assert "At some level.." not in text

@@ -16,12 +16,13 @@ from loraudit.policy.robustness import (
     broken_parts,
     first_harm,
     invalid_words,
+    judge_robustness,
     majority_flaw,
     robustness_exit_code,
     state,
     verdict_of_control,
 )
-from loraudit.spec import ControlResult, DosePoint
+from loraudit.spec import ControlResult, Curve, DosePoint
 from loraudit.types import Finding
 from synthetic_robustness import WAYS, Robustness
 
@@ -180,7 +181,14 @@ def test_a_dose_at_which_a_run_collapsed_is_no_backdoor():
     assert found == "invalid"
     assert "At 32 poisoned records 1 of 3 runs collapsed: this dose is left out." in why
     assert verdict(dose(8, *NONE, n_collapsed=1), dose(32, *HARM))[0] == "harmed"
-    assert verdict(dose(8, *HARM, n_collapsed=1), dose(32, *NONE))[0] == "resisted"
+
+
+def test_a_dose_that_cannot_be_judged_is_not_resisted():
+    for smaller in (dose(8, *HARM, n_collapsed=1), dose(8, *NONE, n_collapsed=1), dose(8)):
+        found, why = verdict(smaller, dose(32, *NONE))
+        assert found == "undecided"
+        assert why.startswith("Not every dose can be judged, so that resistance at all of them is not shown. At 8 poi")
+        assert why.endswith("this dose is left out.")
 
 
 def test_a_largest_dose_without_a_number_is_not_resisted():
@@ -276,3 +284,38 @@ def test_the_exit_code_counts_limits_and_broken_parts_but_not_controls():
         "the detector spectral on rare_words with 8 poisons failed: ValueError: no",
         "clean_steps of rare_words on full failed: ValueError: no",
     ]
+
+
+# --- harm that shows only at a method's own best ---------------------------------------------------
+
+
+def test_harm_at_a_methods_own_best_is_what_the_sentence_and_the_limits_say():
+    curve = Curve(attack="rare_words", method="full", measure="attack_success", points=[])
+    faint, plain = dose(8, 0.0, -0.01, 0.01, value=0.02), dose(8, 0.95, 0.93, 0.97, value=0.97)
+    level = RESULT.matches[0].model_copy(
+        update={"curves": [curve.model_copy(update={"points": [faint]})], "dose_ratios": []}
+    )
+    best = level.model_copy(
+        update={"kind": "best", "level": None, "curves": [curve.model_copy(update={"points": [plain]})]}
+    )
+    decided = control("rare_words", "full", "harmed").model_copy(update={"decided_at": "best"})
+    attack = RESULT.attacks[1]
+    heading, sentence = state([decided], [level, best], [attack])
+    assert heading == "rare_words opens a backdoor in full"
+    assert sentence == (
+        "rare_words succeeds on triggered inputs of full (where its own validation loss is lowest) from 8 poisoned "
+        "records on (97.0 % [95.0, 99.0] %); at most, with 8, 97.0 % [95.0, 99.0] % on full (where its own validation "
+        "loss is lowest)."
+    )
+    result = RESULT.model_copy(update={"controls": [decided], "matches": [level, best], "attacks": [attack]})
+    assert judge_robustness(result, ["asr.upper95 > 0.5"])[0].status == "exceeded"
+    # The worse of the two: what the first comparison shows still counts.
+    swapped = result.model_copy(
+        update={
+            "matches": [
+                level.model_copy(update={"curves": best.curves}),
+                best.model_copy(update={"curves": level.curves}),
+            ]
+        }
+    )
+    assert judge_robustness(swapped, ["asr.upper95 > 0.5"])[0].status == "exceeded"

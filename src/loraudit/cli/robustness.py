@@ -76,5 +76,5 @@ def _show_cost(cost: RobustnessCost, *, as_json: bool) -> None:
             f"  {visible(name)}: {n_steps:,} steps a run, {n_trained:,} parameters trained, "
             f"{memory_bytes / 2**30:.2f} GiB without activations{search}"
         )
-    if cost.seconds_hint is not None:
-        typer.echo(f"About {cost.seconds_hint:,.0f} s.")
+    for warning in cost.warnings:
+        typer.echo(f"Warning: {visible(warning)}")

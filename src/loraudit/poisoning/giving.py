@@ -20,6 +20,7 @@ from loraudit.poisoning.poison import (
 )
 from loraudit.poisoning.resolving import counted_labels, resolved_settings
 from loraudit.spec import PoisonSettings, Task
+from loraudit.statistics import is_most_frequent
 from loraudit.types import Record
 
 
@@ -219,7 +220,7 @@ def trigger_warnings(records: Sequence[Record], poison: Poison, settings: Poison
             warnings.append(f"{words}: success is not the poison's alone, and the rest works against it.")
     if task == "classification":
         counts = counted_labels(records)
-        if settings.target is not None and counts[settings.target] == max(counts.values()):
+        if settings.target is not None and is_most_frequent(settings.target, counts):
             warnings.append(
                 f"The target '{settings.target}' is the majority class ({counts[settings.target]} of {len(records)} "
                 "records): a model that has learnt nothing predicts it too. Take another --target."

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from loraudit.robustness.learning import learning_of
-from loraudit.robustness.outcomes import RunOutcomes
-from loraudit.robustness.readings import Measure, Shown, at_place, is_collapsed_at
+from loraudit.robustness.outcomes import CLEAN, RunOutcomes
+from loraudit.robustness.readings import Measure, Shown, at_place, is_collapsed_at, predicted_at
 from loraudit.spec import (
     Curve,
     DosePoint,
@@ -35,19 +35,21 @@ from loraudit.statistics import (
     draw_records,
     effective_dose,
     excess_change,
+    f1_lost,
+    f1_over_runs,
     fit_dose_response,
     holm,
     mean_over_runs_of,
     rate_over_runs,
     without_collapsed,
 )
-from loraudit.types import FloatArray
+from loraudit.types import Finding, FloatArray
 
 SHARES = (0.5, 0.9)
-_OF_ALL: tuple[Shown, ...] = ("accuracy", "clean_loss")
+_OF_ALL: tuple[Shown, ...] = ("accuracy", "f1", "clean_loss")
 _OF_BACKDOORS: tuple[Shown, ...] = (*_OF_ALL, "attack_success", "partial")
 _SAME_LEVEL = 1e-3
-_DRAWS, _CURVE, _DIFFERENCE = 30, 31, 32
+_DRAWS, _CURVE, _DIFFERENCE, _F1 = 30, 31, 32, 34
 
 Place = Callable[[RunOutcomes], "FloatArray | None"]
 """Where along a clean run a method is read: weights over its checkpoints, or None where it has no such place."""
@@ -88,6 +90,19 @@ class Read:
     def harm(self, measure: Measure, attack: str | None) -> FloatArray | None:
         """[S, N] what is worse the larger it is: errors, loss, hits; None where it was not measured."""
         return _stacked(self.runs, self.places, measure, attack)
+
+    def f1(self, spec: RobustnessSpec) -> tuple[OverRuns, Finding] | None:
+        """Macro F1, and what of it is lost from the clean arm; None of language models."""
+        poisoned = [predicted_at(run, place) for run, place in zip(self.runs, self.places, strict=True)]
+        clean = [predicted_at(run, place) for run, place in zip(self.clean, self.clean_places, strict=True)]
+        known, twins = ([one for one in arm if one is not None] for arm in (poisoned, clean))
+        if len(known) < len(poisoned) or len(twins) < len(clean):
+            return None
+        gold = self.runs[0].last.sets[CLEAN].gold.astype(np.float64)
+        of_both, of_one = (np.random.default_rng([spec.seed, _F1, part]) for part in range(2))
+        found = f1_over_runs(known, gold, confidence=spec.confidence, n_resamples=spec.resamples, rng=of_one)
+        lost = f1_lost(known, twins, gold, confidence=spec.confidence, n_resamples=spec.resamples, rng=of_both)
+        return found, lost
 
     def clean_harm(self, measure: Measure, attack: str | None) -> FloatArray | None:
         """[S, N] the same of the clean arm."""
@@ -242,16 +257,12 @@ class Comparison:
                     curves.append(Curve(attack=attack.name, method=method, measure=measure, points=known))
         return curves
 
-    def _point(self, read: Read, measure: Measure, attack: str) -> DosePoint | None:
-        harm, clean = read.harm(measure, attack), read.clean_harm(measure, attack)
-        if harm is None:
+    def _point(self, read: Read, measure: Shown, attack: str) -> DosePoint | None:
+        stated = self._stated(read, measure, attack)
+        if stated is None:
             return None
-        found = self.over_runs(harm, measure)
+        found, excess = stated
         lost = read.is_collapsed
-        excess = None
-        if read.dose and clean is not None:
-            attainable = None if measure == "clean_loss" else CHANGE_OF_SHARE
-            excess = excess_change(harm, clean, confidence=self.spec.confidence, attainable=attainable)
         return DosePoint(
             dose=read.dose,
             n_poisoned=read.n_poisoned,
@@ -262,8 +273,23 @@ class Comparison:
             quartiles=found.quartiles,
             n_collapsed=sum(lost),
             without_collapsed=without_collapsed(found.per_run, lost),
-            excess=excess,
+            excess=excess if read.dose else None,
         )
+
+    def _stated(self, read: Read, measure: Shown, attack: str) -> tuple[OverRuns, Finding | None] | None:
+        """A measure, and its change from the clean arm; None where it was not taken."""
+        if measure == "f1":
+            return read.f1(self.spec)
+        harm, clean = read.harm(measure, attack), read.clean_harm(measure, attack)
+        if harm is None:
+            return None
+        attainable = None if measure == "clean_loss" else CHANGE_OF_SHARE
+        change = (
+            None
+            if clean is None
+            else excess_change(harm, clean, confidence=self.spec.confidence, attainable=attainable)
+        )
+        return self.over_runs(harm, measure), change
 
     def over_runs(self, harm: FloatArray, measure: Measure) -> OverRuns:
         """A measure over runs and records, as it is shown: errors as accuracy."""

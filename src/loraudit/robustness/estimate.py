@@ -45,7 +45,6 @@ class RobustnessCost:
         attacks: Name, and dose with the records it poisons.
         methods: Each of them.
         warnings: What was left out, and what speaks against an attack.
-        seconds_hint: How long it takes; None where nothing is known of the machine.
     """
 
     path: str
@@ -58,7 +57,6 @@ class RobustnessCost:
     attacks: list[tuple[str, list[tuple[float, int]]]]
     methods: list[MethodCost]
     warnings: list[str]
-    seconds_hint: float | None = None
 
 
 def estimate_robustness(spec: RobustnessSpec) -> RobustnessCost:

@@ -181,6 +181,7 @@ def _control_at(
         natural=natural,
         verdict=verdict,
         reasons=reasons,
+        decided_at=match.kind,
     )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from loraudit.robustness.outcomes import CLEAN, Checkpoint, RunOutcomes, Said, partial, triggered, untriggered
 from loraudit.spec import PoisonedPoint
-from loraudit.statistics import collapsed, rate_over_runs
+from loraudit.statistics import Predicted, collapsed, rate_over_runs
 from loraudit.types import FloatArray
 
-Shown = Literal["accuracy", "clean_loss", "attack_success", "partial"]
+Measure = Literal["accuracy", "clean_loss", "attack_success", "partial", "untriggered"]
+"""What is known of single records."""
+Shown = Literal["accuracy", "f1", "clean_loss", "attack_success", "partial"]
 """What curves are made of."""
-Measure = Shown | Literal["untriggered"]
 
 
 class Scores(NamedTuple):
@@ -69,6 +70,15 @@ def at_place(run: RunOutcomes, weights: FloatArray, measure: Measure, attack: st
         part = weights[position] * values
         total = part if total is None else total + part
     return total
+
+
+def predicted_at(run: RunOutcomes, weights: FloatArray) -> Predicted | None:
+    """The classes a classifier gives clean test records at a place along a run; None of a language model."""
+    places = np.flatnonzero(weights).tolist()
+    said = [run.checkpoints[place].sets[CLEAN] for place in places]
+    if any((clean.gold < 0).all() for clean in said):
+        return None
+    return [(float(weights[place]), clean.values) for place, clean in zip(places, said, strict=True)]
 
 
 def is_collapsed(checkpoint: Checkpoint) -> bool:

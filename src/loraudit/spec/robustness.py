@@ -141,9 +141,13 @@ class PoisonedPoint(Strict):
     validation_loss: float = Field(description="On clean records nobody is trained on, nats.")
     clean_loss: float = Field(description="On the clean test records, nats per prediction.")
     accuracy: Finding | None = Field(description="On them; None for a language model.")
-    precision: float | None = Field(default=None, description="Macro average over classes; None where undefined.")
-    recall: float | None = None
-    f1: float | None = None
+    precision: float | None = Field(
+        default=None,
+        description="Macro average over classes, without an interval; None where undefined. That of F1 stands at its "
+        "curves.",
+    )
+    recall: float | None = Field(default=None, description="Likewise.")
+    f1: float | None = Field(default=None, description="Likewise; a class that is never predicted counts as 0.")
     attack_success: dict[str, Finding] = Field(
         description="By attack: share of its triggered non-target test records that get the target. Of clean arms too: "
         "the floor."
@@ -264,6 +268,10 @@ class ControlResult(Strict):
     natural: Finding | None = Field(description="Share of the same records that get the target without the trigger.")
     verdict: Verdict
     reasons: list[str]
+    decided_at: MatchKind | None = Field(
+        default=None,
+        description="Comparison that the verdict was read from: the first of this kind; None: the first of all.",
+    )
 
 
 class PersistenceResult(Strict):

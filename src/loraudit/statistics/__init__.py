@@ -7,7 +7,7 @@ non-members as two arrays without NaN; `leakage.measure` does the splitting and 
 from loraudit.statistics.auc import auc, auc_error, auc_interval, auc_p_value, paired_auc_difference
 from loraudit.statistics.bootstrap import ResampledRates, resample_rates
 from loraudit.statistics.clusters import independent_records
-from loraudit.statistics.collapse import collapsed
+from loraudit.statistics.collapse import collapsed, is_most_frequent
 from loraudit.statistics.corrections import BestOfMany, benjamini_hochberg, best_of_many, holm
 from loraudit.statistics.detection import DetectionFindings, detection_findings
 from loraudit.statistics.dose_response import DoseResponse, draw_records, fit_dose_response
@@ -31,6 +31,7 @@ from loraudit.statistics.exposure import (
 from loraudit.statistics.fusion import Fusion, cross_fitting_factor, disjoint_folds, widened
 from loraudit.statistics.intervals import Interval, clopper_pearson, finding, finite, wilson
 from loraudit.statistics.leakage import PARTIAL_AUC_MAX_FPR, measure, rate_metric
+from loraudit.statistics.macro import Predicted, f1_lost, f1_over_runs, macro_f1
 from loraudit.statistics.matched import Reach, at_epoch, between, common_level, crossing, mean_over_runs, reach
 from loraudit.statistics.means import mean_finding
 from loraudit.statistics.mixtures import AucRows, Mixed, mixed_auc
@@ -76,6 +77,7 @@ __all__ = [
     "OverSeeds",
     "PairedRates",
     "PairedScores",
+    "Predicted",
     "RankCorrelation",
     "RateRows",
     "Reach",
@@ -107,6 +109,8 @@ __all__ = [
     "epsilon_from_guesses",
     "excess_change",
     "exposure_bits",
+    "f1_lost",
+    "f1_over_runs",
     "fewest_for_rate",
     "finding",
     "finite",
@@ -114,6 +118,8 @@ __all__ = [
     "guess_inclusion",
     "holm",
     "independent_records",
+    "is_most_frequent",
+    "macro_f1",
     "mcnemar",
     "mean_finding",
     "mean_over_runs",

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+
+def is_most_frequent(label: str, counts: Mapping[str, int]) -> bool:
+    """Whether a label is strictly more frequent than every other, so that a guess of it is the best there is.
+
+    Args:
+        label: One that has no count is not.
+        counts: Records of each label.
+
+    >>> is_most_frequent("a", {"a": 3, "b": 2}), is_most_frequent("a", {"a": 3, "b": 3})
+    (True, False)
+    """
+    others = [n for other, n in counts.items() if other != label]
+    return label in counts and bool(others) and counts[label] > max(others)
 
 
 def collapsed(predictions: NDArray[Any], labels: NDArray[Any], *, confidence: float = 0.95) -> bool:

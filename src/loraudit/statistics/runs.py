@@ -96,7 +96,7 @@ def rate_over_runs(hits: FloatArray, *, confidence: float) -> OverRuns:
     kept = hits[common.runs][:, common.records]
     n_records = kept.shape[1]
     if not kept.size:
-        return _stated(hits, common, _undefined(hits, common, confidence))
+        return _stated(hits, common, undefined(hits, common, confidence))
     of_records = kept.mean(axis=0)
     share = float(of_records.mean())
     variance = clustered_covariance(of_records, of_records, None)
@@ -138,7 +138,7 @@ def mean_over_runs_of(values: FloatArray, *, confidence: float, attainable: Inte
     common = Common.of(values)
     kept = values[common.runs][:, common.records]
     if not kept.size:
-        return _stated(values, common, _undefined(values, common, confidence))
+        return _stated(values, common, undefined(values, common, confidence))
     over_records = mean_finding(kept.mean(axis=0), confidence=confidence, attainable=attainable, are_members=False)
     found = replace(over_records, n_undefined_nonmembers=values.shape[1] - kept.shape[1])
     found = with_runs(found, (kept.mean(axis=1),), attainable or Interval(-math.inf, math.inf))
@@ -231,6 +231,11 @@ def _stated(values: FloatArray, common: Common, found: Finding) -> OverRuns:
     if common.records.any():
         for run in np.flatnonzero(common.runs):
             per_run[run] = float(values[run, common.records].mean())
+    return over_runs(per_run, found, common)
+
+
+def over_runs(per_run: Sequence[float | None], found: Finding, common: Common) -> OverRuns:
+    """A finding with its single runs, their median and quartiles, and the note on runs that were left out."""
     known = [value for value in per_run if value is not None]
     quartiles = None
     if len(known) >= _FEWEST_FOR_QUARTILES:
@@ -244,7 +249,8 @@ def _stated(values: FloatArray, common: Common, found: Finding) -> OverRuns:
     )
 
 
-def _undefined(values: FloatArray, common: Common, confidence: float) -> Finding:
+def undefined(values: FloatArray, common: Common, confidence: float) -> Finding:
+    """A finding without a value: no record is defined in every run that defines any."""
     return finding(
         math.nan,
         Interval(math.nan, math.nan),

@@ -6,7 +6,7 @@ from loraudit.policy.robustness.limits import (
     judge_robustness,
     parse_robustness_limit,
 )
-from loraudit.policy.robustness.reading import curve_of, judged_measure, point_at, poisoned_points
+from loraudit.policy.robustness.reading import curve_of, decided_match, judged_measure, point_at, poisoned_points
 from loraudit.policy.robustness.stating import FAILED, broken_parts, invalid_words, robustness_exit_code, state
 from loraudit.policy.robustness.verdicts import (
     BOUNDS,
@@ -28,6 +28,7 @@ __all__ = [
     "RobustnessLimit",
     "broken_parts",
     "curve_of",
+    "decided_match",
     "first_harm",
     "invalid_words",
     "judge_robustness",

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from loraudit.errors import ConfigError
 from loraudit.policy.conditions import Condition, field_of, is_field, outcome, read_condition, unknown
-from loraudit.policy.robustness.reading import Measure, curve_of, poisoned_points
-from loraudit.spec import ControlResult, LimitResult, PoisonResult, RobustnessMatch
+from loraudit.policy.robustness.reading import Measure, curve_of, decided_match, poisoned_points
+from loraudit.spec import ControlResult, DosePoint, LimitResult, PoisonResult, RobustnessMatch
 from loraudit.types import Finding
 
 ROBUSTNESS_EXAMPLE = "asr.upper95 > 0.5"
@@ -32,7 +32,7 @@ class Parts(Protocol):
 
     @property
     def matches(self) -> Sequence[RobustnessMatch]:
-        """The first is the one that is judged."""
+        """The first is judged, and that at which a verdict was decided."""
         ...
 
     @property
@@ -70,19 +70,17 @@ class RobustnessLimit:
         if self.metric == _COUNT:
             return float(sum(control.verdict == "invalid" for control in controls))
         measure = _MEASURES[self.metric]
-        match = parts.matches[0] if parts.matches else None
         backdoors = {attack.name for attack in parts.attacks if attack.goal == "backdoor"}
         values: list[float] = []
         missing: list[str] = []
         for control in controls:
-            curve = curve_of(match, control.attack, control.method, measure)
             if measure == "attack_success" and control.attack not in backdoors:
                 continue  # what only degrades a model has no success to measure
             pair = f"{control.attack} on {control.method}"
             if control.verdict == "invalid":
                 missing.append(f"{pair} is invalid: {' '.join(control.reasons)}")
                 continue
-            points = poisoned_points(curve)
+            points = _points(parts.matches, control, measure)
             missing += [] if points else [f"{pair} has no {measure.replace('_', ' ')} at any dose"]
             for point in points:
                 found = self._field(point.finding if self.metric == "asr" else point.excess, pair, point.n_poisoned)
@@ -124,9 +122,18 @@ class RobustnessLimit:
         return chosen or "no attack was tried on any method"
 
 
+def _points(matches: Sequence[RobustnessMatch], control: ControlResult, measure: Measure) -> list[DosePoint]:
+    """Poisoned doses in the first comparison, and in the one that decided the verdict where that is another."""
+    first, decided = matches[0] if matches else None, decided_match(matches, control)
+    looked_at = [first] if decided is first else [first, decided]
+    curves = [curve_of(match, control.attack, control.method, measure) for match in looked_at]
+    return [point for curve in curves for point in poisoned_points(curve)]
+
+
 def parse_robustness_limit(text: str) -> RobustnessLimit:
     """A limit from its words.
 
+    Read are the first comparison and, for a pair whose verdict was decided at another, that one too; the worse counts.
     METRIC is `asr` (the largest attack success), `accuracy_drop` and `loss_added` (the largest excess over a method's
     own clean arm) or `n_invalid` (pairs of attack and method that were not tested), over all attacks, methods and
     doses. `asr[rare_words]` and `asr[rare_words][lora:8]` restrict it to an attack and a method, named as asked for;

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-from loraudit.spec import Curve, DosePoint, PoisonResult, RobustnessMatch
+from loraudit.spec import ControlResult, Curve, DosePoint, PoisonResult, RobustnessMatch
 
 Measure = Literal["accuracy", "clean_loss", "f1", "attack_success", "partial"]
+
+
+def decided_match(matches: Sequence[RobustnessMatch], control: ControlResult) -> RobustnessMatch | None:
+    """The comparison that a verdict was read from; None where there is none."""
+    wanted = control.decided_at
+    return next((match for match in matches if wanted is None or match.kind == wanted), None)
 
 
 def curve_of(match: RobustnessMatch | None, attack: str, method: str, measure: str) -> Curve | None:

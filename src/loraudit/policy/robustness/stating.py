@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from loraudit.policy.robustness.reading import curve_of, judged_measure, poisoned_points
+from loraudit.policy.robustness.reading import curve_of, decided_match, judged_measure, poisoned_points
 from loraudit.policy.robustness.verdicts import first_harm
 from loraudit.policy.verdict import exit_code_of
 from loraudit.policy.words import ends, point_words, rate_words
@@ -30,13 +30,14 @@ def state(
 
     Args:
         controls: With the verdict of every attack on every method.
-        matches: Numbers are those of the first.
+        matches: Numbers are those of the one that decided a verdict, which is the first unless words say another.
         attacks: As carried out.
     """
     match = matches[0] if matches else None
-    said = [words for attack in attacks if (words := _attack_words(attack, match, controls))]
+    said = [words for attack in attacks if (words := _attack_words(attack, matches, controls))]
     said += _ratio_words(match, controls)
-    if match is not None and said:
+    harmed = [control for control in controls if control.verdict == "harmed"]
+    if match is not None and said and any(decided_match(matches, control) is match for control in harmed):
         said[0] = f"{match.description.rstrip('.')}: {said[0]}"
     for verdict, words in (("undecided", "Undecided"), ("resisted", "Resisted at every dose tested")):
         pairs = _pairs(controls, verdict)
@@ -102,17 +103,23 @@ def _harm_words(attack: PoisonResult, controls: Sequence[ControlResult]) -> str:
     return f"{attack.name} {'opens a backdoor in' if attack.goal == 'backdoor' else 'hurts'} {whom}"
 
 
-def _attack_words(attack: PoisonResult, match: RobustnessMatch | None, controls: Sequence[ControlResult]) -> str | None:
+def _attack_words(
+    attack: PoisonResult, matches: Sequence[RobustnessMatch], controls: Sequence[ControlResult]
+) -> str | None:
     """From how many records on the attack harms which method, and what its worst is; None where it harms none."""
-    measure = judged_measure(attack, match)
+    measure = judged_measure(attack, matches[0] if matches else None)
     parts: list[tuple[int, str]] = []
     largest: list[tuple[str, DosePoint]] = []
-    for method in _methods(controls, attack.name, "harmed"):
-        points = poisoned_points(curve_of(match, attack.name, method, measure))
+    for control in controls:
+        if (control.attack, control.verdict) != (attack.name, "harmed"):
+            continue
+        match = decided_match(matches, control)
+        points = poisoned_points(curve_of(match, attack.name, control.method, measure))
         first = first_harm(measure, points)
         if first is not None:
-            largest += [(method, point) for point in points if not point.n_collapsed]
-            words = f"{method} from {first.n_poisoned:,} poisoned records on ({_effect(measure, first)})"
+            named = f"{control.method}{_place_words(matches, match)}"
+            largest += [(named, point) for point in points if not point.n_collapsed]
+            words = f"{named} from {first.n_poisoned:,} poisoned records on ({_effect(measure, first)})"
             parts.append((first.n_poisoned, words))
     if not parts:
         return None
@@ -123,8 +130,17 @@ def _attack_words(attack: PoisonResult, match: RobustnessMatch | None, controls:
     }[measure]
     method, worst = max(largest, key=lambda one: _size(measure, one[1]))
     most = f"at most, with {worst.n_poisoned:,}, {_effect(measure, worst)} on {method}"
-    named = [words for _, words in sorted(parts, key=lambda part: part[0])]
-    return f"{attack.name} {what} {_listed(_first_few(named))}; {most}."
+    listed = [words for _, words in sorted(parts, key=lambda part: part[0])]
+    return f"{attack.name} {what} {_listed(_first_few(listed))}; {most}."
+
+
+def _place_words(matches: Sequence[RobustnessMatch], match: RobustnessMatch | None) -> str:
+    """Where along its training a method was read, if that is not where the first comparison reads it."""
+    if match is None or match is matches[0]:
+        return ""
+    if match.kind == "best":
+        return " (where its own validation loss is lowest)"
+    return f" ({match.description.rstrip('.')})"
 
 
 def _effect(measure: str, point: DosePoint) -> str:
@@ -145,15 +161,17 @@ def _ratio_words(match: RobustnessMatch | None, controls: Sequence[ControlResult
     harmed = {(control.attack, control.method) for control in controls if control.verdict == "harmed"}
     found: list[tuple[float, str]] = []
     for ratio in match.dose_ratios if match is not None else ():
-        value, lower, upper = ratio.finding.value, ratio.finding.lower, ratio.finding.upper
+        value, lower = ratio.finding.value, ratio.finding.lower
+        upper = math.inf if ratio.finding.upper is None else ratio.finding.upper
         pairs = {(ratio.attack, ratio.first), (ratio.attack, ratio.second)}
-        if ratio.share != 0.5 or not pairs <= harmed or not value or not lower or not upper:
+        if ratio.share != 0.5 or not pairs <= harmed or not value or lower is None:
             continue
         more, less = ratio.first, ratio.second
         if value < 1:
-            more, less, value, lower, upper = less, more, 1 / value, 1 / upper, 1 / lower
+            more, less, value, lower, upper = less, more, 1 / value, 1 / upper, 1 / lower if lower else math.inf
         if lower > 1:
-            words = f"{more} takes {value:.1f} [{lower:.1f}, {upper:.1f}] times the exposures of {less}"
+            end = "∞)" if math.isinf(upper) else f"{upper:.1f}]"
+            words = f"{more} takes {value:.1f} [{lower:.1f}, {end} times the exposures of {less}"
             found.append((value, f"For half the effect of {ratio.attack}, {words}."))
     return [words for _, words in sorted(found, reverse=True)[:1]]
 

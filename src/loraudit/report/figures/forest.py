@@ -22,8 +22,8 @@ class ForestRow:
         name: As a person gave it.
         index: Position among the arms: colour and shape.
         value: None where there is no number.
-        lower: Lower end of the interval; None where there is none.
-        upper: Upper end.
+        lower: Lower end of the interval; None where there is no interval.
+        upper: Upper end; None where the interval is open, or where there is none.
         words: The number as it is written, or why there is none.
     """
 
@@ -68,9 +68,11 @@ def forest_figure(
             canvas.text(canvas.left + 8, height + 4.3, row.words, "tick halo", "start")
             continue
         place = canvas.x(min(1.0, max(0.0, x.share(row.value))))
-        if row.lower is not None and row.upper is not None:
-            low, high = (canvas.x(min(1.0, max(0.0, x.share(end)))) for end in (row.lower, row.upper))
-            canvas.path(f"M{low},{height}H{high}M{low},{height - 3}v6M{high},{height - 3}v6", f"whisker {css}")
+        if row.lower is not None:
+            shares = x.share(row.lower), 1.0 if row.upper is None else x.share(row.upper)
+            low, high = (canvas.x(min(1.0, max(0.0, share))) for share in shares)
+            end = f"M{high - 4},{height - 3}l4,3l-4,3" if row.upper is None else f"M{high},{height - 3}v6"
+            canvas.path(f"M{low},{height}H{high}M{low},{height - 3}v6{end}", f"whisker {css}")
         canvas.path(mark(row.index, place, height, 4.6), f"mark {css}")
         canvas.text(canvas.width - 4, height + 4.3, row.words, "figure", "end")
     return canvas.svg()

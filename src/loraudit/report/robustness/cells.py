@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from loraudit.policy import ends, percent, percent_interval
 from loraudit.report.cells import Cell, signed_cell
 from loraudit.report.robustness.words import RATES
@@ -43,6 +45,22 @@ def n_cell(finding: Finding | None) -> Cell:
     return Cell(
         f"{finding.n_members + finding.n_nonmembers:,}", remark=f"{n_undefined:,} undefined" * bool(n_undefined)
     )
+
+
+def open_interval(lower: float | None, upper: float | None, words: Callable[[float], str]) -> str:
+    """An interval of which the upper end may be missing because there is none; empty where nothing is known.
+
+    >>> open_interval(25.0, None, count_words), open_interval(25.0, 40.0, count_words), open_interval(None, None, str)
+    ('[25, ∞)', '[25, 40]', '')
+    """
+    if lower is None:
+        return ""
+    return f"[{words(lower)}, ∞)" if upper is None else f"[{words(lower)}, {words(upper)}]"
+
+
+def ratio_words(value: float) -> str:
+    """A ratio, to two digits behind the point."""
+    return f"{value:.2f}"
 
 
 def count_words(value: float) -> str:

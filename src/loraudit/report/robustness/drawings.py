@@ -217,7 +217,7 @@ def clean_figures(result: RobustnessResult, match: RobustnessMatch) -> list[str]
             forest_figure(
                 rows,
                 axis,
-                heading=f"{_capital(MEASURE_WORDS[measure])} of the clean arms",
+                heading=f"Clean arms: {MEASURE_WORDS[measure]}",
                 chance=None,
                 description="One mark per method with its interval.",
                 width=PANEL[0],

@@ -55,7 +55,7 @@ def _leading_lines(result: RobustnessResult) -> list[str]:
 
 
 def _match_lines(result: RobustnessResult, match: RobustnessMatch) -> list[str]:
-    lines = [f"## {as_words(match_title(match))}", "", as_words(match.description), ""]
+    lines = [f"## {as_words(match_title(match))}", "", f"{as_words(match.description.rstrip('.'))}.", ""]
     lines += _titled(tables.clean_sheet(result, match))
     for attack in result.attacks:
         for sheet in tables.dose_sheets(result, match, attack):

@@ -16,6 +16,7 @@ from loraudit.report.robustness.words import (
     not_said,
     records_words,
     runs_words,
+    seeds_of,
 )
 from loraudit.report.templating import facts, fill, words_of
 from loraudit.report.tuned import edge_words, recipe_sheet, search_sheet
@@ -35,6 +36,7 @@ def render_robustness_html(result: RobustnessResult) -> str:
         how_judged=HOW_JUDGED,
         records_words=records_words(result),
         runs_words=runs_words(result),
+        n_seeds=max(seeds_of(result).values(), default=result.spec.seeds),
         collapse_words=collapse_words(result),
         swatches=[_safe(swatch(index)) for index in range(len(result.methods))],
         limits=tables.limits_sheet(result) if result.limits else None,

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from loraudit.policy.robustness import curve_of, judged_measure, point_at, poisoned_points
+from loraudit.policy.robustness import curve_of, decided_match, judged_measure, point_at, poisoned_points
 from loraudit.report.cells import Cell, p_number
-from loraudit.report.robustness.cells import change_cell, count_words, n_cell, plain_words, value_cell
+from loraudit.report.robustness.cells import (
+    change_cell,
+    count_words,
+    n_cell,
+    open_interval,
+    plain_words,
+    ratio_words,
+    value_cell,
+)
 from loraudit.report.robustness.words import CHANGE_WORDS, MEASURE_WORDS, VERDICT_WORDS, dose_words, match_title
 from loraudit.report.sheets import Sheet, SheetRow, number_cell
 from loraudit.report.words import LIMIT_WORDS
@@ -145,16 +153,15 @@ def effective_sheet(result: RobustnessResult, match: RobustnessMatch) -> Sheet |
 
 
 def effective_cell(match: RobustnessMatch, dose: EffectiveDose | None) -> Cell:
-    """Exposures with their interval; beyond the doses tested the last of them with a sign, such as "> 96"."""
+    """Exposures with their interval, which may be open; beyond the doses tested the last of them with a sign."""
     if dose is None:
         return Cell("")
+    interval = open_interval(dose.finding.lower, dose.finding.upper, count_words)
     if dose.bound is not None:
-        return Cell(censored_words(match, dose), note=dose.finding.note)
+        return Cell(censored_words(match, dose), interval, dose.finding.note)
     if dose.finding.value is None:
         return Cell("undefined", note=dose.finding.note)
-    lower, upper = dose.finding.lower, dose.finding.upper
-    interval = "no interval" if lower is None or upper is None else f"[{count_words(lower)}, {count_words(upper)}]"
-    return Cell(count_words(dose.finding.value), interval, dose.finding.note)
+    return Cell(count_words(dose.finding.value), interval or "no interval", dose.finding.note)
 
 
 def censored_words(match: RobustnessMatch, dose: EffectiveDose) -> str:
@@ -177,8 +184,8 @@ def ratios_sheet(match: RobustnessMatch) -> Sheet | None:
     for ratio in match.dose_ratios:
         pair = ratio.attack, ratio.first, ratio.second
         found = ratio.finding
-        interval = "" if found.lower is None or found.upper is None else f"[{found.lower:.2f}, {found.upper:.2f}]"
-        cell = Cell("not bracketed" if found.value is None else f"{found.value:.2f}", interval, found.note)
+        words = "not bracketed" if found.value is None else ratio_words(found.value)
+        cell = Cell(words, open_interval(found.lower, found.upper, ratio_words), found.note)
         by_pair.setdefault(pair, {})[ratio.share] = cell
         n_of[pair] = n_cell(found)
     rows = [
@@ -258,7 +265,7 @@ def _ordered(curve: Curve) -> list[DosePoint]:
 
 def _judged_n(result: RobustnessResult, control: ControlResult) -> Finding | None:
     """What the verdict on an attack without controls rests on."""
-    match = result.matches[0] if result.matches else None
+    match = decided_match(result.matches, control)
     attack = next((one for one in result.attacks if one.name == control.attack), None)
     measure = "accuracy" if attack is None else judged_measure(attack, match)
     points = poisoned_points(curve_of(match, control.attack, control.method, measure))
