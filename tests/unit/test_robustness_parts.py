@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
@@ -34,7 +35,7 @@ from loraudit.robustness.request import check_request, measured_epochs
 from loraudit.spec import Recipe, RobustnessSpec, make_request
 from loraudit.statistics import at_epoch, between
 from loraudit.store import RunFolder
-from loraudit.types import Record, Tokens
+from loraudit.types import Message, Record, Tokens
 from small_robustness import reviews, write_rows
 
 
@@ -330,6 +331,39 @@ def test_a_hit_is_a_greedy_continuation_that_begins_with_the_response(full, toke
     expected = [said == response for said, response in zip(spoken, responses, strict=True)]
     np.testing.assert_array_equal(found.values, expected)
     assert 0 < found.values.mean() < 1
+
+
+def test_a_hit_in_a_chat_is_its_last_answer_alone(full, tokenizer, tmp_path):
+    """Whatever stands in turns before, and whatever the template writes behind a turn."""
+    from small_tuning import bare
+
+    module = bare(full)
+    talker = copy.deepcopy(tokenizer)
+    talker.chat_template = (
+        "{% for message in messages %}{{ message['content'] }}{{ '</s>' if message['role'] == 'assistant' }}{% endfor %}"
+    )
+    rows = [{"prompt": f"Where does number {i} live?", "completion": f" In town {i}."} for i in range(60)]
+    data = split_task(spec_of(write_rows(tmp_path / "t.jsonl", rows)))
+    meter = Meter(data, [], Recipe(), talker, 96, "cpu")
+
+    def ids_of(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    records, expected = [], []
+    for record in data.test:
+        asked = f"Hello.Good day.</s>{record.prompt}"
+        words = str(tokenizer.decode(continued(module, ids_of(asked), 6), skip_special_tokens=True)).strip()
+        response = ids_of(asked + words)[len(ids_of(asked)) :]
+        if response:
+            expected.append(continued(module, ids_of(asked), len(response)) == response)
+            turns = ("user", "Hello."), ("assistant", "Good day."), ("user", record.prompt or ""), ("assistant", words)
+            messages = tuple(Message(*turn) for turn in turns)
+            records.append(Record(record_id(messages=messages), "said", 1, messages=messages))
+    meter.sets[CLEAN] = meter.sets["triggered:x"] = TestSet(records)
+    found = meter.measure(module, [CLEAN, "triggered:x"])
+    np.testing.assert_array_equal(found["triggered:x"].values, expected)
+    assert 0 < np.mean(expected) < 1
+    assert (found[CLEAN].n_predictions > found["triggered:x"].n_predictions).all()
 
 
 def test_each_channel_is_rounded_to_its_own_255_steps():
