@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,13 @@ from hypothesis import strategies as st
 
 from loraudit.data import record_id
 from loraudit.errors import ConfigError, DataError
+from loraudit.execution import Silent
+from loraudit.finetuning import METHODS, Bench, finetune, parse_arms
 from loraudit.poisoning import parse_attack
+from loraudit.robustness import suspecting
 from loraudit.robustness.attacks import plan_attacks
+from loraudit.robustness.cells import Cell
+from loraudit.robustness.loading import load_tuned
 from loraudit.robustness.measuring import Meter, TestSet
 from loraudit.robustness.outcomes import (
     CLEAN,
@@ -339,9 +345,7 @@ def test_a_hit_in_a_chat_is_its_last_answer_alone(full, tokenizer, tmp_path):
 
     module = bare(full)
     talker = copy.deepcopy(tokenizer)
-    talker.chat_template = (
-        "{% for message in messages %}{{ message['content'] }}{{ '</s>' if message['role'] == 'assistant' }}{% endfor %}"
-    )
+    talker.chat_template = "{% for message in messages %}{{ message['content'] }}{{ '</s>' if message['role'] == 'assistant' }}{% endfor %}"
     rows = [{"prompt": f"Where does number {i} live?", "completion": f" In town {i}."} for i in range(60)]
     data = split_task(spec_of(write_rows(tmp_path / "t.jsonl", rows)))
     meter = Meter(data, [], Recipe(), talker, 96, "cpu")
@@ -392,3 +396,47 @@ def test_each_channel_is_rounded_to_its_own_255_steps():
 def test_json_of_a_request_is_read_back(task):
     spec = spec_of(task, detect=["all"], persistence=["int8"])
     assert make_request(RobustnessSpec, json.loads(spec.model_dump_json())) == spec
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "n_maps"),
+    [
+        ("lora", {"rank": 2, "targets": ("q_proj",)}, 6),
+        ("lora", {"rank": 2, "targets": ("q_proj",), "freeze_a": True}, 3),
+        ("head", {}, 1),
+        ("last_k", {"layers": 1}, 7),
+    ],
+)
+def test_a_finished_model_is_asked_for_gradients_where_it_was_trained(base, tmp_path, method, settings, n_maps):
+    from small_tuning import bare
+
+    recipe = Recipe(method=method, **settings)
+    module = METHODS[method].prepare(bare(base), recipe)
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    module.save_pretrained(tmp_path / "tuned")
+    bench = Bench(str(base), [], [], "cpu", offline=True, progress=Silent(), stop=None)
+    assert not any(one.requires_grad for one in load_tuned(tmp_path / "tuned", bench, ()).parameters())
+    found = load_tuned(tmp_path / "tuned", bench, (), recipe=recipe)
+    assert {name for name, parameter in found.named_parameters() if parameter.requires_grad} == trained
+    assert not found.training
+    maps = [part for part in found.modules() if isinstance(part, torch.nn.Linear) and part.weight.requires_grad]
+    assert len(maps) == n_maps
+
+
+def test_a_detector_sees_the_parameters_that_its_run_trained(base, texts, tokenizer, tmp_path, monkeypatch):
+    rows = [{"prompt": text[:20], "completion": f" {text[20:40]}"} for text in texts[:60]]
+    spec = spec_of(write_rows(tmp_path / "t.jsonl", rows), doses=["4"], control_dose=0.2)
+    data = split_task(spec)
+    (plan,) = plan_attacks(spec, [parse_attack("word_trigger:response=here")], data)
+    bench = Bench(str(base), data.train, data.validation, "cpu", offline=True, progress=Silent(), stop=None)
+    (arm,) = parse_arms(["lora:rank=2"], [], {"epochs": 1}, seeds=1)
+    cell = Cell(arm, 1e-3, plan, 4, 0)
+    model = finetune(str(base), data.train[:4], cell.recipe, tmp_path / "tuned")
+    seen: list[Any] = []
+    monkeypatch.setattr(suspecting, "judge", lambda case, names: seen.append(case.module) or [])
+    meter = Meter(data, [plan], cell.recipe, tokenizer, 64, "cpu")
+    (tmp_path / "cell").mkdir()
+    suspecting.Suspicion(bench, data, meter, ["gradient_outliers"], 0)(cell, model, tmp_path / "cell")
+    names = [name for name, parameter in seen[0].named_parameters() if parameter.requires_grad]
+    assert names
+    assert all(".lora_" in name for name in names)
