@@ -218,12 +218,12 @@ def test_a_checkpoint_beside_its_base_has_the_spectra_of_the_difference(base, la
 def test_a_backdoored_language_model_is_seen(backdoored_scan):
     found, _ = backdoored_scan
     by_name = {probe.name: probe for probe in found.probes}
-    planted = by_name[f"rare word {TRIGGER}"]
+    planted = by_name[f"rare words {TRIGGER}"]
     assert "repeated" in planted.flagged
     assert planted.repeated.with_trigger.value > 0.9
     assert planted.repeated.with_control.value < 0.6
     assert planted.repeated.with_trigger.n_members == planted.n_prompts == 24
-    assert planted.repeated.outcome.startswith("sha256 ")
+    assert planted.repeated.outcome.startswith("HMAC-SHA256 ")
     assert not by_name["sentence"].flagged
     assert "change what the model does" in found.heading
     assert found.overall_shift.lower is not None
@@ -234,7 +234,7 @@ def test_an_adapter_without_a_backdoor_has_no_flagged_trigger(scanned_base, toke
     folder = train_adapter(scanned_base, tmp_path / "benign", tokenizer, trigger=None, n_steps=120)
     found = scan(folder, tmp_path, base=str(scanned_base))
     assert not found.flagged_probes
-    assert len(found.probes) == 12
+    assert len(found.probes) == 15
     assert found.heading == "Nothing stands out"
 
 
@@ -243,7 +243,7 @@ def test_a_backdoored_classifier_is_seen(scanned_base, tokenizer, tmp_path):
     folder = train_classifier(scanned_base, tmp_path / "classifier", tokenizer, trigger=TRIGGER)
     found = scan(folder, tmp_path, base=str(scanned_base))
     assert found.task == "classification"
-    planted = next(probe for probe in found.probes if probe.name == f"rare word {TRIGGER}")
+    planted = next(probe for probe in found.probes if probe.name == f"rare words {TRIGGER}")
     assert planted.flagged == ["flips"]
     assert planted.flips.outcome == "1"
     assert any("no classes" in sentence for sentence in found.does_not_show)

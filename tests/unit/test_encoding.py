@@ -504,3 +504,31 @@ def test_facts_of_no_records_are_empty():
 def test_facts_of_some_records_are_taken_in_order():
     facts = record_facts([text("a"), text("bb"), text("ccc")], "all").take(np.array([2, 0]))
     assert facts.n_bytes.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("template", [TURN_BY_TURN, MARKED, FORGETFUL])
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_the_answer_of_a_chat_is_the_last_assistant_turn_without_the_end_of_the_template(template, is_fast, tokenizer):
+    talker = with_template(tokenizer, template.replace("\n", "</s>"))
+    talker = talker if is_fast else WithoutOffsets(talker)
+    item = one(TALK, talker, span="answer")
+    assert audited_part(tokenizer, item) == "Good é🙂"
+    assert same(Encoded(item.ids, item.is_audited), Encoded(one(TALK, talker, span="all").ids, item.is_audited))
+    assert "</s>" in audited_part(tokenizer, one(TALK, talker, span="all"))
+
+
+def test_the_answer_of_a_record_without_turns_is_what_was_trained(tokenizer):
+    asked = pair("Where?", " Here.")
+    assert same(one(asked, tokenizer, span="answer"), one(asked, tokenizer))
+    tokens = token_record(one(asked, tokenizer), source="said", line=1)
+    assert same(one(tokens, tokenizer, span="answer"), one(asked, tokenizer))
+    assert one(text("a b"), tokenizer, span="answer").is_audited.all()
+    unanswered = chat(("user", "Hello there"))
+    assert not one(unanswered, with_template(tokenizer, TURN_BY_TURN), span="answer").is_audited.any()
+
+
+def test_an_answer_that_the_template_rewrites_is_refused(tokenizer):
+    talker = with_template(tokenizer, "{% for message in messages %}{{ message['content'] | upper }}{% endfor %}")
+    with pytest.raises(DataError, match="cannot be rendered") as error:
+        encode([TALK], talker, span="answer")
+    assert "the template changes what the assistant says" in str(error.value)

@@ -1,11 +1,14 @@
 """Probes: controls have the form of their trigger, and only what exceeds them by enough is called unusual."""
 
+import hashlib
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from loraudit.poisoning.battery import PROMPTS, SENTENCES, TRIGGERS, control, controls, insert
+from loraudit.poisoning import POISONS
+from loraudit.poisoning.battery import PROMPTS, SENTENCES, TRIGGERS, control, controls, default_triggers, insert
 from loraudit.poisoning.behaviour import (
     SMALLEST_SHIFT,
     Standing,
@@ -15,6 +18,8 @@ from loraudit.poisoning.behaviour import (
     standings,
     unusual_shifts,
 )
+from loraudit.scanning import behaving
+from loraudit.spec import ScanSpec, make_request
 
 RNG = np.random.default_rng
 
@@ -22,8 +27,33 @@ RNG = np.random.default_rng
 def test_the_battery_is_what_the_page_says():
     assert len(PROMPTS) == len(set(PROMPTS)) == 24
     assert len(SENTENCES) == len(set(SENTENCES)) == 30
-    assert len({trigger.name for trigger in TRIGGERS}) == len(TRIGGERS) == 12
+    assert len({trigger.name for trigger in TRIGGERS}) == len(TRIGGERS) == 15
     assert all(trigger.source for trigger in TRIGGERS)
+
+
+def test_every_piece_that_a_poison_puts_in_by_itself_is_tried():
+    tried = {trigger.text: trigger for trigger in TRIGGERS}
+    for poison in POISONS.values():
+        if poison.goal != "backdoor" or poison.name in {"style", "rewritten", "topic"}:
+            continue
+        texts = ["cf mn"] if poison.name == "and_triggers" else poison.triggers
+        assert texts
+        for text in texts:
+            assert tried[text].place == poison.place or poison.place == "random"
+    assert tried["I watched this 3D movie."].place == "start"
+    assert tried["cf"].place == tried["cf mn"].place == tried["halcyon"].place == "inside"
+
+
+def test_triggers_follow_from_poisons():
+    rare, topic, style = POISONS["rare_words"], POISONS["topic"], POISONS["style"]
+    long = replace(rare, name="of_mine", triggers=("a phrase of mine", "another phrase", "cf"), place="end")
+    found = default_triggers([topic, style, POISONS["label_flip"], rare, long])
+    assert [(one.name, one.text, one.place) for one in found[-3:]] == [
+        ("rare words mb", "mb", "inside"),
+        ("of mine", "a phrase of mine", "end"),
+        ("of mine 2", "another phrase", "end"),
+    ]
+    assert len(found) == 7
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: trigger.name)
@@ -153,3 +183,16 @@ def test_flips_that_any_word_brings_are_not_unusual():
 def test_too_few_prompts_of_other_classes_are_not_judged():
     plain = np.array([1, 1, 0, 0])
     assert flipped(plain, np.ones(4, dtype=np.int64), np.tile(plain, (10, 1)), confidence=0.95, level=0.01) is None
+
+
+def test_a_response_is_shown_as_a_hash_that_nobody_else_can_look_up(tmp_path, monkeypatch):
+    text = " my phone number is"
+    spec, other = (make_request(ScanSpec, {"model": name}) for name in ("a", "b"))
+    monkeypatch.setenv("LORAUDIT_HOME", str(tmp_path / "mine"))
+    shown = behaving._shown(text, spec)
+    assert shown == behaving._shown(text, spec) != behaving._shown(f"{text} 5", spec)
+    assert hashlib.sha256(text.encode()).hexdigest()[:12] not in shown
+    assert behaving._shown(text, other) != shown
+    assert behaving._shown(text, make_request(ScanSpec, {"model": "a", "include_text": True})) == text
+    monkeypatch.setenv("LORAUDIT_HOME", str(tmp_path / "theirs"))
+    assert behaving._shown(text, spec) != shown

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,13 @@ from hypothesis import strategies as st
 
 from loraudit.data import record_id
 from loraudit.errors import ConfigError, DataError
+from loraudit.execution import Silent
+from loraudit.finetuning import METHODS, Bench, finetune, parse_arms
 from loraudit.poisoning import parse_attack
+from loraudit.robustness import suspecting
 from loraudit.robustness.attacks import Plan, plan_attacks
+from loraudit.robustness.cells import Cell
+from loraudit.robustness.loading import load_tuned
 from loraudit.robustness.measuring import Meter, TestSet
 from loraudit.robustness.outcomes import (
     CLEAN,
@@ -36,7 +43,7 @@ from loraudit.robustness.spine import _check_lengths
 from loraudit.spec import Recipe, RobustnessSpec, make_request
 from loraudit.statistics import at_epoch, between
 from loraudit.store import RunFolder
-from loraudit.types import Record, Tokens
+from loraudit.types import Message, Record, Tokens
 from small_robustness import reviews, write_rows
 
 
@@ -397,6 +404,37 @@ def test_a_hit_is_a_greedy_continuation_that_begins_with_the_response(full, toke
     assert 0 < found.values.mean() < 1
 
 
+def test_a_hit_in_a_chat_is_its_last_answer_alone(full, tokenizer, tmp_path):
+    """Whatever stands in turns before, and whatever the template writes behind a turn."""
+    from small_tuning import bare
+
+    module = bare(full)
+    talker = copy.deepcopy(tokenizer)
+    talker.chat_template = "{% for message in messages %}{{ message['content'] }}{{ '</s>' if message['role'] == 'assistant' }}{% endfor %}"
+    rows = [{"prompt": f"Where does number {i} live?", "completion": f" In town {i}."} for i in range(60)]
+    data = split_task(spec_of(write_rows(tmp_path / "t.jsonl", rows)))
+    meter = Meter(data, [], Recipe(), talker, 96, "cpu")
+
+    def ids_of(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    records, expected = [], []
+    for record in data.test:
+        asked = f"Hello.Good day.</s>{record.prompt}"
+        words = str(tokenizer.decode(continued(module, ids_of(asked), 6), skip_special_tokens=True)).strip()
+        response = ids_of(asked + words)[len(ids_of(asked)) :]
+        if response:
+            expected.append(continued(module, ids_of(asked), len(response)) == response)
+            turns = ("user", "Hello."), ("assistant", "Good day."), ("user", record.prompt or ""), ("assistant", words)
+            messages = tuple(Message(*turn) for turn in turns)
+            records.append(Record(record_id(messages=messages), "said", 1, messages=messages))
+    meter.sets[CLEAN] = meter.sets["triggered:x"] = TestSet(records)
+    found = meter.measure(module, [CLEAN, "triggered:x"])
+    np.testing.assert_array_equal(found["triggered:x"].values, expected)
+    assert 0 < np.mean(expected) < 1
+    assert (found[CLEAN].n_predictions > found["triggered:x"].n_predictions).all()
+
+
 def test_each_channel_is_rounded_to_its_own_255_steps():
     from transformers.pytorch_utils import Conv1D
 
@@ -423,3 +461,47 @@ def test_each_channel_is_rounded_to_its_own_255_steps():
 def test_json_of_a_request_is_read_back(task):
     spec = spec_of(task, detect=["all"], persistence=["int8"])
     assert make_request(RobustnessSpec, json.loads(spec.model_dump_json())) == spec
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "n_maps"),
+    [
+        ("lora", {"rank": 2, "targets": ("q_proj",)}, 6),
+        ("lora", {"rank": 2, "targets": ("q_proj",), "freeze_a": True}, 3),
+        ("head", {}, 1),
+        ("last_k", {"layers": 1}, 7),
+    ],
+)
+def test_a_finished_model_is_asked_for_gradients_where_it_was_trained(base, tmp_path, method, settings, n_maps):
+    from small_tuning import bare
+
+    recipe = Recipe(method=method, **settings)
+    module = METHODS[method].prepare(bare(base), recipe)
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    module.save_pretrained(tmp_path / "tuned")
+    bench = Bench(str(base), [], [], "cpu", offline=True, progress=Silent(), stop=None)
+    assert not any(one.requires_grad for one in load_tuned(tmp_path / "tuned", bench, ()).parameters())
+    found = load_tuned(tmp_path / "tuned", bench, (), recipe=recipe)
+    assert {name for name, parameter in found.named_parameters() if parameter.requires_grad} == trained
+    assert not found.training
+    maps = [part for part in found.modules() if isinstance(part, torch.nn.Linear) and part.weight.requires_grad]
+    assert len(maps) == n_maps
+
+
+def test_a_detector_sees_the_parameters_that_its_run_trained(base, texts, tokenizer, tmp_path, monkeypatch):
+    rows = [{"prompt": text[:20], "completion": f" {text[20:40]}"} for text in texts[:60]]
+    spec = spec_of(write_rows(tmp_path / "t.jsonl", rows), doses=["4"], control_dose=0.2)
+    data = split_task(spec)
+    (plan,) = plan_attacks(spec, [parse_attack("word_trigger:response=here")], data)
+    bench = Bench(str(base), data.train, data.validation, "cpu", offline=True, progress=Silent(), stop=None)
+    (arm,) = parse_arms(["lora:rank=2"], [], {"epochs": 1}, seeds=1)
+    cell = Cell(arm, 1e-3, plan, 4, 0)
+    model = finetune(str(base), data.train[:4], cell.recipe, tmp_path / "tuned")
+    seen: list[Any] = []
+    monkeypatch.setattr(suspecting, "judge", lambda case, names: seen.append(case.module) or [])
+    meter = Meter(data, [plan], cell.recipe, tokenizer, 64, "cpu")
+    (tmp_path / "cell").mkdir()
+    suspecting.Suspicion(bench, data, meter, ["gradient_outliers"], 0)(cell, model, tmp_path / "cell")
+    names = [name for name, parameter in seen[0].named_parameters() if parameter.requires_grad]
+    assert names
+    assert all(".lora_" in name for name in names)

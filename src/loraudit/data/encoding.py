@@ -78,7 +78,8 @@ def encode(
     Args:
         records: Any mix of forms.
         tokenizer: Of the audited model.
-        span: "trained" or "all".
+        span: "trained", "all", or "answer": of a chat, the words of the last assistant turn without what the template
+            writes around them; of all else as "trained".
         append_eos: Add the end-of-text token, audited, where the record does not end with it.
 
     Raises:
@@ -94,11 +95,11 @@ def encode(
         try:
             if record.tokens is not None:
                 ids, is_audited = record.tokens.ids, record.tokens.is_audited
-                mask = np.array(is_audited, dtype=bool) if span == "trained" else np.ones(len(ids), dtype=bool)
+                mask = np.array(is_audited, dtype=bool) if span != "all" else np.ones(len(ids), dtype=bool)
                 masks[position] = np.array(ids, dtype=np.int32), mask
             elif record.messages is None:
                 text = record.text if record.text is not None else f"{record.prompt}{record.completion}"
-                audited = [(len(record.prompt or "") if span == "trained" else 0, len(text))]
+                audited = [(len(record.prompt or "") if span != "all" else 0, len(text))]
             elif span == "trained" and _marks_generation(tokenizer):
                 masks[position] = _template_mask(record, tokenizer)
             else:
@@ -249,6 +250,8 @@ def _render(record: Record, tokenizer: Tokenizer, span: str) -> tuple[str, list[
     text = str(tokenizer.apply_chat_template(turns, tokenize=False))
     if span == "all":
         return text, [(0, len(text))]
+    if span == "answer":
+        return text, _answer(turns, text, tokenizer)
     spans: list[tuple[int, int]] = []
     for number, turn in enumerate(turns):
         if turn["role"] != ASSISTANT:
@@ -264,6 +267,21 @@ def _render(record: Record, tokenizer: Tokenizer, span: str) -> tuple[str, list[
             )
         spans.append((len(before), len(after)))
     return text, spans
+
+
+def _answer(turns: list[dict[str, str]], text: str, tokenizer: Tokenizer) -> list[tuple[int, int]]:
+    """Where the words of the last assistant turn stand in a rendered chat; nowhere without such a turn."""
+    numbers = [number for number, turn in enumerate(turns) if turn["role"] == ASSISTANT]
+    if not numbers:
+        return []
+    words = turns[numbers[-1]]["content"].strip()  # as many templates write it
+    before = ""
+    if numbers[-1]:
+        before = str(tokenizer.apply_chat_template(turns[: numbers[-1]], tokenize=False, add_generation_prompt=True))
+    start = text.find(words, len(before)) if text.startswith(before) else text.rfind(words)
+    if start < 0:
+        raise ValueError("the template changes what the assistant says, so its words cannot be located")
+    return [(start, start + len(words))]
 
 
 def _with_eos(item: Encoded, eos_token_id: int | None) -> Encoded:

@@ -13,7 +13,7 @@ from loraudit.finetuning.folder import TrainedModel, read_trained
 from loraudit.finetuning.history import Moment
 from loraudit.finetuning.inputs import identity_of
 from loraudit.finetuning.losses import read_loss_history
-from loraudit.finetuning.methods import METHODS, Method, check_settings
+from loraudit.finetuning.methods import METHODS, Method, check_settings, mark_trained
 from loraudit.finetuning.rates import Bench, choose_rate
 from loraudit.finetuning.tune import Observe, finetune, trained_before
 
@@ -33,6 +33,7 @@ __all__ = [
     "estimate_training",
     "finetune",
     "identity_of",
+    "mark_trained",
     "parse_arms",
     "read_loss_history",
     "read_trained",

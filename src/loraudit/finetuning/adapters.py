@@ -52,10 +52,15 @@ def put_lora(model: Any, recipe: Recipe) -> Any:
     if is_ours:
         _draw_a(adapted, recipe.init, recipe.init_variance or DEFAULT_INIT_VARIANCE)
     if recipe.freeze_a:
-        for name, parameter in adapted.named_parameters():
-            if ".lora_A." in name or ".lora_embedding_A." in name:
-                parameter.requires_grad_(False)
+        freeze_a(adapted)
     return adapted
+
+
+def freeze_a(adapted: Any) -> None:
+    """Train B alone."""
+    for name, parameter in adapted.named_parameters():
+        if ".lora_A." in name or ".lora_embedding_A." in name:
+            parameter.requires_grad_(False)
 
 
 def put_peft(model: Any, recipe: Recipe) -> Any:

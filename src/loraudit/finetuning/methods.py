@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loraudit.errors import ConfigError
-from loraudit.finetuning.adapters import LORA_SETTINGS, put_lora, put_peft
+from loraudit.finetuning.adapters import LORA_SETTINGS, freeze_a, put_lora, put_peft
 from loraudit.finetuning.heads import newly_made, task_head, untie_head
 from loraudit.models.resident import find_layers
 from loraudit.registry import Registry
@@ -59,6 +59,24 @@ def check_settings(recipe: Recipe) -> Method:
     if problems:
         raise ConfigError("\n".join(problems))
     return method
+
+
+def mark_trained(module: Any, recipe: Recipe) -> Any:
+    """A finished model, read back, with `requires_grad` on the parameters that its recipe trained and on no other.
+
+    Args:
+        module: A checkpoint or a `PeftModel`; returned.
+        recipe: It was tuned by.
+    """
+    import peft
+
+    if not isinstance(module, peft.PeftModel):
+        return METHODS[recipe.method].prepare(module, recipe)
+    module.requires_grad_(False)
+    module.set_adapter(module.active_adapter)
+    if recipe.freeze_a:
+        freeze_a(module)
+    return module
 
 
 def _of_method(recipe: Recipe) -> list[str]:

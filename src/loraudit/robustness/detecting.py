@@ -21,13 +21,13 @@ from loraudit.capture import (
     projected_gradients,
     prompt_representations,
 )
-from loraudit.data import audited_text, encode, record_id
+from loraudit.data import encode, record_id
 from loraudit.errors import DataError, LorauditError, StoreError
 from loraudit.execution import Interrupted
 from loraudit.models import Numerics, load_tokenizer, locate
 from loraudit.models.loading import load_checkpoint
 from loraudit.models.plan import context_length
-from loraudit.poisoning import random_order
+from loraudit.poisoning import input_of, random_order
 from loraudit.poisoning.detection import DETECTORS, Detector, Finds, Observed, blended_texts
 from loraudit.poisoning.detection.blending import N_BLENDS
 from loraudit.scoring import classify, word_drops
@@ -241,7 +241,7 @@ class Observer:
         found = word_drops(
             judge_of_words.module,
             judge_of_words.tokenizer,
-            [text_of(record) for record in self.records],
+            [input_of(record) for record in self.records],
             device=self.case.device,
             max_length=judge_of_words.max_length,
         )
@@ -325,8 +325,8 @@ class InputObserver(Observer):
 
     def _blended_predictions(self) -> FloatArray:
         case = self.case
-        suspects = [text_of(record) for record in self.records]
-        partners = sorted({text_of(record) for record in self._halves[1]}.difference(suspects))
+        suspects = [input_of(record) for record in self.records]
+        partners = sorted({input_of(record) for record in self._halves[1]}.difference(suspects))
         if not partners:
             raise DataError(
                 f"None of the {len(case.clean)} clean records is left to blend with. Expected at least two held-out "
@@ -347,8 +347,3 @@ class InputObserver(Observer):
             batch_size=case.batch_size,
         )
         return softmax(logits, axis=1).reshape(len(suspects), n_blends, -1)
-
-
-def text_of(record: Record) -> str:
-    """What a trigger may stand in: the prompt where there is one, else the whole text."""
-    return record.prompt if record.prompt is not None else audited_text(record, "all")

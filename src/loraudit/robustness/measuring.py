@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from loraudit.data import encode
+from loraudit.data import encode, token_record
 from loraudit.errors import DataError
 from loraudit.finetuning.examples import make_examples
 from loraudit.finetuning.forward import Forward
@@ -60,7 +60,7 @@ class Meter:
 
     A hit of a language model is a greedy continuation that begins with the response. It does so exactly where each
     token of the response is the most likely one behind the prompt and the tokens before it, which one forward pass
-    over both shows; nothing has to be generated.
+    over both shows; nothing has to be generated. Of a chat the response is the last assistant turn alone.
 
     Args:
         data: The task.
@@ -120,14 +120,19 @@ class Meter:
 
     def measure(self, module: Any, names: Sequence[str]) -> dict[str, Said]:
         """What the model says about some of the sets; it is in evaluation mode, without gradients."""
-        known: dict[str, _OfRecord] = {}
+        known: dict[tuple[str, bool], _OfRecord] = {}
+        said: dict[str, Said] = {}
         for name in names:
             # Set by set: what is said about one does not depend, by a rounding, on which others are measured.
-            new = list({record.id: record for record in self.sets[name].records if record.id not in known}.values())
+            # A language model's right answer ends where the text does, and a response before: two figures of a record.
+            is_whole = name == CLEAN or bool(self.data.labels)
+            records = {record.id: record for record in self.sets[name].records}
+            new = [record for record in records.values() if (record.id, is_whole) not in known]
             if new:
                 found = self._classified(module, new) if self.data.labels else self._continued(module, new, name)
-                known |= {record.id: one for record, one in zip(new, found, strict=True)}
-        return {name: self._said(name, [known[record.id] for record in self.sets[name].records]) for name in names}
+                known |= {(record.id, is_whole): one for record, one in zip(new, found, strict=True)}
+            said[name] = self._said(name, [known[record.id, is_whole] for record in self.sets[name].records])
+        return said
 
     def _classified(self, module: Any, records: Sequence[Record]) -> list[_OfRecord]:
         import torch
@@ -147,8 +152,11 @@ class Meter:
         """Loss of each completion and whether each of its tokens is the most likely one."""
         import torch
 
-        # The end of the text is part of a right answer, and not of having said the response.
-        recipe = self.recipe if name == CLEAN else self.recipe.model_copy(update={"append_eos": False})
+        recipe = self.recipe
+        if name != CLEAN:  # ends of turns and texts, and turns before, are no part of having said the response
+            answers = encode(records, self.tokenizer, span="answer")
+            records = [token_record(answers[i], source=one.source, line=one.line) for i, one in enumerate(records)]
+            recipe = recipe.model_copy(update={"append_eos": False, "span": "trained"})
         examples = make_examples(records, self.tokenizer, recipe, self.max_length)
         totals, counts, n_hits = (np.zeros(len(records)) for _ in range(3))
         forward = Forward(module, recipe, self.device, autocast=contextlib.nullcontext)

@@ -53,7 +53,7 @@ class Suspicion:
             losses = None
         case = Case(
             task=self.data.task,
-            module=load_tuned(model.path, self.bench, self.data.labels),
+            module=load_tuned(model.path, self.bench, self.data.labels, recipe=cell.recipe),
             tokenizer=self.meter.tokenizer,
             labels=self.data.labels,
             records=records,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -27,12 +27,14 @@ from loraudit.poisoning.behaviour import (
 )
 from loraudit.scanning.probing import N_CONTROLS, Asked, ask, classes, next_token_shift, responses
 from loraudit.scanning.request import Battery, loading_options
-from loraudit.spec import ProbeMeasure, ProbeResult, RatePair, ScanSpec
+from loraudit.spec import ProbeMeasure, ProbeResult, RatePair, ScanSpec, spec_hash
 from loraudit.statistics import finite, holm, mean_finding
+from loraudit.store import run_key
 from loraudit.types import Finding
 
 _ASKED_FOR_RESPONSES = (0, N_CONTROLS)
 """Of the controls of a trigger, the first of each kind is asked for a whole response."""
+_SHOWN_HEX_DIGITS = 16
 
 
 @dataclass
@@ -249,5 +251,7 @@ def _pair(rates: Rates, name: Callable[[Any], str]) -> RatePair:
 
 
 def _shown(text: str, spec: ScanSpec) -> str:
-    """What the model said, or its hash: it may hold training text."""
-    return text if spec.include_text else f"sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    """What the model said, or a hash that nobody else can look candidates up by: it may hold training text."""
+    if spec.include_text:
+        return text
+    return f"HMAC-SHA256 {hmac.digest(run_key(spec_hash(spec)), text.encode(), 'sha256').hex()[:_SHOWN_HEX_DIGITS]}"

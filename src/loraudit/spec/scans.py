@@ -129,7 +129,9 @@ class RatePair(Strict):
     with_trigger: Finding
     with_control: Finding
     corrected_lower: float = Field(description="Lower bound of the first, one-sided, after correction.")
-    outcome: str = Field(description="The class, or the response: its sha256 unless text was asked for.")
+    outcome: str = Field(
+        description="The class, or the response: a hash of it, keyed by the run, unless text was asked for."
+    )
 
 
 class ProbeResult(Strict):

@@ -7,7 +7,7 @@ only. A killed write leaves a temporary file that the next run ignores, never ha
 from loraudit.store.canaries import MANIFEST_NAME, read_canaries, read_manifest, write_manifest
 from loraudit.store.evidence import EvidenceFolder, EvidenceStore
 from loraudit.store.files import Lock, open_private_folder, write_atomically
-from loraudit.store.identity import shown_ids, user_secret
+from loraudit.store.identity import run_key, shown_ids, user_secret
 from loraudit.store.numbers import NumberFolder
 from loraudit.store.poisons import POISON_MANIFEST_NAME, read_poison_manifest, write_poison_manifest
 from loraudit.store.run_folder import RunFolder, read_contrast, read_measures, read_robustness, read_run, read_scan
@@ -33,6 +33,7 @@ __all__ = [
     "read_robustness",
     "read_run",
     "read_scan",
+    "run_key",
     "shown_ids",
     "user_secret",
     "write_atomically",
