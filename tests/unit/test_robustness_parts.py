@@ -410,7 +410,10 @@ def test_a_hit_in_a_chat_is_its_last_answer_alone(full, tokenizer, tmp_path):
 
     module = bare(full)
     talker = copy.deepcopy(tokenizer)
-    talker.chat_template = "{% for message in messages %}{{ message['content'] }}{{ '</s>' if message['role'] == 'assistant' }}{% endfor %}"
+    talker.chat_template = (
+        "{% for message in messages %}{{ message['content'] }}"
+        "{{ '</s>' if message['role'] == 'assistant' }}{% endfor %}"
+    )
     rows = [{"prompt": f"Where does number {i} live?", "completion": f" In town {i}."} for i in range(60)]
     data = split_task(spec_of(write_rows(tmp_path / "t.jsonl", rows)))
     meter = Meter(data, [], Recipe(), talker, 96, "cpu")

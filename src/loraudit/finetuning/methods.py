@@ -73,7 +73,7 @@ def mark_trained(module: Any, recipe: Recipe) -> Any:
     if not isinstance(module, peft.PeftModel):
         return METHODS[recipe.method].prepare(module, recipe)
     module.requires_grad_(False)
-    module.set_adapter(module.active_adapter)
+    module.set_adapter(module.active_adapters[0])
     if recipe.freeze_a:
         freeze_a(module)
     return module
