@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from loraudit.policy.robustness import curve_of, judged_measure, majority_flaw, poisoned_points, verdict_of_control
-from loraudit.robustness.comparison import Comparison, Place, Read
+from loraudit.robustness.comparison import Comparison
 from loraudit.robustness.outcomes import CLEAN, DETECTED, Checkpoint, RunOutcomes
+from loraudit.robustness.places import Place, Read
 from loraudit.robustness.readings import Measure, is_collapsed, per_record, point_of
 from loraudit.spec import (
     ControlResult,
