@@ -25,9 +25,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from loraudit.robustness import run_robustness
-
 from loraudit.demo import packaged_base
+from loraudit.robustness import run_robustness
 from loraudit.spec import Curve, DosePoint, RobustnessMatch, RobustnessResult, RobustnessSpec, make_request
 from loraudit.types import Finding
 
