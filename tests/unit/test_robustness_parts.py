@@ -504,7 +504,7 @@ def test_a_detector_sees_the_parameters_that_its_run_trained(base, texts, tokeni
     monkeypatch.setattr(suspecting, "judge", lambda case, names: seen.append(case.module) or [])
     meter = Meter(data, [plan], cell.recipe, tokenizer, 64, "cpu")
     (tmp_path / "cell").mkdir()
-    suspecting.Suspicion(bench, data, meter, ["gradient_outliers"], 0)(cell, model, tmp_path / "cell")
+    suspecting.Suspicion(bench, data, meter, ["gradient_outliers"], 0)(cell, model, tmp_path / "cell", "key")
     names = [name for name, parameter in seen[0].named_parameters() if parameter.requires_grad]
     assert names
     assert all(".lora_" in name for name in names)
