@@ -14,6 +14,8 @@ unmatched  the published protocol: a tenth of LoRA's learning rate for full tuni
 cola       label flips on CoLA, full and LoRA 8, 2 seeds
 decoder    label flips and a backdoor on the packaged language model as a classifier, 2 seeds
 syntactic  the published paraphrases of Hidden Killer as the trigger
+
+Trained with bf16 products, measured in fp32.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class Studies:
             "test_records": 800,
             "epochs": 3,
             "measure_at": [0.5, 1, 1.5, 2, 3],
+            "settings": ["mixed_precision=bf16"],
             "offline": True,
             **changes,
         }
@@ -73,7 +76,7 @@ class Studies:
         return self._sst2(
             attack=[FLIPS, BACKDOOR],
             methods=[f"full:learning_rate={lora / PUBLISHED_RATE_RATIO:g}", f"lora:8,alpha=16,learning_rate={lora:g}"],
-            settings=["schedule=constant"],
+            settings=["mixed_precision=bf16", "schedule=constant"],
             batch_size=8,
             seeds=1,
         )
