@@ -21,9 +21,8 @@ import numpy as np
 import torch
 import transformers
 
-from loraudit.demo import packaged_base
 from loraudit.generation import GREEDY, Sampling, near_verbatim_masses, sample
-from loraudit.models import Numerics, Resident, plan_models
+from loraudit.models import Numerics, Resident, packaged_base, plan_models
 from loraudit.synthetic import private_records
 
 Way = Callable[[], Any]

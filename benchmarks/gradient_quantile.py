@@ -21,8 +21,8 @@ from single_targets import area, rate, write_sides
 from loraudit import run_audit
 from loraudit.cli.console import Bar
 from loraudit.data import load_records
-from loraudit.demo import packaged_base
 from loraudit.finetuning import finetune, trained_before
+from loraudit.models import packaged_base
 from loraudit.spec import Recipe, RecordFormat, make_audit_spec
 from loraudit.statistics import rate_metric
 from loraudit.synthetic import private_records

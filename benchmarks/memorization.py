@@ -28,8 +28,8 @@ from claims import Job, seconds_spent, work_through
 
 from loraudit.auditing import run_audit
 from loraudit.data import load_records, read_rows
-from loraudit.demo import packaged_base
 from loraudit.finetuning import TrainedModel, finetune
+from loraudit.models import packaged_base
 from loraudit.spec import AuditResult, MemorizationResult, Recipe, RecordFormat, WithControls, make_audit_spec
 from loraudit.store import read_run
 from loraudit.types import Finding

@@ -29,7 +29,7 @@ import torch
 from loraudit.cli.console import Bar
 from loraudit.contrast import run_contrast
 from loraudit.data import read_rows
-from loraudit.demo import packaged_base
+from loraudit.models import packaged_base
 from loraudit.policy import percent, percent_interval
 from loraudit.spec import ContrastResult, ContrastSpec, Match, MatchedArm, make_request
 from loraudit.statistics import rate_metric

@@ -9,11 +9,13 @@ started again it resumes, and its report stands in its folder. Studies:
 
 small      2 methods x 4 doses of a backdoor x 3 seeds on 600 records: the one that is to take half an hour
 core       label flips and a backdoor at four doses each, full and LoRA 8, 3 seeds, read at equal clean loss
-ranks      the same with head-only, LoRA 4 and LoRA 64, one seed
+ranks      head-only, LoRA 4 and LoRA 64 at two doses each, one seed
 unmatched  the published protocol: a tenth of LoRA's learning rate for full tuning, constant, as many steps, batch 8
 cola       label flips on CoLA, full and LoRA 8, 2 seeds
 decoder    label flips and a backdoor on the packaged language model as a classifier, 2 seeds
 syntactic  the published paraphrases of Hidden Killer as the trigger
+detection  every detector at 25, 50, 100 and 250 poisoned records, full and LoRA 8, one seed
+mitigation LoRA of rank 8 beside rank 2, frozen A, spread, and differential privacy, one seed
 
 Trained with bf16 products, measured in fp32.
 """
@@ -27,16 +29,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from loraudit.demo import packaged_base
+from loraudit.models import packaged_base
 from loraudit.robustness import run_robustness
 from loraudit.spec import Curve, DosePoint, RobustnessMatch, RobustnessResult, RobustnessSpec, make_request
 from loraudit.types import Finding
 
 PUBLISHED_RATE_RATIO = 10
 """The published LoRA runs learn at 3e-5, the full ones at 3e-6 (arXiv:2505.12871)."""
-FLIPS = "label_flip:doses=0.05+0.1+0.2+0.3+0.4"
-CORE_FLIPS = "label_flip:doses=0.1+0.2+0.3+0.4"
-BACKDOOR = "fixed_string:doses=4+8+16+32"
+FLIPS, FEW_FLIPS = "label_flip:doses=0.1+0.2+0.3+0.4", "label_flip:doses=0.2+0.4"
+BACKDOOR, FEW_BACKDOORS = "fixed_string:doses=4+8+16+32", "fixed_string:doses=8+32"
 
 
 class Studies:
@@ -54,27 +55,28 @@ class Studies:
             "task": [str(self.data / "sst2" / "train.jsonl.gz")],
             "group_field": "group",
             "max_records": self.n_records,
-            "test_records": 800,
+            "test_records": 400,
             "epochs": 3,
-            "measure_at": [0.5, 1, 1.5, 2, 3],
+            "measure_at": [0.5, 1, 2, 3],
             "settings": ["mixed_precision=bf16"],
             "offline": True,
             **changes,
         }
 
     def small(self) -> dict[str, Any]:
-        return self._sst2(attack=[BACKDOOR], methods=["full", "lora:8"], seeds=3, max_records=600, test_records=400)
+        return self._sst2(attack=[BACKDOOR], methods=["full", "lora:8"], seeds=3, max_records=600)
 
     def core(self) -> dict[str, Any]:
-        return self._sst2(attack=[CORE_FLIPS, BACKDOOR], methods=["full", "lora:8"], seeds=3)
+        after = ["clean_steps", "merge", "int8"]
+        return self._sst2(attack=[FLIPS, BACKDOOR], methods=["full", "lora:8"], seeds=3, persistence=after)
 
     def ranks(self) -> dict[str, Any]:
-        return self._sst2(attack=[CORE_FLIPS, BACKDOOR], methods=["head", "lora:4", "lora:64"], seeds=1)
+        return self._sst2(attack=[FEW_FLIPS, FEW_BACKDOORS], methods=["head", "lora:4", "lora:64"], seeds=1)
 
     def unmatched(self) -> dict[str, Any]:
         lora = 1e-3
         return self._sst2(
-            attack=[FLIPS, BACKDOOR],
+            attack=[FEW_FLIPS, FEW_BACKDOORS],
             methods=[f"full:learning_rate={lora / PUBLISHED_RATE_RATIO:g}", f"lora:8,alpha=16,learning_rate={lora:g}"],
             settings=["mixed_precision=bf16", "schedule=constant"],
             batch_size=8,
@@ -83,10 +85,19 @@ class Studies:
 
     def cola(self) -> dict[str, Any]:
         files = {"task": [str(self.data / "cola" / "train.jsonl.gz")], "group_field": None}
-        return self._sst2(**files, attack=[CORE_FLIPS], methods=["full", "lora:8"], seeds=2)
+        return self._sst2(**files, attack=[FEW_FLIPS], methods=["full", "lora:8"], seeds=2)
 
     def decoder(self) -> dict[str, Any]:
-        return self._sst2(base=str(packaged_base()), attack=[CORE_FLIPS, BACKDOOR], methods=["full", "lora:8"], seeds=2)
+        attacks = [FEW_FLIPS, FEW_BACKDOORS]
+        return self._sst2(base=str(packaged_base()), attack=attacks, methods=["full", "lora:8"], seeds=2)
+
+    def detection(self) -> dict[str, Any]:
+        doses = "fixed_string:doses=25+50+100+250"
+        return self._sst2(attack=[doses], methods=["full", "lora:8"], seeds=1, detect=["all"])
+
+    def mitigation(self) -> dict[str, Any]:
+        milder = ["lora:2", "lora:8,freeze_a=true", "lora:8,spread=0.1", "lora:8,dp_epsilon=8"]
+        return self._sst2(attack=[FEW_BACKDOORS, FEW_FLIPS], methods=["lora:8", *milder], seeds=1)
 
     def syntactic(self) -> dict[str, Any]:
         folder = self.data / "hiddenkiller_sst2"
@@ -98,7 +109,7 @@ class Studies:
             task=[str(train)],
             test=[str(test)],
             group_field=None,
-            attack=["rewritten:target=1,doses=16+32+64+128"],
+            attack=["rewritten:target=1,doses=16+64"],
             methods=["full", "lora:8"],
             seeds=2,
         )
@@ -150,6 +161,14 @@ def print_result(name: str, result: RobustnessResult) -> None:
     for control in result.controls:
         reasons = "; ".join(control.reasons)
         print(f"- {control.attack}, {control.method}: {control.verdict}. Control {number(control.positive)}. {reasons}")
+    for left in result.persistence:
+        before, after = number(left.success_before), number(left.success_after)
+        print(f"- {left.attack}, {left.method} at {left.dose:g} after {left.after}: {before}, then {after}")
+    for found in result.detection:
+        print(
+            f"- {found.detector} among {found.finds}, {found.attack}, {found.method}, {found.n_poisoned} poisoned: "
+            f"AUROC {number(found.auroc)}, TPR at 1 % FPR {number(found.tpr_at_fpr_1pct)}; {found.seconds:.1f} s"
+        )
 
 
 def print_curves(match: RobustnessMatch, attack: str) -> None:
@@ -192,7 +211,7 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--records", type=int, default=2000, help="trained on in every study but small")
+    parser.add_argument("--records", type=int, default=1000, help="trained on in every study but small")
     parser.add_argument("--study", nargs="+", default=["small"])
     arguments = parser.parse_args()
     studies = Studies(arguments)

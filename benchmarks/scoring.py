@@ -227,10 +227,9 @@ def bf16_scores(work: Path, repeats: int) -> dict[str, Any]:
     import numpy as np
 
     from loraudit.data import load_records
-    from loraudit.demo import packaged_base
     from loraudit.finetuning import finetune
     from loraudit.membership import ATTACKS
-    from loraudit.models import Numerics, load_tokenizer, plan_models
+    from loraudit.models import Numerics, load_tokenizer, packaged_base, plan_models
     from loraudit.scoring import ScoringOptions, choose_precision
     from loraudit.spec import Recipe, RecordFormat
     from loraudit.synthetic import private_records
@@ -316,8 +315,8 @@ def cached_audit(work: Path, repeats: int) -> dict[str, Any]:
 
     from loraudit.auditing.preparation import base_options, requested_models
     from loraudit.data import load_records
-    from loraudit.demo import packaged_base
     from loraudit.finetuning import finetune
+    from loraudit.models import packaged_base
     from loraudit.spec import Recipe, RecordFormat, make_audit_spec
     from loraudit.store import EvidenceStore
     from loraudit.synthetic import private_records

@@ -28,9 +28,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loraudit.data import load_records
-from loraudit.demo import packaged_base
 from loraudit.finetuning import ResidentBase, finetune
-from loraudit.models import Numerics, load_tokenizer, plan_models, plan_together
+from loraudit.models import Numerics, load_tokenizer, packaged_base, plan_models, plan_together
 from loraudit.scoring import ScoringOptions, gather_evidence
 from loraudit.spec import Recipe, RecordFormat
 from loraudit.store import EvidenceStore

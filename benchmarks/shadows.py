@@ -33,11 +33,10 @@ from loraudit.auditing.references.making import make_reference
 from loraudit.auditing.references.shadows import Shadows, requested_shadows
 from loraudit.auditing.request import Sides, load_data, store_path
 from loraudit.data import load_records, read_rows, record_facts
-from loraudit.demo import packaged_base
 from loraudit.execution import Silent
 from loraudit.finetuning import TrainedModel, finetune
 from loraudit.membership import ATTACKS, score_attacks, without_noise
-from loraudit.models import ModelPlan
+from loraudit.models import ModelPlan, packaged_base
 from loraudit.scoring import Evidence, gather_evidence
 from loraudit.spec import AuditSpec, Recipe, RecordFormat, make_audit_spec
 from loraudit.statistics import AucRows, Fusion, Interval, Mixed, RateRows, disjoint_folds, over_seeds

@@ -21,8 +21,8 @@ import numpy as np
 from loraudit import run_audit
 from loraudit.cli.console import Bar
 from loraudit.data import load_records, read_rows
-from loraudit.demo import packaged_base
 from loraudit.finetuning import finetune, trained_before
+from loraudit.models import packaged_base
 from loraudit.policy.verdict import percent, percent_interval
 from loraudit.spec import Recipe, RecordFormat, make_audit_spec
 from loraudit.statistics import rate_metric

@@ -22,7 +22,7 @@ import numpy as np
 
 from loraudit.cli import main as loraudit
 from loraudit.data import read_rows
-from loraudit.demo import packaged_base
+from loraudit.models import packaged_base
 from loraudit.policy import percent, percent_interval
 from loraudit.spec import AuditResult
 from loraudit.statistics import compare_scores, rate_metric

@@ -22,11 +22,10 @@ import torch
 import transformers
 
 from loraudit.data import record_id
-from loraudit.demo import packaged_base
 from loraudit.finetuning import finetune
 from loraudit.finetuning.base import make_trainable
 from loraudit.finetuning.examples import epoch_order, make_examples
-from loraudit.models import load_tokenizer, locate
+from loraudit.models import load_tokenizer, locate, packaged_base
 from loraudit.spec import Recipe
 from loraudit.synthetic import private_records
 from loraudit.types import Record

@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--validation-books", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compile", action="store_true", help="compile the step; faster, and needs a C++ compiler")
     arguments = parser.parse_args()
 
     rng = np.random.default_rng(arguments.seed)
@@ -139,6 +140,13 @@ def main() -> None:
             return (step + 1) / warmup
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (arguments.steps - warmup)))
 
+    def loss_of(batch: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            hidden = model.model(input_ids=batch, use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden[:, :-1])
+        return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
+
+    step_loss = torch.compile(loss_of) if arguments.compile else loss_of
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     began = time.time()
     model.train()
@@ -147,10 +155,7 @@ def main() -> None:
         ids = np.stack([train_stream[s : s + arguments.context] for s in starts])
         ids[:, 0] = 0  # every window opens as the tokenizer opens a text
         batch = torch.from_numpy(ids.astype(np.int64))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            hidden = model.model(input_ids=batch, use_cache=False).last_hidden_state
-            logits = model.lm_head(hidden[:, :-1])
-        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
+        loss = step_loss(batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

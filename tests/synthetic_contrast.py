@@ -334,7 +334,7 @@ def validity(*, failed: bool = False) -> ValidityResult:
             Gate(
                 name="bag_of_words",
                 kind="blind",
-                status=outcome[0],  # type: ignore[arg-type]
+                status=outcome[0],
                 summary="Words alone tell the sides apart.",
                 reason=outcome[1],
             ),

@@ -307,7 +307,7 @@ class Extraction:
             "suffix": self.suffix,
             "strengths": [
                 Strength(
-                    name=name,  # type: ignore[arg-type]
+                    name=name,
                     summary=summary,
                     mean=self.three(lambda s, k=k: self.mean(self.strength(s) ** (1 / (2 - k)), s)),
                 )

@@ -289,7 +289,7 @@ class Robustness:
                     continue
                 for measure in measures:
                     points = [self.dose_point(way, attack, measure, d, epoch) for d in (0.0, *self.doses(attack))]
-                    found.append(Curve(attack=attack, method=way.name, measure=measure, points=points))  # type: ignore[arg-type]
+                    found.append(Curve(attack=attack, method=way.name, measure=measure, points=points))
         return found
 
     def effective(self, curves: list[Curve]) -> list[EffectiveDose]:
@@ -319,7 +319,7 @@ class Robustness:
                         method=way.name,
                         share=share,
                         finding=finding(None, 0, N_TRIGGERED, note=note),
-                        bound=where,  # type: ignore[arg-type]
+                        bound=where,
                     )
                 )
         return found
@@ -466,7 +466,7 @@ class Robustness:
             PersistenceResult(
                 attack=attack,
                 method=way.name,
-                after=after,  # type: ignore[arg-type]
+                after=after,
                 dose=RARE[-1],
                 success_before=rate_finding(0.98, N_TRIGGERED),
                 success_after=rate_finding(left, N_TRIGGERED),

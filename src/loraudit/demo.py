@@ -7,11 +7,11 @@ fictional private-looking records from a seeded generator. Nothing is downloaded
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 
 from loraudit.contrast import ContrastRun, run_contrast
 from loraudit.execution import Progress, StopRequest
+from loraudit.models import packaged_base
 from loraudit.spec import ContrastSpec
 from loraudit.store import open_private_folder, write_atomically
 from loraudit.synthetic import private_records
@@ -27,11 +27,6 @@ METHODS = (
     "lora:rank=64,learning_rate=3e-3",
 )
 """Learning rates as `loraudit contrast` finds them on such records, rounded."""
-
-
-def packaged_base() -> Path:
-    """Folder of the base model that ships with loraudit."""
-    return Path(str(files("loraudit") / "assets" / "base"))
 
 
 def demo_request(out: Path, seed: int) -> ContrastSpec:

@@ -348,7 +348,7 @@ def test_no_records_give_no_scores() -> None:
 
 def stray(name: str, score: Behaviour) -> Attack:
     """An attack that is not registered."""
-    return Attack(name, score, ("target",), "these tests", "Misbehaves.", "1 F")  # type: ignore[arg-type]
+    return Attack(name, score, ("target",), "these tests", "Misbehaves.", "1 F")
 
 
 def _raise(_: Views) -> object:

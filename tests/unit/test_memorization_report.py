@@ -77,9 +77,9 @@ def test_the_page_is_whole_runs_nothing_and_loads_nothing(ordinary):
 
 
 def test_a_result_without_such_measures_has_no_such_part():
-    page = Page(html_of(None))  # type: ignore[arg-type]
+    page = Page(html_of(None))
     assert "pulled out" not in page.text
-    assert ".band" not in html_of(None)  # type: ignore[arg-type]
+    assert ".band" not in html_of(None)
     assert "pulled out" not in render_markdown(PLAIN)
     assert "pulled out" not in render_model_card(PLAIN)
     assert extraction_verdict(PLAIN) is None

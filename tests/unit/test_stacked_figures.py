@@ -37,7 +37,7 @@ def test_names_stand_evenly_and_inside():
 
 
 def corners(path: str) -> list[tuple[float, float]]:
-    return [tuple(map(float, point.split(","))) for point in path.strip("Mz").split("L")]  # type: ignore[misc]
+    return [tuple(map(float, point.split(","))) for point in path.strip("Mz").split("L")]
 
 
 def test_a_band_runs_along_upper_ends_and_back_along_lower_ones_within_the_frame():

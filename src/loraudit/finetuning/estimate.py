@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from loraudit.finetuning.base import make_trainable, window_length
-from loraudit.finetuning.examples import epoch_order, exposures, packed
+from loraudit.finetuning.examples import exposures
 from loraudit.finetuning.inputs import distinct, examples_of, open_base, padding_id
+from loraudit.finetuning.order import Order
 from loraudit.finetuning.private import plan_budget
 from loraudit.models import load_tokenizer
 from loraudit.spec import Recipe
@@ -66,16 +66,14 @@ def estimate_training(
     with torch.random.fork_rng(devices=[]):
         trainable = make_trainable(source, recipe, "cpu", labels, pad_id)
     trainable.converter.close()
-    n_rows = int(n_copies.sum())
-    if recipe.packing:
-        n_rows = len(packed(examples, epoch_order(n_copies, recipe.seed, 0), max_length))
+    order = Order(recipe, examples, n_copies, max_length)
     n_distinct = len({example.record for example in examples})
     budget = plan_budget(recipe, n_distinct) if recipe.is_private else None
     return TrainingCost(
         len(records),
         len(examples),
         int(sum(len(example.ids) * n for example, n in zip(examples, n_copies, strict=True))),
-        budget.n_steps if budget else recipe.epochs * math.ceil(n_rows / recipe.batch_size),
+        budget.n_steps if budget else recipe.epochs * order.steps_per_epoch,
         trainable.n_trained,
         trainable.n_parameters,
         4 * trainable.n_parameters + 12 * trainable.n_trained,

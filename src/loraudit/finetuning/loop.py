@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import shutil
 import time
@@ -16,9 +15,10 @@ import torch
 
 from loraudit.errors import Diverged, ModelError
 from loraudit.execution import Interrupted, Progress, StopRequest
-from loraudit.finetuning.examples import Example, Pack, epoch_order, packed
+from loraudit.finetuning.examples import Example, Pack
 from loraudit.finetuning.forward import Forward, enough_memory
 from loraudit.finetuning.history import ExposureLog, History, Moment
+from loraudit.finetuning.order import Order
 from loraudit.finetuning.parts import Row, per_example, seed_part
 from loraudit.finetuning.private import PrivateTraining
 from loraudit.finetuning.spread import low_rank_pairs, spread_penalty
@@ -31,7 +31,7 @@ SECONDS_BETWEEN_STATES = 60.0
 _N_FOR_NGRAMS = 200
 Observe = Callable[[Any, Moment], None]
 """(model in evaluation mode, moment): looks at a model while it is trained, and leaves it as it was."""
-_ORDER, _SAMPLE = 0, 1
+_SAMPLE = 1
 
 
 @dataclass
@@ -147,42 +147,20 @@ class _Loop:
             run.trainee, run.recipe, run.device, autocast=run.accelerator.autocast, pad_id=run.pad_id
         )
         self.log = ExposureLog(run.folder)
-        self.steps_per_epoch = self._steps_per_epoch()
+        self.ordinary = Order(run.recipe, run.examples, run.n_copies, run.max_length)
+        self.order = run.private or self.ordinary
+        self.steps_per_epoch = self.order.steps_per_epoch
         self.n_steps = run.recipe.epochs * self.steps_per_epoch
         self.step = 0
         self.stopped_because: str | None = None
         self.saved_at = time.monotonic()
-
-    # --- order ------------------------------------------------------------------------------------------
-
-    def _steps_per_epoch(self) -> int:
-        if self.run.private:
-            return self.run.private.steps_per_epoch
-        return math.ceil(len(self._packs(0)) / self.recipe.batch_size)
-
-    def _packs(self, epoch: int) -> list[Pack]:
-        if self.recipe.packing:
-            shuffled = np.random.default_rng([self.recipe.seed, epoch, _ORDER]).permutation(len(self._rows))
-            return [self._rows[i] for i in shuffled]
-        return [[int(position)] for position in epoch_order(self.run.n_copies, self.recipe.seed, epoch)]
-
-    @functools.cached_property
-    def _rows(self) -> list[Pack]:
-        """Packed in the order of the first epoch, so that every epoch has as many rows."""
-        return packed(self.run.examples, epoch_order(self.run.n_copies, self.recipe.seed, 0), self.run.max_length)
-
-    def _batches(self, epoch: int) -> list[list[Pack]]:
-        if self.run.private:
-            return self.run.private.batches(epoch)
-        packs, size = self._packs(epoch), self.recipe.batch_size
-        return [packs[start : start + size] for start in range(0, len(packs), size)]
 
     # --- the loop ---------------------------------------------------------------------------------------
 
     def train(self) -> Outcome:
         run, recipe = self.run, self.recipe
         if not self._resume():
-            self.forward.check(run.examples, self._packs(0)[: recipe.batch_size])
+            self.forward.check(run.examples, self.ordinary.batches(0)[0])  # a private step may be empty
             if run.held_out or run.observe:
                 self._take_moment(keep=False)
         run.progress.stage(f"Tuning ({recipe.method})", self.n_steps, "steps")
@@ -193,7 +171,7 @@ class _Loop:
         for epoch in range(self.step // self.steps_per_epoch, recipe.epochs):
             if self.stopped_because:
                 break
-            batches = self._batches(epoch)
+            batches = self.order.batches(epoch)
             for position in range(self.step - epoch * self.steps_per_epoch, self.steps_per_epoch):
                 self._stop_where_asked()
                 self._take_step(batches[position])

@@ -5,7 +5,7 @@ audit whose evidence is cached loads no model.
 """
 
 from loraudit.models.fingerprint import fingerprint, tokenizer_fingerprint
-from loraudit.models.locate import Source, locate
+from loraudit.models.locate import Source, locate, packaged_base
 from loraudit.models.numerics import Numerics, resolve_devices
 from loraudit.models.pairing import with_reference
 from loraudit.models.plan import ModelPlan
@@ -22,6 +22,7 @@ __all__ = [
     "fingerprint",
     "load_tokenizer",
     "locate",
+    "packaged_base",
     "plan_models",
     "plan_together",
     "resolve_devices",

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +51,11 @@ class Source:
     kind: Literal["checkpoint", "adapter"]
     config: dict[str, Any]
     is_from_hub: bool
+
+
+def packaged_base() -> Path:
+    """Folder of the base model that ships with loraudit."""
+    return Path(str(files("loraudit") / "assets" / "base"))
 
 
 def is_hub_name(name: str) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from loraudit.capture import (
 from loraudit.data import encode, record_id
 from loraudit.errors import DataError, LorauditError, StoreError
 from loraudit.execution import Interrupted
-from loraudit.models import Numerics, load_tokenizer, locate
+from loraudit.models import Numerics, load_tokenizer, locate, packaged_base
 from loraudit.models.loading import load_checkpoint
 from loraudit.models.plan import context_length
 from loraudit.poisoning import input_of, random_order
@@ -35,8 +34,6 @@ from loraudit.spec.poisoning import Task
 from loraudit.types import BoolArray, FloatArray, IntArray, Record
 
 GRADIENT_DIMENSIONS = 32
-PACKAGED_BASE = Path(str(files("loraudit") / "assets" / "base"))
-"""The language model that judges words where no other is given: small, and nothing is downloaded."""
 
 
 class LanguageModel(NamedTuple):
@@ -115,8 +112,8 @@ class Judged:
 
 
 def packaged_language_model(device: str) -> LanguageModel:
-    """The small base that ships with loraudit."""
-    source = locate(str(PACKAGED_BASE), offline=True)
+    """The small base that ships with loraudit: nothing is downloaded."""
+    source = locate(str(packaged_base()), offline=True)
     module = load_checkpoint(source, Numerics(device.split(":", maxsplit=1)[0], "fp32"), device)
     return LanguageModel(module, load_tokenizer(source.folder), context_length(source.config) or 256)
 
@@ -158,7 +155,7 @@ def _judged(detector: Detector, finds: Finds, side: Observer, task: Task) -> Jud
 
 
 @dataclass
-class Observer:
+class Observer(abc.ABC):
     """Observes what detectors need of some records, each thing once.
 
     Attributes:
@@ -171,14 +168,14 @@ class Observer:
     _notes: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
+    @abc.abstractmethod
     def records(self) -> Sequence[Record]:
         """[M] that are observed."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def is_poisoned(self) -> BoolArray:
         """[M]."""
-        raise NotImplementedError
 
     @property
     def labels(self) -> IntArray:

@@ -10,13 +10,12 @@ import numpy as np
 
 from loraudit.policy.robustness import curve_of, judged_measure, majority_flaw, poisoned_points, verdict_of_control
 from loraudit.robustness.comparison import Comparison
-from loraudit.robustness.outcomes import CLEAN, DETECTED, Checkpoint, RunOutcomes
+from loraudit.robustness.outcomes import CLEAN, DETECTED, PERSISTENCE, Checkpoint, RunOutcomes
 from loraudit.robustness.places import Place, Read
 from loraudit.robustness.readings import Measure, is_collapsed, per_record, point_of
 from loraudit.spec import (
     ControlResult,
     DetectionResult,
-    Persistence,
     PersistenceResult,
     PoisonedRun,
     PoisonResult,
@@ -195,10 +194,9 @@ def _rate(comparison: Comparison, read: Read | None, measure: Measure, attack: P
 
 
 def _persistence(run: RunOutcomes, spec: RobustnessSpec) -> list[PersistenceResult]:
-    names: dict[str, Persistence] = {"clean_steps": "clean_steps", "merge": "merge", "int8": "int8"}
     found: list[PersistenceResult] = []
     for name, checkpoint in run.after.items():
-        if name not in names:
+        if name not in PERSISTENCE:
             continue
         before, after = (_share(c, "attack_success", run.attack, spec) for c in (run.last, checkpoint))
         if run.attack is None or before is None or after is None:
@@ -207,7 +205,7 @@ def _persistence(run: RunOutcomes, spec: RobustnessSpec) -> list[PersistenceResu
             PersistenceResult(
                 attack=run.attack,
                 method=run.method,
-                after=names[name],
+                after=PERSISTENCE[name],
                 dose=run.dose,
                 success_before=before,
                 success_after=after,

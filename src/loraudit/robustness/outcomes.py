@@ -8,12 +8,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from loraudit.spec import Persistence
 from loraudit.store import RunFolder, write_atomically
 from loraudit.types import FloatArray, IntArray
 
@@ -21,6 +22,8 @@ CLEAN = "clean"
 """Test records as they are: the predicted class (language models: NaN), and the loss of the right answer."""
 VALIDATION = "validation"
 DETECTED = "detected"
+_KINDS: tuple[Persistence, ...] = get_args(Persistence)
+PERSISTENCE: Mapping[str, Persistence] = {kind: kind for kind in _KINDS}
 """Name among `RunOutcomes.after` of what detectors said: the score, and as right class whether it is poisoned."""
 _KEY = b"measured"
 _RUN_COLUMNS = ("method", "attack", "dose", "n_poisoned", "is_control", "seed", "after")

@@ -17,11 +17,10 @@ from loraudit.robustness.attacks import Plan
 from loraudit.robustness.cells import Finished
 from loraudit.robustness.examination import Examined
 from loraudit.robustness.measuring import Meter
-from loraudit.robustness.outcomes import RunOutcomes
+from loraudit.robustness.outcomes import PERSISTENCE, RunOutcomes
 from loraudit.robustness.records import TaskData
 from loraudit.spec import (
     DetectionResult,
-    Persistence,
     PersistenceResult,
     PoisonedMethod,
     PoisonedRun,
@@ -116,12 +115,11 @@ def _with_model(run: PoisonedRun, found: Finished, folder: RunFolder) -> Poisone
 
 def _failed_persistence(finished: Sequence[Finished], confidence: float) -> list[PersistenceResult]:
     """What models could not be put through because it broke down."""
-    kinds: dict[str, Persistence] = {"clean_steps": "clean_steps", "merge": "merge", "int8": "int8"}
     return [
         PersistenceResult(
             attack=run.cell.plan.name,
             method=run.cell.arm.name,
-            after=kinds[kind],
+            after=PERSISTENCE[kind],
             dose=run.cell.dose,
             success_before=broken,
             success_after=broken,
