@@ -67,7 +67,8 @@ class Bench:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.out: Path = arguments.out
         self.out.mkdir(parents=True, exist_ok=True)
-        self.bases = {PACKAGED: str(packaged_base()), **dict(each.split("=", 1) for each in arguments.base)}
+        packaged = {} if arguments.no_packaged else {PACKAGED: str(packaged_base())}
+        self.bases = {**packaged, **dict(each.split("=", 1) for each in arguments.base)}
         self.files = write_records(arguments.data, self.out, arguments.n, arguments.words)
         methods = {base: METHODS if base == PACKAGED else OF_OTHER_BASES for base in self.bases}
         self.arms = [Arm(base, method) for base in self.bases for method in methods[base]]
@@ -237,6 +238,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="reviews, one JSON object per line")
     parser.add_argument("--base", action="append", default=[], help="NAME=FOLDER of a further base")
+    parser.add_argument("--no-packaged", action="store_true", help="leave out the packaged base")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=160, help="members, and as many non-members")
     parser.add_argument("--words", type=int, default=64, help="words kept of each text")
