@@ -16,11 +16,10 @@ from loraudit.data import encode, token_record
 from loraudit.errors import DataError
 from loraudit.finetuning.examples import make_examples
 from loraudit.finetuning.forward import Forward
-from loraudit.robustness.attacks import Plan
 from loraudit.robustness.outcomes import CLEAN, Said
-from loraudit.robustness.records import TaskData
 from loraudit.scoring.classifying import PaddedBatch, classifier_inputs, in_batches
 from loraudit.spec import Recipe
+from loraudit.tasks import Plan, TaskData
 from loraudit.types import FloatArray, IntArray, Record
 
 

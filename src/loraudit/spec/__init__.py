@@ -128,6 +128,7 @@ from loraudit.spec.scans import (
     SpectrumSource,
 )
 from loraudit.spec.schema import SCHEMAS, json_schema
+from loraudit.spec.tasks import PoisonedTask
 from loraudit.spec.tuning import TuneSpec
 
 __all__ = [
@@ -205,6 +206,7 @@ __all__ = [
     "PoisonedPoint",
     "PoisonedRow",
     "PoisonedRun",
+    "PoisonedTask",
     "ProbeMeasure",
     "ProbeResult",
     "Provenance",
