@@ -364,7 +364,7 @@ def test_every_seed_is_asked_whether_a_label_vanishes(task, monkeypatch):
         return replace(found, records=[r for r in found.records if seed == 0 or r.label == "bad"])
 
     monkeypatch.setattr(Plan, "poisoned", other)
-    assert len(planned(spec, [parse_attack("label_flip:doses=4")], data, n_seeds=1, control_dose=0.3)) == 1
+    assert len(plan_attacks(spec, [parse_attack("label_flip:doses=4")], data, n_seeds=1)) == 1
     with pytest.raises(ConfigError, match=r"Dose 4 leaves no training record of some label with seed 1\."):
         plan_attacks(spec, [parse_attack("label_flip:doses=4")], data)
 
