@@ -335,13 +335,7 @@ def test_long_prompts_of_a_language_model_are_refused_or_counted(tokenizer, tmp_
     rows = [{"prompt": f"{'Where ' * (40 if i % 2 else 1)}{i}?", "completion": f" In town {i}."} for i in range(80)]
     spec = spec_of(write_rows(tmp_path / "t.jsonl", rows), seeds=2)
     data = split_task(spec)
-    plans = plan_attacks(
-        spec,
-        [parse_attack("word_trigger:trigger=zz,doses=30")],
-        data,
-        n_seeds=spec.seeds,
-        control_dose=spec.control_dose,
-    )
+    plans = planned(spec, [parse_attack("word_trigger:trigger=zz,doses=30")], data)
     meters = {"full": Meter(data, plans, Recipe(), tokenizer, 64, "cpu")}
     with pytest.raises(DataError, match=r"records poisoned by .* are longer than the window of 64 tokens"):
         _check_lengths(spec, data, plans, meters, 2)
@@ -366,7 +360,7 @@ def test_every_seed_is_asked_whether_a_label_vanishes(task, monkeypatch):
     monkeypatch.setattr(Plan, "poisoned", other)
     assert len(plan_attacks(spec, [parse_attack("label_flip:doses=4")], data, n_seeds=1)) == 1
     with pytest.raises(ConfigError, match=r"Dose 4 leaves no training record of some label with seed 1\."):
-        plan_attacks(spec, [parse_attack("label_flip:doses=4")], data)
+        planned(spec, [parse_attack("label_flip:doses=4")], data)
 
 
 # --- what models say ----------------------------------------------------------------------------------
