@@ -116,14 +116,14 @@ class KernelShape(Strict):
 
 
 class LoraTheory(Strict):
-    """What the theory says of a LoRA from its numbers alone, no kernel measured."""
+    """What the theory says of a LoRA from its numbers alone; None where it has no formula for the family of A."""
 
-    h1_published: float = Field(description="log(σ²rn), unnormalised, arXiv:2505.12871; mean over the adapted maps.")
-    h2_published: float = Field(description="Likewise, diagonal terms alone.")
-    h2_corrected: float = Field(description="The same from the whole second moment.")
-    participation: float = Field(description="r·n / (n + r − 2 + κ).")
-    speed_sgd: float = Field(description="α²σ²/r.")
-    speed_adam: float = Field(description="ασ.")
+    h1_published: float | None = Field(description="log(σ²rn), unnormalised, arXiv:2505.12871; mean over the adapted maps.")
+    h2_published: float | None = Field(description="Likewise, diagonal terms alone.")
+    h2_corrected: float | None = Field(description="The same from the whole second moment.")
+    participation: float | None = Field(description="r·n / (n + r − 2 + κ).")
+    speed_sgd: float | None = Field(description="α²σ²/r.")
+    speed_adam: float | None = Field(description="ασ.")
 
 
 class TwinsResult(Strict):
