@@ -117,7 +117,7 @@ def renyi_entropy(eigenvalues: FloatArray, order: float) -> float:
     if order == 0:
         return math.log(len(shares))
     if order == 1:
-        return max(0.0, float(special.entr(shares).sum()))
+        return max(0.0, -float(np.sum(shares * np.log(shares, where=shares > 0, out=np.zeros_like(shares)))))
     if math.isinf(order):
         return max(0.0, -math.log(float(shares.max())))
     return max(0.0, float(special.logsumexp(order * np.log(shares[shares > 0]))) / (1 - order))
