@@ -4,6 +4,7 @@ Formulas, their sources and what of them is published stand in docs/theory.md.
 """
 
 from loraudit.theory.decomposition import PRECISION, Decomposition, decompose, symmetric
+from loraudit.theory.estimates import N_FOLDS, Curve, Estimate, jackknife, over_draws
 from loraudit.theory.information import (
     KURTOSIS,
     Optimizer,
@@ -40,20 +41,33 @@ from loraudit.theory.spectra import (
     renyi_entropy,
     top_energy,
 )
+from loraudit.theory.twins import (
+    LabelAlignments,
+    centred_alignment,
+    kernel_cosine,
+    label_alignments,
+    row_cosines,
+    training_time_robustness,
+)
 
 __all__ = [
     "KURTOSIS",
+    "N_FOLDS",
     "ORDERS",
     "PRECISION",
+    "Curve",
     "Decomposition",
+    "Estimate",
     "Family",
     "KernelParts",
+    "LabelAlignments",
     "Optimizer",
     "Scaling",
     "Spectrum",
     "Stated",
     "Status",
     "bitfit_kernel",
+    "centred_alignment",
     "corrected_second_entropy",
     "decompose",
     "expected_lora_kernel",
@@ -62,18 +76,24 @@ __all__ = [
     "full_kernel",
     "function_space_speed",
     "head_kernel",
+    "jackknife",
+    "kernel_cosine",
     "kernel_spectrum",
+    "label_alignments",
     "log_determinant",
     "lora_kernel",
     "lora_kernel_error",
     "lora_scale",
     "normalised",
+    "over_draws",
     "published_first_entropy",
     "published_second_entropy",
     "relative_noise",
     "relative_noise_of_sequences",
     "renyi_entropy",
+    "row_cosines",
     "second_moment",
     "symmetric",
     "top_energy",
+    "training_time_robustness",
 ]

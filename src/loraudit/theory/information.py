@@ -79,8 +79,8 @@ def published_second_entropy(*, rank: int, width: int, entry_variance: float, fa
 def second_moment(*, rank: int, width: int, entry_variance: float, family: Family = "gaussian") -> float:
     """E tr((AᵀA)²) with every term: σ⁴ n r (n + r − 2 + κ).
 
-    The squared length of each of r rows gives σ⁴ n (n − 1 + κ), each of r (r − 1) ordered pairs of rows σ⁴ n. Rows of an
-    orthogonal family (length² n σ²) meet no other row: σ⁴ n² r, without any chance.
+    Each of r rows gives σ⁴ n (n − 1 + κ), its length to the fourth; each of r (r − 1) ordered pairs of rows σ⁴ n. Rows
+    of an orthogonal family (length² n σ²) meet no other row: σ⁴ n² r, without any chance.
 
     Args:
         rank: r; an orthogonal family has no more than n rows.
