@@ -20,6 +20,7 @@ from loraudit.theory.information import (
     relative_noise_of_sequences,
     second_moment,
 )
+from loraudit.theory.outcomes import Loss, clean_loss, predicted_accuracy, predicted_success, time_at_loss
 from loraudit.theory.parts import (
     Family,
     KernelParts,
@@ -31,6 +32,7 @@ from loraudit.theory.parts import (
     lora_kernel_error,
     lora_scale,
 )
+from loraudit.theory.prediction import check_signs, learned, logistic_flow, squared_flow, targets_of
 from loraudit.theory.spectra import (
     ORDERS,
     Spectrum,
@@ -61,6 +63,7 @@ __all__ = [
     "Family",
     "KernelParts",
     "LabelAlignments",
+    "Loss",
     "Optimizer",
     "Scaling",
     "Spectrum",
@@ -68,6 +71,8 @@ __all__ = [
     "Status",
     "bitfit_kernel",
     "centred_alignment",
+    "check_signs",
+    "clean_loss",
     "corrected_second_entropy",
     "decompose",
     "expected_lora_kernel",
@@ -80,12 +85,16 @@ __all__ = [
     "kernel_cosine",
     "kernel_spectrum",
     "label_alignments",
+    "learned",
     "log_determinant",
+    "logistic_flow",
     "lora_kernel",
     "lora_kernel_error",
     "lora_scale",
     "normalised",
     "over_draws",
+    "predicted_accuracy",
+    "predicted_success",
     "published_first_entropy",
     "published_second_entropy",
     "relative_noise",
@@ -93,7 +102,10 @@ __all__ = [
     "renyi_entropy",
     "row_cosines",
     "second_moment",
+    "squared_flow",
     "symmetric",
+    "targets_of",
+    "time_at_loss",
     "top_energy",
     "training_time_robustness",
 ]
