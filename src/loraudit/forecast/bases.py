@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import torch
 
 from loraudit.finetuning.heads import mark_new, task_head_names
-from loraudit.models import Numerics, device_kind
+from loraudit.models import Numerics
 from loraudit.models.loading import load_checkpoint, load_classifier
 from loraudit.models.locate import Source
+from loraudit.models.numerics import device_kind
 from loraudit.tasks import TaskData
 
 
@@ -28,7 +29,7 @@ class Base(NamedTuple):
     is_random: bool
 
 
-def bases(source: Source, data: TaskData, device: str, *, n_heads: int, seed: int, pad_id: int | None) -> Iterator[Base]:
+def bases(source: Source, data: TaskData, device: str, *, n_heads: int, seed: int) -> Iterator[Base]:
     """The base once for each draw of its head, or once where the checkpoint has one.
 
     Args:
@@ -37,7 +38,6 @@ def bases(source: Source, data: TaskData, device: str, *, n_heads: int, seed: in
         device: Where to.
         n_heads: Draws.
         seed: Of all of them.
-        pad_id: Fills the rows of a classifier.
 
     Raises:
         LorauditError: It cannot be loaded.
@@ -49,7 +49,7 @@ def bases(source: Source, data: TaskData, device: str, *, n_heads: int, seed: in
     for k in range(n_heads):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + k)
-            module, new = load_classifier(source, numerics, device, data.labels, pad_id)
+            module, new = load_classifier(source, numerics, device, data.labels, None)
         mark_new(module, new)
         yield Base(module, task_head_names(module), is_random=bool(new))
         if not new:

@@ -58,6 +58,7 @@ class Probe:
         validation: For the clean loss that methods are compared at.
         test: For accuracy.
         poisoned: By attack and dose: to train on.
+        n_poisoned: By attack and dose.
         triggered: By attack: for its success, which is where f has the sign of `signs`.
         twins: By attack, at its largest dose.
         positive: Class that is set against the rest; None for two classes and for a language model.
@@ -71,6 +72,7 @@ class Probe:
     validation: Fold
     test: Fold
     poisoned: Mapping[tuple[str, float], Fold]
+    n_poisoned: Mapping[tuple[str, float], int]
     triggered: Mapping[str, Fold]
     twins: Mapping[str, Twins]
     positive: int | None
@@ -109,15 +111,17 @@ def make_probe(
     validation = rows.fold("validation records", _Wanted.clean(data.validation[:_LARGEST_VALIDATION]))
     test = rows.fold("test records", _Wanted.clean(data.test))
     poisoned: dict[tuple[str, float], Fold] = {}
+    n_poisoned: dict[tuple[str, float], int] = {}
     triggered: dict[str, Fold] = {}
     twins: dict[str, Twins] = {}
     for plan in plans:
         what = f"records poisoned by {plan.name}"
         for dose in plan.doses:
             found = plan.poisoned(data.train, dose, seed)
+            bad = [change for change in found.changes if change.kind == "poison"]
             poisoned[plan.name, dose] = rows.fold(what, _Wanted.poisoned(found, plan))
+            n_poisoned[plan.name, dose] = len(bad)
             if dose == plan.doses[-1]:
-                bad = [change for change in found.changes if change.kind == "poison"]
                 as_poisoned = rows.fold(what, _Wanted.twins(bad, plan))
                 originals = rows.fold(what, _Wanted.clean([change.original for change in bad]))
                 twins[plan.name] = Twins(originals.rows, as_poisoned.rows, as_poisoned.signs)
@@ -130,6 +134,7 @@ def make_probe(
         validation,
         test,
         poisoned,
+        n_poisoned,
         triggered,
         twins,
         reader.positive_class,
@@ -193,7 +198,7 @@ class _Reader(Protocol):
         """A row and y of each record; None where f says nothing of it."""
         ...
 
-    def answers(self, known: Sequence[_Row]) -> IntArray | None:
+    def answers(self, known: Sequence[_Row], /) -> IntArray | None:
         """As of `Probe`."""
         ...
 
@@ -228,7 +233,7 @@ class _Classes:
             for ids, label in zip(found, labels, strict=True)
         ]
 
-    def answers(self, known: Sequence[_Row]) -> None:
+    def answers(self, _: Sequence[_Row]) -> None:
         return None
 
 
@@ -296,7 +301,9 @@ class _Rows:
         if not kept:
             raise DataError(f"None of the {len(read)} {what} shows anything: f is undefined for them. Give others.")
         if len(kept) < len(read):
-            self.warnings.append(f"{len(read) - len(kept)} of {len(read)} {what} are left out: f is undefined for them.")
+            self.warnings.append(
+                f"{len(read) - len(kept)} of {len(read)} {what} are left out: f is undefined for them."
+            )
         lengths = [len(row.ids) for _, row, _ in kept]
         n_cut = refuse_long([record for record, _, _ in kept], lengths, self.max_length, what, on_long=self.on_long)
         if n_cut:

@@ -124,20 +124,20 @@ def twins_of(kernel: FloatArray, probe: Probe, confidence: float) -> list[TwinsR
     return found
 
 
-def n_trained(candidate: Candidate, counts: Mapping[str, int], widths: Widths) -> int:
+def n_trained(candidate: Candidate, counts: Mapping[str, int], widths: Widths | None) -> int:
     """Parameters that the method trains.
 
     Args:
         candidate: The method.
         counts: Parameters by part: all, head, biases (those of the head among them), head_biases.
-        widths: Of the maps that it adapts.
+        widths: Of the maps that it adapts; None where it adapts none.
     """
     if candidate.method == "full":
         return counts["all"]
     if candidate.method == "head":
         return counts["head"]
     of_head = counts["head"] if candidate.trains_head else 0
-    if candidate.method == "bitfit":
+    if widths is None:
         return counts["biases"] - (counts["head_biases"] if candidate.trains_head else 0) + of_head
     return candidate.rank * (sum(widths.inputs) + sum(widths.outputs)) + of_head
 

@@ -27,7 +27,7 @@ class Stepper:
         rows: [n] of token ids.
         functional: f of a batch.
         residuals: [n] y − f at the base.
-        head: Names of the modules of the head.
+        head: Names of the modules of the head, as for `kernel_parts`.
         device: Where the module is.
         batch_size: Rows in one pass.
     """
@@ -39,7 +39,7 @@ class Stepper:
         functional: Functional,
         residuals: FloatArray,
         *,
-        head: Sequence[str],
+        head: Sequence[str] | None,
         device: str,
         batch_size: int,
     ) -> None:
@@ -62,9 +62,7 @@ class Stepper:
             seed: Of A's draws.
         """
         with undisturbed(self.module), torch.no_grad(), self._moved(candidate, step, family, seed):
-            found = in_batches(
-                self.module, self.rows, self.functional, device=self.device, batch_size=self.batch_size
-            )
+            found = in_batches(self.module, self.rows, self.functional, device=self.device, batch_size=self.batch_size)
         return found.astype(np.float64)
 
     def _measured(self, residuals: FloatArray) -> list[torch.Tensor]:
@@ -78,7 +76,7 @@ class Stepper:
             found = torch.autograd.grad((wanted * values).sum(), parameters, allow_unused=True)
             for own, gradient in zip(total, found, strict=True):
                 if gradient is not None:
-                    own += gradient
+                    own.add_(gradient)
             return values.detach()
 
         with undisturbed(self.module), torch.enable_grad():

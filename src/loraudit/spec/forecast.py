@@ -118,7 +118,9 @@ class KernelShape(Strict):
 class LoraTheory(Strict):
     """What the theory says of a LoRA from its numbers alone; None where it has no formula for the family of A."""
 
-    h1_published: float | None = Field(description="log(σ²rn), unnormalised, arXiv:2505.12871; mean over the adapted maps.")
+    h1_published: float | None = Field(
+        description="log(σ²rn), unnormalised, arXiv:2505.12871; mean over the adapted maps."
+    )
     h2_published: float | None = Field(description="Likewise, diagonal terms alone.")
     h2_corrected: float | None = Field(description="The same from the whole second moment.")
     participation: float | None = Field(description="r·n / (n + r − 2 + κ).")
