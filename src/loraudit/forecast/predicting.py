@@ -14,7 +14,7 @@ from loraudit.forecast.shapes import n_trained, shape_of, theory_of, twins_of
 from loraudit.spec import ForecastMethod, ForecastSpec, PredictedCurve, PredictedPoint
 from loraudit.statistics import Interval, mean_finding
 from loraudit.theory import clean_loss, decompose, logistic_flow, squared_flow, targets_of
-from loraudit.types import FloatArray, Finding
+from loraudit.types import Finding, FloatArray
 
 TIMES = np.concatenate([[0.0], np.geomspace(1e-2, 1e5, 71)])
 """In units of 1 / (mean diagonal of the kernel), for a loss that is a mean over records."""
@@ -111,7 +111,10 @@ class _Arm:
     def outputs(self, trained: Fold, asked: Fold, times: FloatArray) -> FloatArray:
         """[heads, T, p] f of the records asked for, after training on others."""
         return np.stack(
-            [self._flow(kernel, values, trained, asked, times) for kernel, values in zip(self.kernels, self.values, strict=True)]
+            [
+                self._flow(kernel, values, trained, asked, times)
+                for kernel, values in zip(self.kernels, self.values, strict=True)
+            ]
         )
 
     def _flow(

@@ -246,8 +246,8 @@ class _Answers:
         responses = sorted({plan.settings.response for plan in plans})
         if len(responses) > 1:
             raise ConfigError(
-                f"Attacks teach {len(responses)} responses. Expected one that answers are set against. Give --response, "
-                "or one forecast each."
+                f"Attacks teach {len(responses)} responses. Expected one that answers are set against. Give "
+                "--response, or one forecast each."
             )
         self.response = responses[0]
         self.positive_class: int | None = None

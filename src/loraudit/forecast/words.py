@@ -9,8 +9,8 @@ from loraudit.spec import ForecastMethod, PredictedCurve
 from loraudit.types import Finding
 
 _ALWAYS = (
-    "It is what gradient flow of the kernel at the start would do: neither momentum, Adam's rescaling nor the change of "
-    "the kernel in training is in it."
+    "It is what gradient flow of the kernel at the start would do: neither momentum, Adam's rescaling nor the change "
+    "of the kernel in training is in it."
 )
 
 
@@ -63,7 +63,9 @@ def sentence_of(
                 f"{_number(ends.least[1])} for {ends.least[0]}."
             )
     if n_refused:
-        said.append(f"Nothing is predicted of {n_refused} of {len(methods)} methods, whose tuning is not linear enough.")
+        said.append(
+            f"Nothing is predicted of {n_refused} of {len(methods)} methods, whose tuning is not linear enough."
+        )
     return " ".join([*said, _ALWAYS])
 
 
