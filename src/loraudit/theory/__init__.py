@@ -40,7 +40,7 @@ from loraudit.theory.parts import (
     lora_kernel_error,
     lora_scale,
 )
-from loraudit.theory.prediction import check_signs, learned, logistic_flow, squared_flow, targets_of
+from loraudit.theory.prediction import learned, logistic_flow, squared_flow, targets_of
 from loraudit.theory.spectra import (
     ORDERS,
     Spectrum,
@@ -83,7 +83,6 @@ __all__ = [
     "bitfit_kernel",
     "centred_alignment",
     "check_linearity",
-    "check_signs",
     "clean_loss",
     "corrected_second_entropy",
     "decompose",
