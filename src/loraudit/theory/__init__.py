@@ -5,6 +5,7 @@ Formulas, their sources and what of them is published stand in docs/theory.md.
 
 from loraudit.theory.decomposition import PRECISION, Decomposition, decompose, symmetric
 from loraudit.theory.estimates import N_FOLDS, Curve, Estimate, jackknife, over_draws
+from loraudit.theory.influence import agreement, left_out_changes, left_out_changes_of_ridge, self_influence
 from loraudit.theory.information import (
     KURTOSIS,
     Optimizer,
@@ -20,6 +21,13 @@ from loraudit.theory.information import (
     relative_noise_of_sequences,
     second_moment,
 )
+from loraudit.theory.linearity import (
+    LARGEST_LINEARISATION_ERROR,
+    Linearity,
+    check_linearity,
+    linearisation_error,
+    predicted_change,
+)
 from loraudit.theory.outcomes import Loss, clean_loss, predicted_accuracy, predicted_success, time_at_loss
 from loraudit.theory.parts import (
     Family,
@@ -32,7 +40,7 @@ from loraudit.theory.parts import (
     lora_kernel_error,
     lora_scale,
 )
-from loraudit.theory.prediction import check_signs, learned, logistic_flow, squared_flow, targets_of
+from loraudit.theory.prediction import learned, logistic_flow, squared_flow, targets_of
 from loraudit.theory.spectra import (
     ORDERS,
     Spectrum,
@@ -54,6 +62,7 @@ from loraudit.theory.twins import (
 
 __all__ = [
     "KURTOSIS",
+    "LARGEST_LINEARISATION_ERROR",
     "N_FOLDS",
     "ORDERS",
     "PRECISION",
@@ -63,15 +72,17 @@ __all__ = [
     "Family",
     "KernelParts",
     "LabelAlignments",
+    "Linearity",
     "Loss",
     "Optimizer",
     "Scaling",
     "Spectrum",
     "Stated",
     "Status",
+    "agreement",
     "bitfit_kernel",
     "centred_alignment",
-    "check_signs",
+    "check_linearity",
     "clean_loss",
     "corrected_second_entropy",
     "decompose",
@@ -86,6 +97,9 @@ __all__ = [
     "kernel_spectrum",
     "label_alignments",
     "learned",
+    "left_out_changes",
+    "left_out_changes_of_ridge",
+    "linearisation_error",
     "log_determinant",
     "logistic_flow",
     "lora_kernel",
@@ -94,6 +108,7 @@ __all__ = [
     "normalised",
     "over_draws",
     "predicted_accuracy",
+    "predicted_change",
     "predicted_success",
     "published_first_entropy",
     "published_second_entropy",
@@ -102,6 +117,7 @@ __all__ = [
     "renyi_entropy",
     "row_cosines",
     "second_moment",
+    "self_influence",
     "squared_flow",
     "symmetric",
     "targets_of",

@@ -122,7 +122,7 @@ def logistic_flow(
     if found is None:
         raise DataError(
             f"The logistic flow cannot be followed for {latest:g} steps at the learning rate {learning_rate:g}. "
-            f"Expected a product of steps, learning rate and kernel ({size:g}) within the numbers there are. Lower one of them."
+            f"Expected a product of steps, learning rate and kernel ({size:g}) within the numbers there are. Lower one."
         )
     return initial + found.T @ cross.T / size
 
