@@ -18,8 +18,8 @@ from loraudit.forecast.grid import kinds_of
 from loraudit.forecast.shapes import Widths
 from loraudit.forecast.stepping import Stepper
 from loraudit.spec import ForecastSpec, LinearityCheck, TargetSet
-from loraudit.theory import KernelParts
-from loraudit.types import FloatArray, IntArray
+from loraudit.theory import KernelParts, linearisation_error, predicted_change
+from loraudit.types import Finding, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from loraudit.forecast.spine import Prepared
@@ -217,15 +217,26 @@ def _linearity(
             if stop:
                 stop.check()
             step = share / largest
-            real = stepper.values_after(one, step, family=spec.family, seed=spec.seed) - before
-            found[one.name].append(_check(share, real, step * kernel @ residuals))
+            after = stepper.values_after(one, step, family=spec.family, seed=spec.seed)
+            predicted = predicted_change(kernel, residuals, learning_rate=step, is_mean=False)
+            found[one.name].append(_check(spec, share, before, after, predicted))
     return found
 
 
-def _check(share: float, real: FloatArray, predicted: FloatArray) -> LinearityCheck:
-    length = float(np.linalg.norm(real))
-    error = float(np.linalg.norm(real - predicted)) / length if length > 0 else None
-    return LinearityCheck(step=share, relative_error=error, n=len(real))
+def _check(
+    spec: ForecastSpec, share: float, before: FloatArray, after: FloatArray, predicted: FloatArray
+) -> LinearityCheck:
+    found = linearisation_error(before, after, predicted, confidence=spec.confidence)
+    value = None if math.isnan(found.value) else found.value
+    error = Finding(
+        value,
+        *(None if math.isnan(end) else end for end in found.interval),
+        confidence=spec.confidence,
+        method="jackknife over records",
+        n_members=0,
+        n_nonmembers=found.n,
+    )
+    return LinearityCheck(step=share, relative_error=error)
 
 
 def _of_rows(functional: Functional, prepared: Prepared, places: IntArray) -> Functional:

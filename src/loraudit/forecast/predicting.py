@@ -215,12 +215,13 @@ def _method(spec: ForecastSpec, one: Candidate, probe: Probe, measured: Measured
 
 
 def _refusal(spec: ForecastSpec, one: Candidate, measured: Measured) -> str | None:
-    if not measured.kernels[one.name][:, :, :].any():
+    if not measured.kernels[one.name].any():
         return "Its kernel is 0: nothing it trains moves f."
     for check in measured.linearity[one.name]:
-        if check.step == STEP_SHARES[-1] and (check.relative_error or 0) > spec.max_linear_error:
+        error = check.relative_error.value
+        if check.step == STEP_SHARES[-1] and error is not None and error > spec.max_linear_error:
             return (
-                f"One step that moves the strongest direction all the way differs from the linear prediction by "
-                f"{100 * (check.relative_error or 0):.0f} % (n = {check.n}; limit {100 * spec.max_linear_error:g} %)."
+                "One step that moves the strongest direction all the way differs from the linear prediction by "
+                f"{100 * error:.0f} % (n = {check.relative_error.n_nonmembers}; limit {100 * spec.max_linear_error:g} %)."
             )
     return None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loraudit.errors import ConfigError
 from loraudit.poisoning import Attack
-from loraudit.policy import parse_forecast_limit, read_policy
+from loraudit.policy import read_policy
 from loraudit.spec import ForecastSpec, Task, spec_hash
 from loraudit.tasks import requested_attacks
 

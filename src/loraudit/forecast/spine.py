@@ -26,8 +26,8 @@ from loraudit.models import load_tokenizer, locate
 from loraudit.models.fingerprint import fingerprint
 from loraudit.models.locate import Source
 from loraudit.models.plan import summary_of
-from loraudit.policy import judge_forecast, read_policy
-from loraudit.report import render_forecast_html, write_page
+from loraudit.policy import read_policy
+from loraudit.report import write_page
 from loraudit.spec import ForecastResult, ForecastSpec, Recipe
 from loraudit.store import RunFolder, library_versions
 from loraudit.tasks import Plan, TaskData, check_files, plan_attacks, split_task

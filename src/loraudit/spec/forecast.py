@@ -92,10 +92,9 @@ class LinearityCheck(Strict):
     """One real step of gradient descent beside the step that the kernel predicts."""
 
     step: float = Field(description="Share of the largest stable step, 1 / the kernel's largest eigenvalue.")
-    relative_error: float | None = Field(
-        description="‖real change − predicted change‖ / ‖real change‖ over the probe records; None where nothing moved."
+    relative_error: Finding = Field(
+        description="‖real change − predicted change‖ / ‖real change‖ over probe records; undefined where nothing moved."
     )
-    n: int
 
 
 class KernelShape(Strict):
