@@ -177,6 +177,7 @@ def test_the_time_of_equal_loss():
     assert time_at_loss(dips, 9.0, times=times) is None
     assert time_at_loss(dips, 3.5, times=times) == 0.0
     assert time_at_loss(lambda t: np.full(len(t), np.nan), 1.0, times=times) is None
+    assert time_at_loss(lambda t: np.where(t < 2, np.inf, 0.5), 1.0, times=times) == 2.0
     with pytest.raises(ConfigError, match="Level nan of the loss is not finite"):
         time_at_loss(dips, math.nan, times=times)
 

@@ -105,6 +105,29 @@ def test_the_jackknife_of_a_mean_is_students_t():
     assert found.n == 30
 
 
+@pytest.mark.parametrize("order", ["sorted", "alternating", "mixed"])
+def test_groups_of_the_jackknife_are_of_all_kinds(order):
+    """The mean of two kinds with fixed shares varies within kinds alone, whatever order they stand in."""
+    rng = np.random.default_rng(3)
+    n = 2000
+    kind = {"sorted": np.arange(n) < n // 2, "alternating": np.arange(n) % 2 == 0, "mixed": rng.random(n) < 0.5}[order]
+    values = 10.0 * kind + rng.normal(size=n)
+    kept_once = np.zeros(n, dtype=int)
+
+    def figure(kept):
+        kept_once[kept] += 1
+        return float(values[kept].mean() - 10 * kind[kept].mean())
+
+    found = jackknife(figure, n)
+    assert (kept_once == 50).all()  # the whole, and all groups but its own
+    half = (found.interval.upper - found.interval.lower) / 2
+    assert half == pytest.approx(2.01 / math.sqrt(n), rel=0.3)
+    if order != "mixed":
+        with_kinds = jackknife(lambda kept: float(values[kept].mean()), n)
+        half = (with_kinds.interval.upper - with_kinds.interval.lower) / 2
+        assert half < 2 * 2.01 / math.sqrt(n)  # groups of one kind would make it thirty times as wide
+
+
 def test_intervals_of_an_alignment_hold_it():
     """The alignment in the limit of many records: ⟨Σ_1, Σ_2⟩ of features with covariances that are known."""
     rng = np.random.default_rng(1)

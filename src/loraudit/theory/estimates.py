@@ -16,6 +16,8 @@ from loraudit.types import FloatArray, IntArray
 N_FOLDS = 50
 """Groups of records that the jackknife leaves out in turn, where there are more records than that."""
 
+_GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples, modulo 1, are spread as evenly as any
+
 
 class Estimate(NamedTuple):
     """A figure with its interval.
@@ -56,10 +58,11 @@ def jackknife(
 ) -> Estimate:
     """A figure of n records with the interval that leaving out groups of them shows.
 
-    g groups of every g-th record, g = min(n, `N_FOLDS`), are left out in turn; with θ_j the figure without group j the
-    variance is (g − 1) / g · Σ (θ_j − mean θ)², and the interval Student's t of g − 1 degrees about the figure. It is
-    meant for smooth figures, and says how they would vary over other records of the same make. Ends beyond what the
-    figure can be are moved to it.
+    g = min(n, `N_FOLDS`) groups are left out in turn; with θ_j the figure without group j the variance is
+    (g − 1) / g · Σ (θ_j − mean θ)², and the interval Student's t of g − 1 degrees about the figure. It is meant for
+    smooth figures, and says how they would vary over other records of the same make. Ends beyond what the figure can
+    be are moved to it. Larger groups are spread evenly over the order of the records, so that records which are
+    sorted by kind, or which alternate, do not make groups of one kind.
 
     Args:
         figure: Of the indices of the records that are kept, ascending; NaN = undefined. Twins are left out together
@@ -81,7 +84,9 @@ def jackknife(
     value, g = figure(every), min(n, N_FOLDS)
     if g < 2 or math.isnan(value):
         return Estimate(value, unknown, n)
-    without = np.array([figure(every[every % g != fold]) for fold in range(g)])
+    spread = np.empty(n, dtype=np.int64)
+    spread[np.argsort(every * _GOLDEN % 1.0, kind="stable")] = every * g // n
+    without = np.array([figure(every[spread != fold]) for fold in range(g)])
     variance = (g - 1) / g * float(((without - without.mean()) ** 2).sum())
     half = float(stats.t.ppf(0.5 + confidence / 2, g - 1)) * math.sqrt(variance)
     lower, upper = value - half, value + half

@@ -63,8 +63,8 @@ def time_at_loss(loss_at: Callable[[FloatArray], FloatArray], level: float, *, t
         times: [T] ascending, from the beginning to the latest that counts.
 
     Returns:
-        None where it never falls so far, or is below the level from the beginning; a loss that is NaN at some time is
-        taken as above it.
+        None where it never falls so far, or is below the level from the beginning. A loss that is not finite is taken
+        as above the level; where one stands just before, there is nothing to search between and the later time counts.
 
     Raises:
         ConfigError: The level is not finite.
@@ -74,15 +74,18 @@ def time_at_loss(loss_at: Callable[[FloatArray], FloatArray], level: float, *, t
     """
     if not math.isfinite(level):
         raise ConfigError(f"Level {level} of the loss is not finite. Expected a number. Give another.")
-    reached = np.flatnonzero(loss_at(times) <= level)
+    losses = loss_at(times)
+    reached = np.flatnonzero(losses <= level)
     if not len(reached):
         return None
     first = int(reached[0])
     latest = float(times[first])
-    if float(loss_at(times[first : first + 1])[0]) == level:
+    if losses[first] == level:
         return latest
     if first == 0:
         return None
+    if not np.isfinite(losses[first - 1]):
+        return latest
 
     def above(time: float) -> float:
         return float(loss_at(np.array([time]))[0]) - level
