@@ -16,8 +16,11 @@ from loraudit.statistics import Interval, mean_finding
 from loraudit.theory import clean_loss, decompose, logistic_flow, squared_flow, targets_of
 from loraudit.types import Finding, FloatArray
 
-TIMES = np.concatenate([[0.0], np.geomspace(1e-2, 1e5, 71)])
+TIMES = np.concatenate([[0.0], np.geomspace(1e-2, 1e4, 61)])
 """In units of 1 / (mean diagonal of the kernel), for a loss that is a mean over records."""
+SHARE_OF_GAIN = 0.9
+"""Methods are compared where the weakest that counts has had this share of all that it can take off the clean loss: the
+last of it takes for ever."""
 SMALLEST_GAIN = 0.05
 """A method whose clean loss falls by less than this share of the best method's fall does not set the common level."""
 _RATE = Interval(0.0, 1.0)
@@ -55,7 +58,7 @@ def predict(spec: ForecastSpec, grid: Sequence[Candidate], probe: Probe, measure
     arms = {one.name: _Arm(spec, probe, measured.values, measured.kernels[one.name]) for one in followed}
     losses = {name: arm.validation_losses() for name, arm in arms.items()}
     base_loss = float(_losses(measured.values[:, probe.validation.rows][:, None], probe.validation, spec).mean())
-    level, left_out = _level(losses, base_loss)
+    level, left_out = _level(losses, base_loss) if spec.clean_loss is None else (spec.clean_loss, [])
     times = {name: None if level is None else time_of(own, level) for name, own in losses.items()}
     curves = [
         _curve(spec, probe, attack, name, arm, times[name])
@@ -84,13 +87,13 @@ def time_of(losses: FloatArray, level: float) -> float | None:
 
 
 def _level(losses: Mapping[str, FloatArray], base_loss: float) -> tuple[float | None, list[str]]:
-    """The lowest loss that every method reaches, and those too weak to have a say."""
+    """A loss that every method reaches, and those too weak to have a say."""
     gains = {name: base_loss - float(own.min()) for name, own in losses.items()}
     best = max(gains.values(), default=0.0)
     if best <= 0:
         return None, []
     strong = [name for name, gain in gains.items() if gain >= SMALLEST_GAIN * best]
-    return max(float(losses[name].min()) for name in strong), [name for name in gains if name not in strong]
+    return base_loss - SHARE_OF_GAIN * min(gains[name] for name in strong), [name for name in gains if name not in strong]
 
 
 class _Arm:

@@ -65,6 +65,13 @@ class ForecastSpec(Request, PoisonedTask):
     loss: FittedLoss = Field(
         default="logistic", description="What is fitted: logistic, as in training, or squared, in closed form."
     )
+    clean_loss: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Clean loss in nats at which methods are compared (default: where the weakest that learns has had "
+        "nine tenths of its gain).",
+    )
     max_linear_error: float = Field(
         default=0.5, gt=0, allow_inf_nan=False, description="One-step error above which a prediction is refused."
     )
