@@ -58,7 +58,7 @@ def predict(spec: ForecastSpec, grid: Sequence[Candidate], probe: Probe, measure
     arms = {one.name: _Arm(spec, probe, measured.values, measured.kernels[one.name]) for one in followed}
     losses = {name: arm.validation_losses() for name, arm in arms.items()}
     base_loss = float(_losses(measured.values[:, probe.validation.rows][:, None], probe.validation, spec).mean())
-    level, left_out = _level(losses, base_loss) if spec.clean_loss is None else (spec.clean_loss, [])
+    level, left_out = level_of(losses, base_loss) if spec.clean_loss is None else (spec.clean_loss, [])
     times = {name: None if level is None else time_of(own, level) for name, own in losses.items()}
     curves = [
         _curve(spec, probe, attack, name, arm, times[name])
@@ -86,7 +86,7 @@ def time_of(losses: FloatArray, level: float) -> float | None:
     return float(TIMES[first - 1] + share * (TIMES[first] - TIMES[first - 1]))
 
 
-def _level(losses: Mapping[str, FloatArray], base_loss: float) -> tuple[float | None, list[str]]:
+def level_of(losses: Mapping[str, FloatArray], base_loss: float) -> tuple[float | None, list[str]]:
     """A loss that every method reaches, and those too weak to have a say."""
     gains = {name: base_loss - float(own.min()) for name, own in losses.items()}
     best = max(gains.values(), default=0.0)
