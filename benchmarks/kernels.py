@@ -171,6 +171,11 @@ def by_vmap(task: Task, clock: Clock) -> Iterator[np.ndarray]:
 
         def value(own: Any, row: Any, seen: Any, last: Any, model: Any = model) -> Any:
             inputs = {"input_ids": row[None], "attention_mask": seen[None]}
+            if (
+                task.is_classifier
+            ):  # BERT asks whether a mask of two dimensions is needed at all, which vmap cannot tell
+                unseen = (1.0 - seen.float()) * torch.finfo(torch.float32).min
+                inputs["attention_mask"] = unseen.expand(1, 1, len(row), len(row))
             logits = torch.func.functional_call(model, own, kwargs=inputs).logits[0]
             if task.is_classifier:
                 return logits[1] - logits[0]

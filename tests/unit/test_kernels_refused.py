@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from kernel_oracle import probe_rows, small_lm
 from loraudit.capture import (
@@ -217,8 +216,8 @@ def test_a_layer_that_does_more_than_its_kind_is_refused():
 
     model.bert.embeddings.word_embeddings.__class__ = Scaled
     message = (
-        r"The squared length of the gradient that was captured is not what autograd gives.*'classifier.inner' \(weight: "
-        r"0 instead of .*'classifier.inner' \(bias: 0 instead of 2\)"
+        r"The squared length of the gradient that was captured is not what autograd gives.*'classifier.inner' "
+        r"\(weight: 0 instead of .*'classifier.inner' \(bias: 0 instead of 2\)"
     )
     with pytest.raises(ModelError, match=message) as error:
         measured(model)
@@ -267,7 +266,8 @@ def test_a_functional_of_another_shape_is_refused():
 def with_adapter(**options):
     import peft
 
-    config = peft.LoraConfig(r=2, task_type="SEQ_CLS", **({"target_modules": ["q_proj", "v_proj"]} | options))
+    options = {"target_modules": ["q_proj", "v_proj"], "task_type": "SEQ_CLS"} | options
+    config = peft.LoraConfig(r=2, **options)
     with quiet_libraries():
         return peft.get_peft_model(small_classifier("llama"), config).eval()
 
@@ -292,7 +292,7 @@ def test_adapters_of_other_formulas_are_refused():
     merged.merge_adapter()
     with pytest.raises(ModelError, match=rf"{start}{name} \(merged\)"):
         trained(merged)
-    twice = with_adapter()
+    twice = with_adapter(task_type=None)
     twice.add_adapter("second", twice.peft_config["default"])
     twice.base_model.set_adapter(["default", "second"])
     with pytest.raises(ModelError, match=rf"{start}{name} \(several active adapters: default, second\)"):
