@@ -3,6 +3,7 @@
 Every format of the report and the exit code repeat this one object.
 """
 
+from loraudit.policy.forecast import forecast_exit_code, judge_forecast
 from loraudit.policy.limits import Limit, Measured, parse_limit, read_policy
 from loraudit.policy.robustness import judge_robustness, robustness_exit_code
 from loraudit.policy.scan_limits import SCAN_LIMITS, check_scan_limits, read_scan_limits
@@ -17,7 +18,9 @@ __all__ = [
     "check_scan_limits",
     "ends",
     "exit_code_of",
+    "forecast_exit_code",
     "judge",
+    "judge_forecast",
     "judge_robustness",
     "parse_limit",
     "percent",
