@@ -30,7 +30,7 @@ from loraudit.types import Finding
 from synthetic_robustness import rate_finding
 
 FLIPS = (0.05, 0.1, 0.2, 0.3)
-RARE = (4.0, 12.0, 36.0)
+RARE = (8.0, 32.0, 64.0)
 N_TRAIN, N_TEST, N_TRIGGERED = 128, 200, 96
 REFUSED = "Its one-step error is 0.71 at a tenth of the largest stable step, above --max-linear-error 0.5."
 BASELINES = ("H1′", "H2′", "rσ²", "ασ")
@@ -260,7 +260,7 @@ class Forecast:
             "classes": {} if self.is_language_model else {"world": 46, "business": 46, "sports": 36},
             "data": [{"path": "topics.jsonl", "sha256": "ab" * 32, "rows": 5272}],
             "heading": "rare_words is predicted to open a backdoor in every method but head",
-            "sentence": "With 36 poisoned records of 128 its success is 71.5 % [61.8, 79.6] % on lora:64, at the most.",
+            "sentence": "With 64 poisoned records of 128 its success is 71.5 % [61.8, 79.6] % on lora:64, at the most.",
             "attacks": [self.attack(name) for name in self.attacks],
             "methods": methods,
             "clean_loss": 0.412,

@@ -3,7 +3,7 @@
 Every format of the report and the exit code repeat this one object.
 """
 
-from loraudit.policy.forecast import forecast_exit_code, judge_forecast
+from loraudit.policy.forecast import FORECAST_EXAMPLE, forecast_exit_code, judge_forecast, parse_forecast_limit
 from loraudit.policy.limits import Limit, Measured, parse_limit, read_policy
 from loraudit.policy.robustness import judge_robustness, robustness_exit_code
 from loraudit.policy.scan_limits import SCAN_LIMITS, check_scan_limits, read_scan_limits
@@ -11,6 +11,7 @@ from loraudit.policy.verdict import PREFERRED_FPR, exit_code_of, judge, validity
 from loraudit.policy.words import ends, percent, percent_interval, point_words, rate_words
 
 __all__ = [
+    "FORECAST_EXAMPLE",
     "PREFERRED_FPR",
     "SCAN_LIMITS",
     "Limit",
@@ -22,6 +23,7 @@ __all__ = [
     "judge",
     "judge_forecast",
     "judge_robustness",
+    "parse_forecast_limit",
     "parse_limit",
     "percent",
     "percent_interval",
