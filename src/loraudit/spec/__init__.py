@@ -34,6 +34,7 @@ from loraudit.spec.contrasts import (
 from loraudit.spec.epochs import EpochAudit
 from loraudit.spec.forecast import (
     FORECAST_METHODS,
+    KAIMING_VARIANCE,
     MOST_EIGENVALUES,
     FittedLoss,
     ForecastMethod,
@@ -154,6 +155,7 @@ __all__ = [
     "BENIGN_RESPONSE",
     "DEFAULT_FPRS",
     "FORECAST_METHODS",
+    "KAIMING_VARIANCE",
     "MOST_EIGENVALUES",
     "SCHEMAS",
     "SCHEMA_VERSION",
