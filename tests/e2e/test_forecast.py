@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from small_robustness import reviews, save_body, write_rows
 
 from loraudit.errors import ConfigError
 from loraudit.forecast import estimate_forecast, run_forecast
 from loraudit.spec import ForecastSpec, make_request
+from small_robustness import reviews, save_body, write_rows
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from loraudit.forecast.shapes import Widths
 from loraudit.forecast.stepping import Stepper
 from loraudit.spec import ForecastSpec, LinearityCheck, TargetSet
 from loraudit.theory import KernelParts, linearisation_error, predicted_change
-from loraudit.types import Finding, FloatArray, IntArray
+from loraudit.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from loraudit.forecast.spine import Prepared
@@ -227,16 +227,8 @@ def _check(
     spec: ForecastSpec, share: float, before: FloatArray, after: FloatArray, predicted: FloatArray
 ) -> LinearityCheck:
     found = linearisation_error(before, after, predicted, confidence=spec.confidence)
-    value = None if math.isnan(found.value) else found.value
-    error = Finding(
-        value,
-        *(None if math.isnan(end) else end for end in found.interval),
-        confidence=spec.confidence,
-        method="jackknife over records",
-        n_members=0,
-        n_nonmembers=found.n,
-    )
-    return LinearityCheck(step=share, relative_error=error)
+    value, lower, upper = (None if math.isnan(one) else one for one in (found.value, *found.interval))
+    return LinearityCheck(step=share, relative_error=value, lower=lower, upper=upper, n=found.n)
 
 
 def _of_rows(functional: Functional, prepared: Prepared, places: IntArray) -> Functional:

@@ -93,7 +93,9 @@ def level_of(losses: Mapping[str, FloatArray], base_loss: float) -> tuple[float 
     if best <= 0:
         return None, []
     strong = [name for name, gain in gains.items() if gain >= SMALLEST_GAIN * best]
-    return base_loss - SHARE_OF_GAIN * min(gains[name] for name in strong), [name for name in gains if name not in strong]
+    return base_loss - SHARE_OF_GAIN * min(gains[name] for name in strong), [
+        name for name in gains if name not in strong
+    ]
 
 
 class _Arm:
@@ -221,10 +223,10 @@ def _refusal(spec: ForecastSpec, one: Candidate, measured: Measured) -> str | No
     if not measured.kernels[one.name].any():
         return "Its kernel is 0: nothing it trains moves f."
     for check in measured.linearity[one.name]:
-        error = check.relative_error.value
+        error = check.relative_error
         if check.step == STEP_SHARES[-1] and error is not None and error > spec.max_linear_error:
             return (
                 "One step that moves the strongest direction all the way differs from the linear prediction by "
-                f"{100 * error:.0f} % (n = {check.relative_error.n_nonmembers}; limit {100 * spec.max_linear_error:g} %)."
+                f"{100 * error:.0f} % (n = {check.n}; limit {100 * spec.max_linear_error:g} %)."
             )
     return None

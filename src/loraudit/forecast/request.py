@@ -6,7 +6,8 @@ from pathlib import Path
 
 from loraudit.errors import ConfigError
 from loraudit.poisoning import Attack
-from loraudit.policy import read_policy
+from loraudit.policy import parse_forecast_limit, read_policy
+from loraudit.policy.forecast import FORECAST_EXAMPLE
 from loraudit.spec import ForecastSpec, Task, spec_hash
 from loraudit.tasks import requested_attacks
 
@@ -25,7 +26,7 @@ def check_request(spec: ForecastSpec, task: Task) -> list[Attack]:
     attacks, problems = requested_attacks(spec, task)
     limits = list(spec.fail_on)
     try:
-        limits += read_policy(spec.policy) if spec.policy else []
+        limits += read_policy(spec.policy, example=FORECAST_EXAMPLE) if spec.policy else []
     except ConfigError as error:
         problems.append(str(error))
     for limit in limits:

@@ -26,10 +26,12 @@ from loraudit.models import load_tokenizer, locate
 from loraudit.models.fingerprint import fingerprint
 from loraudit.models.locate import Source
 from loraudit.models.plan import summary_of
-from loraudit.policy import read_policy
-from loraudit.report import write_page
-from loraudit.spec import ForecastResult, ForecastSpec, Recipe
-from loraudit.store import RunFolder, library_versions
+from loraudit.policy import judge_forecast, read_policy
+from loraudit.policy.forecast import FORECAST_EXAMPLE
+from loraudit.report import render_forecast_html, write_page
+from loraudit.report.forecast import set_beside
+from loraudit.spec import ForecastResult, ForecastSpec, Recipe, RobustnessResult
+from loraudit.store import RunFolder, library_versions, read_robustness
 from loraudit.tasks import Plan, TaskData, check_files, plan_attacks, split_task
 
 
@@ -56,6 +58,7 @@ class Prepared(NamedTuple):
         source: The base.
         tokenizer: Its own.
         device: Where it runs.
+        measured: Robustness run that the prediction is set against.
     """
 
     data: TaskData
@@ -65,6 +68,7 @@ class Prepared(NamedTuple):
     source: Source
     tokenizer: Any
     device: str
+    measured: RobustnessResult | None
 
     def functional(self) -> Functional:
         """f, as the probe's words say it."""
@@ -146,7 +150,19 @@ def prepare(spec: ForecastSpec) -> Prepared:
     probe = make_probe(
         data, plans, tokenizer, max_length=window, on_long=spec.on_long, seed=spec.seed, target=spec.target
     )
-    return Prepared(data, plans, candidates(spec, data.task), probe, source, tokenizer, device)
+    return Prepared(data, plans, candidates(spec, data.task), probe, source, tokenizer, device, _measured(spec))
+
+
+def _measured(spec: ForecastSpec) -> RobustnessResult | None:
+    if spec.measured is None:
+        return None
+    found = read_robustness(Path(spec.measured))
+    if found is None:
+        raise StoreError(
+            f"Folder '{spec.measured}' holds no finished robustness run. Expected one of: loraudit robustness. Check "
+            "--measured."
+        )
+    return found
 
 
 def _result(
@@ -181,7 +197,9 @@ def _result(
         warnings=[*data.warnings, *probe.warnings, *_of_plans(prepared.plans), *predicted.warnings],
         **facts,
     )
-    conditions = [*spec.fail_on, *(read_policy(spec.policy) if spec.policy else [])]
+    if prepared.measured is not None:
+        result = set_beside(result, prepared.measured, name=str(spec.measured)).result
+    conditions = [*spec.fail_on, *(read_policy(spec.policy, example=FORECAST_EXAMPLE) if spec.policy else [])]
     judged = result.model_copy(update={"limits": judge_forecast(result, conditions)})
     return ForecastResult.model_validate_json(scrubbed(judged.model_dump_json()))
 

@@ -99,9 +99,12 @@ class LinearityCheck(Strict):
     """One real step of gradient descent beside the step that the kernel predicts."""
 
     step: float = Field(description="Share of the largest stable step, 1 / the kernel's largest eigenvalue.")
-    relative_error: Finding = Field(
-        description="‖real change − predicted change‖ / ‖real change‖ over probe records; undefined where nothing moved."
+    relative_error: float | None = Field(
+        description="‖real change − predicted change‖ / ‖real change‖ over probe records; None where nothing moved."
     )
+    lower: float | None = Field(default=None, description="Of its interval, by jackknife over records.")
+    upper: float | None = Field(default=None, description="Likewise.")
+    n: int = Field(description="Probe records.")
 
 
 class KernelShape(Strict):
