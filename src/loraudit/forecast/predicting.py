@@ -93,9 +93,8 @@ def level_of(losses: Mapping[str, FloatArray], base_loss: float) -> tuple[float 
     if best <= 0:
         return None, []
     strong = [name for name, gain in gains.items() if gain >= SMALLEST_GAIN * best]
-    return base_loss - SHARE_OF_GAIN * min(gains[name] for name in strong), [
-        name for name in gains if name not in strong
-    ]
+    left_out = [name for name in gains if name not in strong]
+    return base_loss - SHARE_OF_GAIN * min(gains[name] for name in strong), left_out
 
 
 class _Arm:
