@@ -25,7 +25,9 @@ RESULTS = {
 
 @needs_browser
 @pytest.mark.parametrize(("width", "theme"), WINDOWS)
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize(
+    "name", ["beside", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ordinary", "grid"))]
+)
 def test_axe_finds_nothing_to_mend(name, width, theme, tmp_path):
     page = render_forecast_html(*RESULTS[name]())
     if theme == "dark":

@@ -189,7 +189,7 @@ def test_a_damaged_result_is_said_to_be(folder):
 def test_a_forecast_is_set_beside_a_robustness_run(folder, measured):
     shown = invoke("report", str(folder), "--with", str(measured))
     assert shown.exit_code == 0, shown.output
-    for words in ("Spearman with measured attack success", "Predicted and measured accuracy", "forecast, LoRA alone"):
+    for words in ("Spearman with measured attack success", "Predicted and measured accuracy", "on LoRA alone"):
         assert words in shown.output
     assert "predicted and measured, by method" in (folder / "report.html").read_text()
     assert json.loads((folder / "result.json").read_text())["comparisons"][0]["run"] == "runs/measured"  # as it was

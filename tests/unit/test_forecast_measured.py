@@ -116,7 +116,7 @@ def test_correlations_are_those_of_the_listed_cells():
         assert 0 < len(loras) < len(cells)
         measured = [cell["measured"] for cell in loras]
         baselines = {
-            "forecast, LoRA alone": [cell["predicted"] for cell in loras],
+            "on LoRA alone": [cell["predicted"] for cell in loras],
             "H1′": [by_name[cell["method"]].theory.h1_published for cell in loras],
             "H2′": [by_name[cell["method"]].theory.h2_published for cell in loras],
             "rσ²": [by_name[cell["method"]].rank / 3 for cell in loras],
@@ -138,7 +138,7 @@ def test_cells_of_one_method_are_taken_together():
     alone = [cell for cell in chosen if cell.method.name == "full"]
     (one,) = compared(alone, run="r", confidence=0.95)
     assert (one.spearman.lower, one.baselines) == (None, {})
-    assert one.spearman.note.startswith("No interval: one method alone")
+    assert one.spearman.note.startswith("No interval: too few methods")
 
 
 def test_what_is_not_the_same_in_both_is_left_out_and_said():
@@ -202,7 +202,7 @@ def test_both_stand_on_one_plot_in_one_table_and_in_words():
         assert words in text
     assert "rendered from the result.json of the forecast and that of the robustness run alone" in text
     markdown = render_forecast_markdown(FORECAST, BESIDE).replace("\\", "")
-    for words in (*BESIDE.left_out, "measured − predicted, points", "forecast, LoRA alone"):
+    for words in (*BESIDE.left_out, "measured − predicted, points", "on LoRA alone"):
         assert words in markdown
 
 

@@ -33,7 +33,7 @@ Side = Literal["accuracy", "attack_success"]
 _MEASURES: tuple[Side, ...] = ("attack_success", "accuracy")
 _FAMILIES = {"kaiming": "uniform", "gaussian": "gaussian", "orthogonal": "orthogonal"}
 _HOW = "Spearman's ρ, Fisher's scale, cells of one method together"
-_ALONE = "forecast, LoRA alone"
+_ALONE = "on LoRA alone"
 _BASELINES: Mapping[str, Callable[[ForecastMethod, LoraTheory], float]] = {
     "H1′": lambda _, theory: theory.h1_published,
     "H2′": lambda _, theory: theory.h2_published,
@@ -285,7 +285,7 @@ def _spearman(cells: Sequence[BesideCell], values: Sequence[float | None], confi
     value, lower, upper = (None if math.isnan(one) else one for one in (found.value, *found.interval))
     note = "It is the same in every cell." if value is None else None
     if value is not None and lower is None:
-        note = "No interval: one method alone, or a correlation of ±1."
+        note = "No interval: too few methods, or a correlation of ±1."
     return Finding(value, lower, upper, confidence, _HOW, found.n_records, 0, note=note)
 
 
