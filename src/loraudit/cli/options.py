@@ -94,7 +94,7 @@ PANELS = {
         "measure_at",
         "at_epochs",
     ),
-    "Prediction": ("draws", "heads", "loss", "max_linear_error"),
+    "Prediction": ("draws", "heads", "loss", "clean_loss", "max_linear_error"),
     "File format": (
         "text_field",
         "prompt_field",
