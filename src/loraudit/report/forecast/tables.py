@@ -29,7 +29,7 @@ def speed_sheet(result: ForecastResult) -> Sheet:
             Cell(f"{method.n_trained_parameters:,}"),
             short_cell(method.shape.trace),
             Cell("no draws" if error is None else f"{100 * error:.1f} %"),
-            Cell("not reached" if time is None else short(time)),
+            Cell("refused" if method.refused is not None else "not reached" if time is None else short(time)),
             *(Cell("") if theory is None else short_cell(value) for value in _speeds(theory)),
         ]
 
