@@ -174,6 +174,18 @@ def test_what_was_done_and_what_it_does_not_say_is_on_the_page(words):
     assert words in text
 
 
+def test_the_time_of_a_refused_method_is_not_called_unreached():
+    from loraudit.report.forecast import speed_sheet
+
+    def times(result: ForecastResult) -> dict[str, str]:
+        sheet = speed_sheet(result)
+        column = sheet.columns.index("time to the clean loss, 1 / trace")
+        return {row.name: row.cells[column].value for row in sheet.rows}
+
+    assert (times(ORDINARY)["bitfit"], times(ORDINARY)["full"]) == ("refused", "3.7")
+    assert times(RESULTS["unreached"])["head"] == "not reached"
+
+
 def test_draws_of_the_head_stand_beside_what_they_are_averaged_to():
     text = flat(Page(html_of("ordinary")).text)
     for curve in ORDINARY.curves:

@@ -29,7 +29,7 @@ def speed_sheet(result: ForecastResult) -> Sheet:
             Cell(f"{method.n_trained_parameters:,}"),
             short_cell(method.shape.trace),
             Cell("no draws" if error is None else f"{100 * error:.1f} %"),
-            Cell("not reached" if time is None else short(time)),
+            Cell("refused" if method.refused is not None else "not reached" if time is None else short(time)),
             *(Cell("") if theory is None else short_cell(value) for value in _speeds(theory)),
         ]
 
@@ -65,11 +65,12 @@ def shape_sheet(result: ForecastResult) -> Sheet:
 
 def theory_sheet(result: ForecastResult) -> Sheet | None:
     """What the settings of a LoRA say alone; None where there is no LoRA."""
+    arms = arms_of(result.methods)
     rows = [
         SheetRow(
             method.name,
             [short_cell(value) for value in (one.h1_published, one.h2_published, one.h2_corrected, one.participation)],
-            arm=arms_of(result.methods).get(method.name),
+            arm=arms.get(method.name),
         )
         for method in result.methods
         if (one := method.theory) is not None
