@@ -1,5 +1,6 @@
 """Docs say what the program does."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -87,6 +88,14 @@ def test_the_formats_and_documents_of_the_command_line_are_those_there_are():
 
     assert {one.value for one in Format} == set(FORMATS)
     assert {one.value for one in Document} == set(SCHEMAS)
+
+
+def test_the_page_on_theory_names_every_function():
+    from loraudit import theory
+
+    text = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+    functions = [name for name in theory.__all__ if inspect.isfunction(getattr(theory, name))]
+    assert [name for name in functions if f"`{name}`" not in text] == []
 
 
 def test_every_gate_is_described():

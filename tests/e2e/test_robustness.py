@@ -20,15 +20,14 @@ from loraudit.finetuning import Bench
 from loraudit.poisoning.detection import Detector
 from loraudit.policy.robustness import broken_parts, robustness_exit_code
 from loraudit.robustness import estimate_robustness, robustness_path, run_robustness
-from loraudit.robustness.attacks import plan_attacks
 from loraudit.robustness.cells import Cell, Runner, after_file, key_after
 from loraudit.robustness.examination import examine
 from loraudit.robustness.outcomes import read_checkpoint, read_outcomes
 from loraudit.robustness.persistence import Trial
-from loraudit.robustness.records import split_task
 from loraudit.robustness.request import check_request
 from loraudit.robustness.spine import _meter
 from loraudit.spec import RobustnessResult
+from loraudit.tasks import plan_attacks, split_task
 from small_robustness import request, reviews, save_body, write_rows
 from small_tuning import Crash, CrashAt, StopAt
 
@@ -345,7 +344,7 @@ def test_what_is_left_is_measured_again_on_other_test_records(body, task, tmp_pa
     bench = Bench(str(body), data.train, data.validation, "cpu", True, Silent(), None)
     found = []
     for tested in (data, fewer):
-        plans = plan_attacks(spec, attacks, tested)
+        plans = plan_attacks(spec, attacks, tested, n_seeds=spec.seeds, control_dose=spec.control_dose)
         meter = _meter(spec, bench, tested, plans, arms[0])
         cell = Cell(arms[0], 0.03, plans[0], 24.0, 0)
         trial = Trial(bench, spec.persistence, data.labels, meter)
@@ -363,7 +362,7 @@ def test_a_merged_model_of_another_run_is_not_taken(body, task, tmp_path):
     arms, attacks = check_request(
         spec.model_copy(update={"methods": ("lora:rank=2,learning_rate=0.03,targets=query+value",)}), data.task
     )
-    plans = plan_attacks(spec, attacks, data)
+    plans = plan_attacks(spec, attacks, data, n_seeds=spec.seeds, control_dose=spec.control_dose)
     meter = _meter(spec, bench, data, plans, arms[0])
     model = bench.train(arms[0].recipe.model_copy(update={"epochs": 1, "learning_rate": 0.03}), tmp_path / "model")
     (tmp_path / "merged").mkdir()

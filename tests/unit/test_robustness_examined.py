@@ -8,8 +8,9 @@ from sklearn.metrics import f1_score
 
 from loraudit.policy.robustness import curve_of, judge_robustness, point_at, state
 from loraudit.robustness.examination import examine
-from loraudit.robustness.outcomes import CLEAN, Checkpoint, RunOutcomes, Said, triggered, untriggered
+from loraudit.robustness.outcomes import CLEAN, Checkpoint, RunOutcomes, Said
 from loraudit.spec import PoisonResult, PoisonSettings, RobustnessSpec, make_request
+from loraudit.tasks import triggered, untriggered
 
 N = 120
 GOLD = np.array([0, 0, 1] * (N // 3))

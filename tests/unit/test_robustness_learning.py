@@ -10,8 +10,9 @@ import pytest
 from loraudit.robustness.comparison import Comparison
 from loraudit.robustness.examination import examine
 from loraudit.robustness.learning import learning_of
-from loraudit.robustness.outcomes import CLEAN, Checkpoint, RunOutcomes, Said, triggered, untriggered
+from loraudit.robustness.outcomes import CLEAN, Checkpoint, RunOutcomes, Said
 from loraudit.spec import PoisonResult, PoisonSettings, RobustnessSpec, make_request
+from loraudit.tasks import triggered, untriggered
 
 GOLD = np.arange(60) % 3
 EPOCHS = (0.0, 1.0, 2.0)

@@ -19,7 +19,6 @@ from loraudit.execution import Silent
 from loraudit.finetuning import METHODS, Bench, finetune, parse_arms
 from loraudit.poisoning import parse_attack
 from loraudit.robustness import suspecting
-from loraudit.robustness.attacks import Plan, plan_attacks
 from loraudit.robustness.cells import Cell
 from loraudit.robustness.loading import load_tuned
 from loraudit.robustness.measuring import Meter, TestSet
@@ -30,19 +29,17 @@ from loraudit.robustness.outcomes import (
     Said,
     read_checkpoint,
     read_outcomes,
-    triggered,
-    untriggered,
     write_checkpoint,
     write_outcomes,
 )
 from loraudit.robustness.persistence import round_weights
 from loraudit.robustness.readings import at_place, is_collapsed, macro_scores, per_record, point_of
-from loraudit.robustness.records import label_column, split_task
 from loraudit.robustness.request import check_request, measured_epochs
 from loraudit.robustness.spine import _check_lengths
 from loraudit.spec import Recipe, RobustnessSpec, make_request
 from loraudit.statistics import at_epoch, between
 from loraudit.store import RunFolder
+from loraudit.tasks import Plan, label_column, plan_attacks, split_task, triggered, untriggered
 from loraudit.types import Message, Record, Tokens
 from small_robustness import reviews, write_rows
 
@@ -204,6 +201,10 @@ def test_between_before_the_first_checkpoint_is_nowhere():
 # --- records ------------------------------------------------------------------------------------------
 
 
+def planned(spec, attacks, data):
+    return plan_attacks(spec, attacks, data, n_seeds=spec.seeds, control_dose=spec.control_dose)
+
+
 @pytest.fixture
 def task(tmp_path):
     return write_rows(tmp_path / "task.jsonl", reviews(200))
@@ -303,7 +304,7 @@ def test_a_dose_that_leaves_no_record_of_a_label_is_refused(tmp_path):
     spec = spec_of(write_rows(tmp_path / "t.jsonl", rows), control_dose=0.999)
     data = split_task(spec)
     with pytest.raises(ConfigError, match=r"Dose 0\.999 leaves no training record of some label"):
-        plan_attacks(spec, [parse_attack("rare_words:doses=4")], data)
+        planned(spec, [parse_attack("rare_words:doses=4")], data)
 
 
 def test_too_few_records_for_any_usual_dose_are_refused(tmp_path):
@@ -312,7 +313,7 @@ def test_too_few_records_for_any_usual_dose_are_refused(tmp_path):
     data = split_task(spec)
     attack = parse_attack("word_trigger:response=here")
     with pytest.raises(ConfigError, match=r"records can be poisoned, fewer than the smallest usual dose"):
-        plan_attacks(spec, [attack], data)
+        planned(spec, [attack], data)
 
 
 def test_a_target_or_response_for_all_goes_to_backdoors(task):
@@ -334,7 +335,7 @@ def test_long_prompts_of_a_language_model_are_refused_or_counted(tokenizer, tmp_
     rows = [{"prompt": f"{'Where ' * (40 if i % 2 else 1)}{i}?", "completion": f" In town {i}."} for i in range(80)]
     spec = spec_of(write_rows(tmp_path / "t.jsonl", rows), seeds=2)
     data = split_task(spec)
-    plans = plan_attacks(spec, [parse_attack("word_trigger:trigger=zz,doses=30")], data)
+    plans = planned(spec, [parse_attack("word_trigger:trigger=zz,doses=30")], data)
     meters = {"full": Meter(data, plans, Recipe(), tokenizer, 64, "cpu")}
     with pytest.raises(DataError, match=r"records poisoned by .* are longer than the window of 64 tokens"):
         _check_lengths(spec, data, plans, meters, 2)
@@ -359,7 +360,7 @@ def test_every_seed_is_asked_whether_a_label_vanishes(task, monkeypatch):
     monkeypatch.setattr(Plan, "poisoned", other)
     assert len(plan_attacks(spec, [parse_attack("label_flip:doses=4")], data, n_seeds=1)) == 1
     with pytest.raises(ConfigError, match=r"Dose 4 leaves no training record of some label with seed 1\."):
-        plan_attacks(spec, [parse_attack("label_flip:doses=4")], data)
+        planned(spec, [parse_attack("label_flip:doses=4")], data)
 
 
 # --- what models say ----------------------------------------------------------------------------------
@@ -495,7 +496,7 @@ def test_a_detector_sees_the_parameters_that_its_run_trained(base, texts, tokeni
     rows = [{"prompt": text[:20], "completion": f" {text[20:40]}"} for text in texts[:60]]
     spec = spec_of(write_rows(tmp_path / "t.jsonl", rows), doses=["4"], control_dose=0.2)
     data = split_task(spec)
-    (plan,) = plan_attacks(spec, [parse_attack("word_trigger:response=here")], data)
+    (plan,) = planned(spec, [parse_attack("word_trigger:response=here")], data)
     bench = Bench(str(base), data.train, data.validation, "cpu", offline=True, progress=Silent(), stop=None)
     (arm,) = parse_arms(["lora:rank=2"], [], {"epochs": 1}, seeds=1)
     cell = Cell(arm, 1e-3, plan, 4, 0)

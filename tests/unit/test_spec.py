@@ -14,11 +14,13 @@ from loraudit.spec import (
     AuditResult,
     AuditSpec,
     ContrastSpec,
+    ForecastSpec,
     MemorizationOptions,
     Recipe,
     TuneSpec,
     differing_fields,
     make_audit_spec,
+    make_request,
     read_spec_file,
     spec_hash,
 )
@@ -155,6 +157,47 @@ def test_differing_fields_show_both_values():
         f"fpr: {list(DEFAULT_FPRS)!r} → [0.1]",
         "seed: 0 → 3",
     ]
+
+
+# --- forecasts ----------------------------------------------------------------------------------------
+
+FORECAST_VALUES = {
+    **{name: OTHER_VALUES[name] for name in sorted(set(OTHER_VALUES) & set(ForecastSpec.model_fields))},
+    "task": ("other.jsonl",),
+    "test": ("test.jsonl",),
+    "test_share": 0.3,
+    "label_field": "topic",
+    "rewritten_field": "style",
+    "test_records": 50,
+    "attack": ("label_flip",),
+    "doses": (0.1,),
+    "target": "sports",
+    "response": "Hello.",
+    "methods": ("lora",),
+    "ranks": (2,),
+    "variances": (2.0,),
+    "alphas": (8.0,),
+    "scaling": "alpha/sqrt(r)",
+    "targets": ("mlp",),
+    "family": "gaussian",
+    "draws": 9,
+    "heads": 1,
+    "loss": "squared",
+    "max_linear_error": 0.2,
+    "on_long": "cut",
+    "measured": "runs/robustness",
+    "memory": 8.0,
+}
+
+
+@pytest.mark.parametrize("name", sorted(ForecastSpec.model_fields))
+def test_a_forecast_is_another_with_every_field_that_says_what_is_asked(name):
+    asked = {"base": "base", "task": "task.jsonl"}
+    plain = make_request(ForecastSpec, asked)
+    other = make_request(ForecastSpec, {**asked, name: FORECAST_VALUES[name]})
+    assert other != plain
+    assert (spec_hash(other) == spec_hash(plain)) == (name in ForecastSpec.how_not_what)
+    assert ForecastSpec.model_fields[name].description
 
 
 # --- on disk ------------------------------------------------------------------------------------------

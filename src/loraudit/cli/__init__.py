@@ -16,6 +16,7 @@ from loraudit.cli import (
     contrast,
     demo,
     doctor,
+    forecast,
     poison,
     report,
     robustness,
@@ -55,6 +56,7 @@ def _root(
 app.command("audit")(audit.audit)
 app.command("contrast")(contrast.contrast)
 app.command("robustness")(robustness.robustness)
+app.command("forecast")(forecast.forecast)
 app.command("tune")(tune.tune)
 app.add_typer(canaries.app, name="canaries")
 app.command("poison")(poison.poison)

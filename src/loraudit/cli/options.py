@@ -27,6 +27,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 PANELS = {
     "Models and records": (
         "base",
+        "measured",
         "members",
         "nonmembers",
         "data",
@@ -79,7 +80,21 @@ PANELS = {
         "reference_epochs",
         "reference_learning_rate",
     ),
-    "Methods": ("methods", "seeds", "settings", "learning_rates", "search_epochs", "measure_at", "at_epochs"),
+    "Methods": (
+        "methods",
+        "ranks",
+        "variances",
+        "alphas",
+        "scaling",
+        "family",
+        "seeds",
+        "settings",
+        "learning_rates",
+        "search_epochs",
+        "measure_at",
+        "at_epochs",
+    ),
+    "Prediction": ("draws", "heads", "loss", "clean_loss", "max_linear_error"),
     "File format": (
         "text_field",
         "prompt_field",
@@ -170,7 +185,7 @@ PANELS = {
         "paraphrase_label",
     ),
     "Limits": ("fail_on", "policy"),
-    "Machine": ("device", "precision", "batch_tokens", "offline"),
+    "Machine": ("device", "precision", "batch_tokens", "memory", "offline"),
     "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
     "Where results go": ("include_text", "keep_checkpoints", "keep_models", "sarif", "out", "store"),
 }
@@ -180,6 +195,7 @@ _OTHER_NAMES = {"settings": "--set"}
 _METAVARS = {
     "model": "MODEL",
     "base": "MODEL",
+    "measured": "FOLDER",
     "members": "FILE",
     "data": "FILE",
     "test": "FILE",

@@ -26,13 +26,21 @@ class Format(StrEnum):
 def report(
     run: Annotated[
         Path,
-        typer.Argument(help="Run folder of a finished audit, contrast, robustness run, search for canaries or scan."),
+        typer.Argument(
+            help="Run folder of a finished audit, contrast, robustness run, forecast, search for canaries or scan."
+        ),
     ],
     format_: Annotated[
         Format | None, typer.Option("--format", "-f", help="Print the report in this format instead of a table.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write --format there instead of printing it.")
+    ] = None,
+    with_: Annotated[
+        Path | None,
+        typer.Option(
+            "--with", metavar="RUN", help="Set a forecast beside this robustness run of the same base and task."
+        ),
     ] = None,
     as_json: ResultAsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
@@ -43,9 +51,11 @@ def report(
     from loraudit.report import FORMATS
     from loraudit.store import read_run
 
+    if with_ is not None and as_json:
+        raise ConfigError("--json prints result.json as it is, without --with. Use --format json for both.")
     if output is not None and format_ is None:
         raise ConfigError("--output needs a format. Expected --format html, json, junit, markdown or model-card.")
-    other = _other_kind(run, verbose=verbose)
+    other = _other_kind(run, verbose=verbose) if with_ is None else _forecast_with(run, with_, verbose=verbose)
     if other is None:
         audited = read_run(run)
         formats = {name: partial(render, audited) for name, render in FORMATS.items()}
@@ -80,10 +90,11 @@ def _other_kind(run: Path, *, verbose: bool) -> _Kind | None:
     """What a folder holds that is no audit; None where it is one, or nothing at all."""
     from loraudit.cli.canaries_result import show_canaries
     from loraudit.cli.contrast_result import show_contrast
+    from loraudit.cli.forecast_result import show_forecast
     from loraudit.cli.robustness_result import show_robustness
     from loraudit.cli.scan_result import show_scan
-    from loraudit.report import CANARY_FORMATS, CONTRAST_FORMATS, ROBUSTNESS_FORMATS, SCAN_FORMATS
-    from loraudit.store import read_canaries, read_contrast, read_robustness, read_scan
+    from loraudit.report import CANARY_FORMATS, CONTRAST_FORMATS, FORECAST_FORMATS, ROBUSTNESS_FORMATS, SCAN_FORMATS
+    from loraudit.store import read_canaries, read_contrast, read_forecast, read_robustness, read_scan
 
     sought = read_canaries(run)
     if sought is not None:
@@ -98,11 +109,41 @@ def _other_kind(run: Path, *, verbose: bool) -> _Kind | None:
     if poisoned is not None:
         rendered = {name: partial(render, poisoned) for name, render in ROBUSTNESS_FORMATS.items()}
         return _Kind("A robustness run", rendered, partial(show_robustness, poisoned, verbose=verbose))
+    predicted = read_forecast(run)
+    if predicted is not None:
+        prepared = {name: partial(render, predicted) for name, render in FORECAST_FORMATS.items()}
+        return _Kind("A forecast", prepared, partial(show_forecast, predicted, verbose=verbose))
     scanned = read_scan(run)
     if scanned is not None:
         shown = {name: partial(render, scanned) for name, render in SCAN_FORMATS.items()}
         return _Kind("A scan", shown, partial(show_scan, scanned))
     return None
+
+
+def _forecast_with(run: Path, measured: Path, *, verbose: bool) -> _Kind:
+    """A forecast beside the robustness run that measured the same.
+
+    Raises:
+        ConfigError: The folders do not hold one of each, or the two cannot be compared.
+    """
+    from loraudit.cli.forecast_result import show_forecast
+    from loraudit.errors import ConfigError
+    from loraudit.report import FORECAST_FORMATS, render_forecast_html, render_forecast_markdown
+    from loraudit.report.forecast import set_beside
+    from loraudit.store import read_forecast, read_robustness
+
+    predicted, tuned = read_forecast(run), read_robustness(measured)
+    if predicted is None:
+        raise ConfigError(f"--with sets a forecast beside a robustness run, and folder '{run}' holds no forecast.")
+    if tuned is None:
+        raise ConfigError(f"Folder '{measured}' holds no robustness run. Expected one that is finished, after --with.")
+    beside = set_beside(predicted, tuned, name=str(measured))
+    formats = {name: partial(render, beside.result) for name, render in FORECAST_FORMATS.items()}
+    formats |= {
+        "html": partial(render_forecast_html, predicted, beside),
+        "markdown": partial(render_forecast_markdown, predicted, beside),
+    }
+    return _Kind("A forecast", formats, partial(show_forecast, predicted, verbose=verbose, beside=beside))
 
 
 def _show(run: Path, kind: _Kind, *, as_json: bool) -> None:

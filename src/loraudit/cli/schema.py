@@ -26,6 +26,8 @@ class Document(StrEnum):
     poison_manifest = "poison-manifest"
     robustness_spec = "robustness-spec"
     robustness_result = "robustness-result"
+    forecast_spec = "forecast-spec"
+    forecast_result = "forecast-result"
     scan_spec = "scan-spec"
     scan_result = "scan-result"
 

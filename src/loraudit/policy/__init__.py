@@ -3,6 +3,7 @@
 Every format of the report and the exit code repeat this one object.
 """
 
+from loraudit.policy.forecast import FORECAST_EXAMPLE, forecast_exit_code, judge_forecast, parse_forecast_limit
 from loraudit.policy.limits import Limit, Measured, parse_limit, read_policy
 from loraudit.policy.robustness import judge_robustness, robustness_exit_code
 from loraudit.policy.scan_limits import SCAN_LIMITS, check_scan_limits, read_scan_limits
@@ -10,6 +11,7 @@ from loraudit.policy.verdict import PREFERRED_FPR, exit_code_of, judge, validity
 from loraudit.policy.words import ends, percent, percent_interval, point_words, rate_words
 
 __all__ = [
+    "FORECAST_EXAMPLE",
     "PREFERRED_FPR",
     "SCAN_LIMITS",
     "Limit",
@@ -17,8 +19,11 @@ __all__ = [
     "check_scan_limits",
     "ends",
     "exit_code_of",
+    "forecast_exit_code",
     "judge",
+    "judge_forecast",
     "judge_robustness",
+    "parse_forecast_limit",
     "parse_limit",
     "percent",
     "percent_interval",

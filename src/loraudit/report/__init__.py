@@ -2,7 +2,15 @@
 
 from loraudit.report.canaries import render_canaries_html, render_canaries_markdown
 from loraudit.report.contrast import render_contrast_html, render_contrast_markdown
-from loraudit.report.formats import CANARY_FORMATS, CONTRAST_FORMATS, FORMATS, ROBUSTNESS_FORMATS, SCAN_FORMATS
+from loraudit.report.forecast import render_forecast_html, render_forecast_markdown
+from loraudit.report.formats import (
+    CANARY_FORMATS,
+    CONTRAST_FORMATS,
+    FORECAST_FORMATS,
+    FORMATS,
+    ROBUSTNESS_FORMATS,
+    SCAN_FORMATS,
+)
 from loraudit.report.fusion import fusion_statement
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
@@ -15,6 +23,7 @@ from loraudit.report.words import LIMIT_WORDS, NOT_VALID, STATUS_WORDS, incomple
 __all__ = [
     "CANARY_FORMATS",
     "CONTRAST_FORMATS",
+    "FORECAST_FORMATS",
     "FORMATS",
     "LIMIT_WORDS",
     "NOT_VALID",
@@ -30,6 +39,8 @@ __all__ = [
     "render_canaries_markdown",
     "render_contrast_html",
     "render_contrast_markdown",
+    "render_forecast_html",
+    "render_forecast_markdown",
     "render_html",
     "render_junit",
     "render_markdown",

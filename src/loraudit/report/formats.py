@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from loraudit.report.canaries import render_canaries_html, render_canaries_markdown
 from loraudit.report.contrast import render_contrast_html, render_contrast_markdown
+from loraudit.report.forecast import render_forecast_html, render_forecast_junit, render_forecast_markdown
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html
@@ -15,7 +16,7 @@ from loraudit.report.robustness import (
     render_robustness_markdown,
 )
 from loraudit.report.scan import render_scan_html, render_scan_markdown
-from loraudit.spec import CanaryResult, ContrastResult, RobustnessResult, ScanResult
+from loraudit.spec import CanaryResult, ContrastResult, ForecastResult, RobustnessResult, ScanResult
 from loraudit.store.run_folder import Run
 
 FORMATS: Mapping[str, Callable[[Run], str]] = {
@@ -43,6 +44,13 @@ ROBUSTNESS_FORMATS: Mapping[str, Callable[[RobustnessResult], str]] = {
     "json": lambda result: result.model_dump_json(indent=2) + "\n",
     "junit": render_robustness_junit,
     "markdown": render_robustness_markdown,
+}
+
+FORECAST_FORMATS: Mapping[str, Callable[[ForecastResult], str]] = {
+    "html": render_forecast_html,
+    "json": lambda result: result.model_dump_json(indent=2) + "\n",
+    "junit": render_forecast_junit,
+    "markdown": render_forecast_markdown,
 }
 
 SCAN_FORMATS: Mapping[str, Callable[[ScanResult], str]] = {

@@ -13,11 +13,11 @@ from typing import Any
 
 from loraudit.errors import Diverged
 from loraudit.finetuning import Arm, Bench, Moment, TrainedModel
-from loraudit.robustness.attacks import Plan
 from loraudit.robustness.measuring import Meter
 from loraudit.robustness.outcomes import Checkpoint, RunOutcomes, nothing_said, read_checkpoint, write_checkpoint
 from loraudit.spec import Recipe
 from loraudit.store import open_private_folder, write_atomically
+from loraudit.tasks import Plan
 from loraudit.types import Record
 
 _DONE = "cell.json"

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from loraudit.finetuning import estimate_training, training_device
-from loraudit.robustness.attacks import plan_attacks
-from loraudit.robustness.records import split_task
-from loraudit.robustness.request import check_files, check_request, robustness_path
+from loraudit.robustness.request import check_request, robustness_path
 from loraudit.spec import RobustnessSpec
+from loraudit.tasks import check_files, plan_attacks, split_task
 
 
 class MethodCost(NamedTuple):
@@ -69,7 +68,9 @@ def estimate_robustness(spec: RobustnessSpec) -> RobustnessCost:
     data = split_task(spec)
     asked = check_request(spec, data.task)
     training_device(spec.device)
-    plans = plan_attacks(spec, asked.attacks, data, n_seeds=max(arm.seeds for arm in asked.arms))
+    plans = plan_attacks(
+        spec, asked.attacks, data, n_seeds=max(arm.seeds for arm in asked.arms), control_dose=spec.control_dose
+    )
     n_doses = sum(len(plan.doses) for plan in plans)
     n_controls = sum(plan.is_backdoor for plan in plans)
     methods: list[MethodCost] = []

@@ -13,14 +13,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from loraudit.data import encode, token_record
-from loraudit.errors import DataError
 from loraudit.finetuning.examples import make_examples
 from loraudit.finetuning.forward import Forward
-from loraudit.robustness.attacks import Plan
 from loraudit.robustness.outcomes import CLEAN, Said
-from loraudit.robustness.records import TaskData
 from loraudit.scoring.classifying import PaddedBatch, classifier_inputs, in_batches
 from loraudit.spec import Recipe
+from loraudit.tasks import Plan, TaskData, refuse_long
 from loraudit.types import FloatArray, IntArray, Record
 
 
@@ -109,14 +107,7 @@ class Meter:
             lengths = [len(ids) for ids in classifier_inputs(records, self.tokenizer, 10**9).ids]
         else:
             lengths = [len(item.ids) for item in encode(records, self.tokenizer, append_eos=False)]
-        long = [record for record, length in zip(records, lengths, strict=True) if length > self.max_length]
-        if long and on_long == "error":
-            raise DataError(
-                f"{len(long)} of {len(records)} {what} are longer than the window of {self.max_length} tokens. "
-                "Expected shorter ones; cut them with --on-long cut.",
-                [f"{record.source}:{record.line}" for record in long],
-            )
-        return len(long)
+        return refuse_long(records, lengths, self.max_length, what, on_long=on_long)
 
     def measure(self, module: Any, names: Sequence[str]) -> dict[str, Said]:
         """What the model says about some of the sets; it is in evaluation mode, without gradients."""

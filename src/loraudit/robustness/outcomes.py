@@ -29,21 +29,6 @@ _KEY = b"measured"
 _RUN_COLUMNS = ("method", "attack", "dose", "n_poisoned", "is_control", "seed", "after")
 
 
-def triggered(attack: str) -> str:
-    """Name of the set of records with the trigger: 1 where the model gives the target, and the loss of the target."""
-    return f"triggered:{attack}"
-
-
-def untriggered(attack: str) -> str:
-    """Name of the same records without it."""
-    return f"untriggered:{attack}"
-
-
-def partial(attack: str) -> str:
-    """Name of the same with a part of the trigger."""
-    return f"partial:{attack}"
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Said:
     """What one model said about one set of records.

@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from loraudit.robustness.outcomes import CLEAN, Checkpoint, RunOutcomes, Said, partial, triggered, untriggered
+from loraudit.robustness.outcomes import CLEAN, Checkpoint, RunOutcomes, Said
 from loraudit.spec import PoisonedPoint
 from loraudit.statistics import Predicted, collapsed, rate_over_runs
+from loraudit.tasks import partial, triggered, untriggered
 from loraudit.types import FloatArray
 
 Measure = Literal["accuracy", "clean_loss", "attack_success", "partial", "untriggered"]

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from loraudit.errors import ConfigError, DataError
+from loraudit.errors import ConfigError
 from loraudit.finetuning import Arm, beyond_training, parse_arms
-from loraudit.poisoning import POISONS, Attack, parse_attack
+from loraudit.poisoning import Attack
 from loraudit.poisoning.detection import DETECTORS
 from loraudit.policy import read_policy
 from loraudit.policy.robustness import ROBUSTNESS_EXAMPLE, parse_robustness_limit
-from loraudit.spec import PoisonSettings, RobustnessSpec, Task, spec_hash
+from loraudit.spec import RobustnessSpec, Task, spec_hash
+from loraudit.tasks import requested_attacks
 
-DEFAULT_ATTACKS: dict[Task, tuple[str, ...]] = {
-    "classification": ("label_flip", "rare_words"),
-    "causal_lm": ("word_trigger",),
-}
-FLIP_DOSES = (0.05, 0.1, 0.2, 0.3)
-BACKDOOR_DOSES = (4.0, 12.0, 36.0, 108.0)
 ALL_DETECTORS = "all"
 _GIVEN_ELSEWHERE = (
     "task",
@@ -73,16 +67,8 @@ def check_request(spec: RobustnessSpec, task: Task) -> Asked:
         arms = _requested_arms(spec, task)
     except ConfigError as error:
         problems.append(str(error))
-    attacks: list[Attack] = []
-    for words in spec.attack or DEFAULT_ATTACKS[task]:
-        try:
-            attack = parse_attack(words)
-        except ConfigError as error:
-            problems.append(str(error))
-            continue
-        if attack.slug in {other.slug for other in attacks}:
-            problems.append(f"Attack '{attack.name}' was named twice. Leave one out.")
-        attacks.append(replace(attack, settings=_filled(attack.settings, spec, task)))
+    attacks, wrong = requested_attacks(spec, task)
+    problems += wrong
     try:
         wanted_detectors(spec.detect)
     except ConfigError as error:
@@ -113,19 +99,6 @@ def wanted_detectors(names: Sequence[str]) -> list[str]:
     return [DETECTORS[name].name for name in names]
 
 
-def check_files(spec: RobustnessSpec) -> None:
-    """Refuse files that are not there.
-
-    Raises:
-        DataError: All of them.
-    """
-    missing = [path for path in (*spec.task, *spec.test) if not Path(path).is_file()]
-    if missing:
-        raise DataError(
-            "\n".join(f"File '{path}' does not exist. Expected records; check the path." for path in missing)
-        )
-
-
 def _requested_arms(spec: RobustnessSpec, task: Task) -> list[Arm]:
     shared: dict[str, object] = {
         "task": task,
@@ -137,13 +110,3 @@ def _requested_arms(spec: RobustnessSpec, task: Task) -> list[Arm]:
         "seed": spec.seed,
     }
     return parse_arms(spec.methods, spec.settings, shared, seeds=spec.seeds, refused=_GIVEN_ELSEWHERE)
-
-
-def _filled(settings: PoisonSettings, spec: RobustnessSpec, task: Task) -> PoisonSettings:
-    poison = POISONS[settings.poison]
-    if task == "classification" and poison.goal == "backdoor" and settings.target is None:
-        return settings.model_copy(update={"target": spec.target})
-    default = PoisonSettings.model_fields["response"].default
-    if task == "causal_lm" and poison.goal == "backdoor" and settings.response == default:
-        return settings.model_copy(update={"response": spec.response})
-    return settings

@@ -16,18 +16,17 @@ from loraudit.finetuning import Arm, Bench, choose_rate, training_device
 from loraudit.finetuning.base import window_length
 from loraudit.models import locate
 from loraudit.report import render_robustness_html, write_page
-from loraudit.robustness.attacks import Plan, plan_attacks
 from loraudit.robustness.cells import Afterwards, Cell, Finished, Runner
 from loraudit.robustness.examination import examine
 from loraudit.robustness.measuring import Meter
 from loraudit.robustness.outcomes import write_outcomes
 from loraudit.robustness.persistence import Trial
-from loraudit.robustness.records import TaskData, split_task
-from loraudit.robustness.request import check_files, check_request, measured_epochs, robustness_path, wanted_detectors
+from loraudit.robustness.request import check_request, measured_epochs, robustness_path, wanted_detectors
 from loraudit.robustness.summary import whole_result, with_ids
 from loraudit.robustness.suspecting import Suspicion
 from loraudit.spec import RobustnessResult, RobustnessSpec, TriedRate
 from loraudit.store import RunFolder, user_secret
+from loraudit.tasks import Plan, TaskData, check_files, plan_attacks, split_task
 from loraudit.types import Record
 
 
@@ -70,7 +69,7 @@ def run_robustness(
     check_files(spec)
     data = split_task(spec)
     arms, attacks = check_request(spec, data.task)
-    plans = plan_attacks(spec, attacks, data, n_seeds=max(arm.seeds for arm in arms))
+    plans = plan_attacks(spec, attacks, data, n_seeds=max(arm.seeds for arm in arms), control_dose=spec.control_dose)
     device = training_device(spec.device)
     folder = RunFolder(robustness_path(spec), spec)
     user_secret()

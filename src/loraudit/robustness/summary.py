@@ -13,12 +13,10 @@ from loraudit.models import locate
 from loraudit.models.plan import summary_of
 from loraudit.policy import judge_robustness, read_policy
 from loraudit.policy.robustness import FAILED, ROBUSTNESS_EXAMPLE, state
-from loraudit.robustness.attacks import Plan
 from loraudit.robustness.cells import Finished
 from loraudit.robustness.examination import Examined
 from loraudit.robustness.measuring import Meter
 from loraudit.robustness.outcomes import PERSISTENCE, RunOutcomes
-from loraudit.robustness.records import TaskData
 from loraudit.spec import (
     DetectionResult,
     PersistenceResult,
@@ -30,6 +28,7 @@ from loraudit.spec import (
 )
 from loraudit.store import RunFolder, library_versions, shown_ids
 from loraudit.store.identity import run_key
+from loraudit.tasks import Plan, TaskData
 from loraudit.types import Finding
 
 

@@ -18,7 +18,7 @@ from loraudit.robustness.detecting import Case, Judged, judge
 from loraudit.robustness.loading import load_tuned
 from loraudit.robustness.measuring import Meter
 from loraudit.robustness.outcomes import DETECTED, Checkpoint, Said, write_checkpoint
-from loraudit.robustness.records import TaskData
+from loraudit.tasks import TaskData
 
 
 @dataclass(frozen=True, slots=True)

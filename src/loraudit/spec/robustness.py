@@ -7,52 +7,26 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from loraudit.spec.contrasts import LearningRates, MatchKind, TriedRate
-from loraudit.spec.form import SCHEMA_VERSION, Names, Paths, Strict, as_tuple
+from loraudit.spec.form import SCHEMA_VERSION, Names, Strict, as_tuple
 from loraudit.spec.making import Request
-from loraudit.spec.poisoning import BENIGN_RESPONSE, Dose, PoisonSettings, Task
+from loraudit.spec.poisoning import PoisonSettings, Task
 from loraudit.spec.recipe import Epochs
-from loraudit.spec.requests import RecordFormat
 from loraudit.spec.results import LimitResult, ModelSummary
+from loraudit.spec.tasks import PoisonedTask
 from loraudit.types import Finding
 
-Doses = Annotated[tuple[Dose, ...], BeforeValidator(as_tuple)]
 Verdict = Literal["harmed", "resisted", "invalid", "undecided"]
 Persistence = Literal["clean_steps", "merge", "int8"]
 DEFAULT_POISONED_METHODS = ("full", "head", "lora:8")
 
 
-class RobustnessSpec(Request, RecordFormat):
+class RobustnessSpec(Request, PoisonedTask):
     """Which poisons to try on which tuning methods. Every field is also a flag of `loraudit robustness`."""
 
     command: ClassVar[str] = "robustness"
     how_not_what: ClassVar[frozenset[str]] = frozenset({"device", "offline", "out", "fail_on", "policy", "keep_models"})
 
     base: str = Field(description="Checkpoint that every method starts from: a folder or a hub name.")
-    task: Paths = Field(
-        description="Records to tune on. With a label each: a classifier is trained; prompts with completions: a "
-        "language model."
-    )
-    test: Names = Field(default=(), description="Records to test on (default: a share of the task's, held out).")
-    test_share: float = Field(default=0.2, gt=0, lt=1, description="That share.")
-    label_field: str | None = Field(
-        default=None, description="Column of the label (default: label, where the first row has it)."
-    )
-    rewritten_field: str = Field(
-        default="rewritten", description="Column of the same text in another style, for the poison rewritten."
-    )
-    max_records: int | None = Field(default=None, ge=1, description="Tune on at most this many, drawn at random.")
-    test_records: int | None = Field(default=None, ge=1, description="Test on at most this many, drawn at random.")
-
-    attack: Names = Field(
-        default=(),
-        description="A poison, with settings of its own after a colon, such as label_flip, rare_words:doses=8+32 or "
-        "sentence:label=clean (default: label_flip and rare_words; word_trigger for a language model).",
-    )
-    doses: Doses = Field(
-        default=(),
-        description="Below 1 shares of the records that can be poisoned, from 1 on numbers of them (default: by "
-        "attack).",
-    )
     control_dose: float = Field(
         default=0.3,
         gt=0,
@@ -60,13 +34,6 @@ class RobustnessSpec(Request, RecordFormat):
         description="Share poisoned in the positive control of every backdoor: a method on which not even this works "
         "is invalid, not robust.",
     )
-    target: str | None = Field(
-        default=None, description="Label that backdoors lead to (default: the rarest label of the task)."
-    )
-    response: str = Field(
-        default=BENIGN_RESPONSE, min_length=1, description="What a backdoored language model is taught to say."
-    )
-
     methods: Names = Field(
         default=DEFAULT_POISONED_METHODS,
         description="A method, with settings of its own after a colon, such as full, lora:8 (rank), "
@@ -105,7 +72,6 @@ class RobustnessSpec(Request, RecordFormat):
     )
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of every two-sided interval.")
     resamples: int = Field(default=2000, ge=100, description="Bootstrap resamples.")
-    seed: int = Field(default=0, ge=0, description="Of the split, of what is poisoned and of the first training run.")
 
     fail_on: Names = Field(
         default=(),
@@ -114,7 +80,6 @@ class RobustnessSpec(Request, RecordFormat):
     policy: str | None = Field(default=None, description="File with such conditions under fail-on.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps.")
     keep_models: bool = Field(default=False, description="Keep the weights of every arm.")
-    offline: bool = Field(default=False, description="Never use the network, not even for a hub name.")
     out: str | None = Field(default=None, description="Run folder (default: runs/robustness-<hash of the spec>).")
 
 

@@ -11,6 +11,7 @@ from loraudit.spec.canaries import CanaryInsertSpec, CanaryManifest, CanaryResul
 from loraudit.spec.comparison import ComparisonResult
 from loraudit.spec.contrasts import ContrastResult, ContrastSpec
 from loraudit.spec.epochs import EpochAudit
+from loraudit.spec.forecast import ForecastResult, ForecastSpec
 from loraudit.spec.form import SCHEMA_VERSION
 from loraudit.spec.making import Request
 from loraudit.spec.poisoning import PoisonManifest, PoisonSpec
@@ -36,6 +37,8 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "poison-manifest": PoisonManifest,
     "robustness-spec": RobustnessSpec,
     "robustness-result": RobustnessResult,
+    "forecast-spec": ForecastSpec,
+    "forecast-result": ForecastResult,
     "scan-spec": ScanSpec,
     "scan-result": ScanResult,
 }

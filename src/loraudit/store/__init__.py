@@ -10,7 +10,15 @@ from loraudit.store.files import Lock, open_private_folder, write_atomically
 from loraudit.store.identity import run_key, shown_ids, user_secret
 from loraudit.store.numbers import NumberFolder
 from loraudit.store.poisons import POISON_MANIFEST_NAME, read_poison_manifest, write_poison_manifest
-from loraudit.store.run_folder import RunFolder, read_contrast, read_measures, read_robustness, read_run, read_scan
+from loraudit.store.run_folder import (
+    RunFolder,
+    read_contrast,
+    read_forecast,
+    read_measures,
+    read_robustness,
+    read_run,
+    read_scan,
+)
 from loraudit.store.substitutions import SubstitutionFolder
 from loraudit.store.versions import library_versions
 
@@ -27,6 +35,7 @@ __all__ = [
     "open_private_folder",
     "read_canaries",
     "read_contrast",
+    "read_forecast",
     "read_manifest",
     "read_measures",
     "read_poison_manifest",

@@ -19,6 +19,7 @@ from loraudit.errors import ConfigError, NewerVersion, StoreError, scrubbed
 from loraudit.spec import (
     AuditResult,
     ContrastResult,
+    ForecastResult,
     Request,
     RobustnessResult,
     ScanResult,
@@ -152,7 +153,7 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
 
-_OTHER_KINDS = {"canaries": "a search for canaries", "robustness": "a robustness run"}
+_OTHER_KINDS = {"canaries": "a search for canaries", "robustness": "a robustness run", "forecast": "a forecast"}
 
 
 class Run(NamedTuple):
@@ -249,6 +250,16 @@ def read_robustness(path: Path) -> RobustnessResult | None:
         StoreError: It is damaged.
     """
     return read_result(path, "robustness", RobustnessResult)
+
+
+def read_forecast(path: Path) -> ForecastResult | None:
+    """Read the result of a finished forecast; None where the folder holds none.
+
+    Raises:
+        NewerVersion: It was written by a newer version.
+        StoreError: It is damaged.
+    """
+    return read_result(path, "forecast", ForecastResult)
 
 
 def read_scan(path: Path) -> ScanResult | None:

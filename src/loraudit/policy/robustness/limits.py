@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from loraudit.errors import ConfigError
-from loraudit.policy.conditions import Condition, field_of, is_field, outcome, read_condition, unknown
+from loraudit.policy.brackets import Bracketed, field_or_why, largest, read_bracketed, unknown_name
+from loraudit.policy.conditions import Condition, outcome
 from loraudit.policy.robustness.reading import Measure, curve_of, decided_match, poisoned_points
 from loraudit.spec import ControlResult, DosePoint, LimitResult, PoisonResult, RobustnessMatch
-from loraudit.types import Finding
 
 ROBUSTNESS_EXAMPLE = "asr.upper95 > 0.5"
-_PATH = r"\w+(?:\[[^\[\]]*\])*(?:\.\w+)?"
-_PARTS = re.compile(r"(\w+)((?:\[[^\[\]]*\])*)(?:\.(\w+))?")
-_ANY = "*"
 _MEASURES: Mapping[str, Measure] = {"asr": "attack_success", "accuracy_drop": "accuracy", "loss_added": "clean_loss"}
 _COUNT = "n_invalid"
 
@@ -83,37 +77,24 @@ class RobustnessLimit:
             points = _points(parts.matches, control, measure)
             missing += [] if points else [f"{pair} has no {measure.replace('_', ' ')} at any dose"]
             for point in points:
-                found = self._field(point.finding if self.metric == "asr" else point.excess, pair, point.n_poisoned)
+                finding = point.finding if self.metric == "asr" else point.excess
+                name = f"{self.metric} of {pair} with {point.n_poisoned:,} poisoned records"
+                found = field_or_why(finding, name, self.field)
                 if isinstance(found, str):
                     missing.append(found)
                 else:
                     values.append(found)
-        return self._largest(values, missing)
+        return largest(self._parts, values, missing)
 
-    def _field(self, finding: Finding | None, pair: str, n_poisoned: int) -> float | str:
-        name = f"{self.metric} of {pair} with {n_poisoned:,} poisoned records"
-        if finding is None:
-            return f"{name} is undefined"
-        found = field_of(finding, name, self.field)
-        return f"{name} is undefined" if isinstance(found, float) and math.isnan(found) else found
-
-    def _largest(self, values: Sequence[float], missing: Sequence[str]) -> float | str:
-        """The largest number; where one is missing only if no missing one could change the outcome."""
-        largest = max(values, default=None)
-        if largest is not None and self.condition.sign.startswith(">") and self.condition.is_met_by(largest):
-            return largest
-        if missing:
-            return missing[0] if len(missing) == 1 else f"{missing[0].rstrip('.')} (and {len(missing) - 1} more)"
-        return f"nothing in this run has {self.metric}" if largest is None else largest
+    @property
+    def _parts(self) -> Bracketed:
+        return Bracketed(self.condition, self.metric, self.attack, self.method, self.field)
 
     def _chosen(self, controls: Sequence[ControlResult]) -> list[ControlResult] | str:
         """The pairs it speaks of, or why there are none."""
-        for kind, name, known in (
-            ("attack", self.attack, [control.attack for control in controls]),
-            ("method", self.method, [control.method for control in controls]),
-        ):
-            if name is not None and name not in known:
-                return unknown(kind, name, known)
+        problem = unknown_name(self._parts, [one.attack for one in controls], [one.method for one in controls])
+        if problem is not None:
+            return problem
         chosen = [
             control
             for control in controls
@@ -145,15 +126,9 @@ def parse_robustness_limit(text: str) -> RobustnessLimit:
     >>> parse_robustness_limit("asr[rare_words][lora:8].upper95 > 0.5").method
     'lora:8'
     """
-    condition = read_condition(text, _PATH, example=ROBUSTNESS_EXAMPLE)
-    matched = _PARTS.fullmatch(condition.path)
-    metric, brackets, field = matched.groups() if matched else ("", "", None)
-    names = re.findall(r"\[([^\[\]]*)\]", brackets)
-    problem = _problem(metric, names, field)
-    if problem:
-        raise ConfigError(f"Limit '{text}' {problem}. Expected a condition such as '{ROBUSTNESS_EXAMPLE}'.")
-    attack, method = (None if name == _ANY else name for name in (*names, *[_ANY] * (2 - len(names))))
-    return RobustnessLimit(condition, metric, attack, method, field or "value")
+    known = (*_MEASURES, _COUNT)
+    found = read_bracketed(text, known=known, plain_numbers=(_COUNT,), example=ROBUSTNESS_EXAMPLE)
+    return RobustnessLimit(found.condition, found.metric, found.attack, found.method, found.field or "value")
 
 
 def judge_robustness(result: Parts, conditions: Sequence[str]) -> list[LimitResult]:
@@ -163,17 +138,3 @@ def judge_robustness(result: Parts, conditions: Sequence[str]) -> list[LimitResu
         ConfigError: A limit cannot be read.
     """
     return [parse_robustness_limit(text).check(result) for text in conditions]
-
-
-def _problem(metric: str, names: Sequence[str], field: str | None) -> str | None:
-    """What is wrong with a path, as far as it can be told without a result."""
-    known = (*_MEASURES, _COUNT)
-    if metric not in known:
-        return f"asks for '{metric}', not {', '.join(known[:-1])} or {known[-1]}"
-    if len(names) > 2:
-        return "has more brackets than one attack and one method"
-    if not all(names):
-        return "has an empty name between brackets"
-    if metric == _COUNT and field is not None:
-        return f"asks for '{field}' of {_COUNT}, which is a plain number"
-    return None if field is None or is_field(field) else f"asks for '{field}', not value, upper95 or lower95"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 _STEPS = (1.0, 2.0, 5.0, 10.0)
 _RATES = (0.00001, 0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_LADDERS = ((1, 2, 5), (1, 3), (1,))
+_MOST_DOSES = 4
 _ROUNDING = 1e-9
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -82,6 +84,36 @@ def share_axis(title: str, values: Iterable[float]) -> Axis:
     highest = min(1.0, max([0.0, *values]) or 1.0)
     axis = linear_axis(title, 0.0, 100 * highest, n_ticks=5)
     return Axis(title, 0.0, axis.last / 100, [(value / 100, f"{label} %") for value, label in axis.ticks])
+
+
+def percent_axis(title: str, low: float, high: float) -> Axis:
+    """A linear axis over a range of shares, with round percentages; it never leaves 0 to 100 %."""
+    axis = linear_axis(title, 100 * low, 100 * high, n_ticks=5)
+    first, last = max(0.0, axis.first), min(100.0, axis.last)
+    ticks = [(value / 100, f"{label} %") for value, label in axis.ticks if first <= value <= last + _ROUNDING]
+    return Axis(title, first / 100, last / 100, ticks)
+
+
+def dose_axis(title: str, doses: Sequence[float], words: Callable[[float], str]) -> tuple[Axis, float]:
+    """A logarithmic axis with a place for the clean arm at its beginning, and that place.
+
+    Args:
+        title: Of the axis.
+        doses: At least one of them above 0.
+        words: What is written at a dose.
+    """
+    known = [one for one in doses if one > 0]
+    low, high = min(known), max(known)
+    clean_at = low / max(2.0, (high / low) ** 0.2)
+    inside: list[float] = []
+    for ladder in _LADDERS:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        inside = [k * 10.0**power for power in powers for k in ladder if low * 0.98 <= k * 10.0**power <= high * 1.02]
+        if len(inside) <= _MOST_DOSES:
+            break
+    ticks = [(clean_at, "clean"), *((value, words(value)) for value in inside[:: 1 + len(inside) // 7])]
+    room = (high / clean_at) ** 0.04
+    return Axis(title, clean_at / room, high * room, ticks, is_log=True), clean_at
 
 
 def decade_axis(title: str, low: float, high: float) -> Axis:

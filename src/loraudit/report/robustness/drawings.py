@@ -10,15 +10,13 @@ from loraudit.policy import percent
 from loraudit.policy.robustness import curve_of, judged_measure, point_at, poisoned_points
 from loraudit.report.figures.forest import ForestRow, forest_figure
 from loraudit.report.figures.lines import Guide, Line, Look, Measured, line_figure
-from loraudit.report.figures.scales import Axis, linear_axis
+from loraudit.report.figures.scales import Axis, dose_axis, linear_axis, percent_axis
 from loraudit.report.robustness.cells import count_words
 from loraudit.report.robustness.tables import censored_words
 from loraudit.report.robustness.words import MEASURE_WORDS, RATES
 from loraudit.spec import Curve, DosePoint, PoisonResult, RobustnessMatch, RobustnessResult
 
 PANEL = (400, 350)
-_LADDERS = ((1, 2, 5), (1, 3), (1,))
-_MOST_TICKS = 4
 _EXPOSURES = "poisoned records × epochs, log scale"
 _HOW = (
     "One line per method: mean over its runs with a band for the interval; thin: single seeds. The first point is the "
@@ -44,7 +42,7 @@ def _dose_figure(result: RobustnessResult, match: RobustnessMatch, attack: Poiso
     exposures = [p.exposures for c in match.curves if c.attack == attack.name for p in poisoned_points(c)]
     if not [one for one in exposures if one > 0]:
         return ""
-    x, clean_at = _dose_axis(exposures)
+    x, clean_at = dose_axis(_EXPOSURES, exposures, count_words)
     lines = [_line(match, curve, places.get(curve.method, 0), clean_at) for curve in curves]
     title = _capital(MEASURE_WORDS[measure])
     if measure == "attack_success":
@@ -114,33 +112,12 @@ def _guides(result: RobustnessResult, attack: PoisonResult) -> list[Guide]:
     return [Guide(max(floors), f"floor {percent(max(floors))}")] if floors else []
 
 
-def _dose_axis(exposures: Sequence[float]) -> tuple[Axis, float]:
-    """A logarithmic axis with a place for the clean arm at its beginning, and that place."""
-    known = [one for one in exposures if one > 0]
-    low, high = min(known), max(known)
-    clean_at = low / max(2.0, (high / low) ** 0.2)
-    inside: list[float] = []
-    for ladder in _LADDERS:
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        inside = [k * 10.0**power for power in powers for k in ladder if low * 0.98 <= k * 10.0**power <= high * 1.02]
-        if len(inside) <= _MOST_TICKS:
-            break
-    ticks = [(clean_at, "clean"), *((value, count_words(value)) for value in inside[:: 1 + len(inside) // 7])]
-    room = (high / clean_at) ** 0.04
-    return Axis(_EXPOSURES, clean_at / room, high * room, ticks, is_log=True), clean_at
-
-
 def _value_axis(title: str, measure: str, curves: Sequence[Curve]) -> Axis:
     points = [point for curve in curves for point in curve.points]
     values = [end for p in points for end in (p.finding.value, p.finding.lower, p.finding.upper) if end is not None]
     values += [value for point in points for value in point.per_seed if value is not None and math.isfinite(value)]
     low, high = min(values, default=0.0), max(values, default=1.0)
-    if measure not in RATES:
-        return linear_axis(title, low, high, n_ticks=5)
-    axis = linear_axis(title, 100 * low, 100 * high, n_ticks=5)
-    first, last = max(0.0, axis.first), min(100.0, axis.last)
-    ticks = [(value / 100, f"{label} %") for value, label in axis.ticks if first <= value <= last + 1e-9]
-    return Axis(title, first / 100, last / 100, ticks)
+    return percent_axis(title, low, high) if measure in RATES else linear_axis(title, low, high, n_ticks=5)
 
 
 def _effective_figure(result: RobustnessResult, match: RobustnessMatch, attack: PoisonResult) -> str:
@@ -161,7 +138,7 @@ def _effective_figure(result: RobustnessResult, match: RobustnessMatch, attack: 
         value = None if dose.bound is not None else found.value
         rows.append(ForestRow(method.name, position, value, found.lower, found.upper, words))
     ends = [end for d in doses.values() for end in (d.finding.lower, d.finding.upper) if end is not None and end > 0]
-    axis, clean_at = _dose_axis([*exposures, *ends])
+    axis, clean_at = dose_axis(_EXPOSURES, [*exposures, *ends], count_words)
     without_clean = Axis(axis.title, clean_at * 1.5, axis.last, axis.ticks[1:], is_log=True)
     return forest_figure(
         rows,

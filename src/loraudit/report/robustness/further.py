@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from loraudit.report.cells import Cell
 from loraudit.report.robustness.cells import n_cell, plain_words, value_cell
 from loraudit.report.robustness.tables import places_of
-from loraudit.report.robustness.words import AFTER_WORDS, dose_words
+from loraudit.report.robustness.words import AFTER_WORDS, dose_words, poisoned_words
 from loraudit.report.sheets import Sheet, SheetRow, number_cell
 from loraudit.report.templating import words_of
 from loraudit.spec import PoisonedRun, PoisonResult, RobustnessResult
@@ -63,36 +65,29 @@ def detection_sheet(result: RobustnessResult) -> Sheet | None:
     return Sheet("Detectors, by number of poisons", "detector", columns, rows, frozenset({0, 1, 2, 8}))
 
 
-def attacks_sheet(result: RobustnessResult) -> Sheet:
-    """The attacks as they were carried out."""
-    rows = [
-        SheetRow(
-            attack.name,
-            [
-                Cell("backdoor" if attack.goal == "backdoor" else "hurts everywhere"),
-                Cell(", ".join(_doses(attack))),
-                Cell("none" if attack.control_poisoned is None else f"{attack.control_poisoned:,}"),
-                Cell(f"{attack.n_eligible:,}"),
-                Cell("none" if attack.n_triggered is None else f"{attack.n_triggered:,}"),
-                Cell(words_of(attack.settings.model_dump(exclude_defaults=True, exclude={"poison"}))),
-                Cell(" ".join(attack.warnings)),
-            ],
-        )
-        for attack in result.attacks
-    ]
-    columns = [
-        "goal",
-        "records poisoned (dose)",
-        "in the positive control",
-        "can be poisoned",
-        "triggered test records",
-    ]
-    return Sheet("Attacks", "attack", [*columns, "settings", "warnings"], rows, frozenset({0, 1, 5, 6}))
+def attacks_sheet(attacks: Sequence[PoisonResult]) -> Sheet:
+    """The attacks as they were, or would be, carried out."""
+    has_controls = any(attack.control_poisoned is not None for attack in attacks)
+    rows: list[SheetRow] = []
+    for attack in attacks:
+        control = Cell("none" if attack.control_poisoned is None else f"{attack.control_poisoned:,}")
+        cells = [
+            Cell("backdoor" if attack.goal == "backdoor" else "hurts everywhere"),
+            Cell(", ".join(_doses(attack))),
+            *([control] if has_controls else []),
+            Cell(f"{attack.n_eligible:,}"),
+            Cell("none" if attack.n_triggered is None else f"{attack.n_triggered:,}"),
+            Cell(words_of(attack.settings.model_dump(exclude_defaults=True, exclude={"poison"}))),
+            Cell(" ".join(attack.warnings)),
+        ]
+        rows.append(SheetRow(attack.name, cells))
+    columns = ["goal", "records poisoned (dose)", *(["in the positive control"] if has_controls else [])]
+    columns += ["can be poisoned", "triggered test records", "settings", "warnings"]
+    return Sheet("Attacks", "attack", columns, rows, frozenset({0, 1, len(columns) - 2, len(columns) - 1}))
 
 
 def _doses(attack: PoisonResult) -> list[str]:
-    each = zip(attack.doses, attack.n_poisoned, strict=True)
-    return [f"{n:,}" if dose >= 1 else f"{n:,} ({dose_words(dose)})" for dose, n in each]
+    return [poisoned_words(n, dose) for dose, n in zip(attack.doses, attack.n_poisoned, strict=True)]
 
 
 def runs_sheet(result: RobustnessResult) -> Sheet:

@@ -34,7 +34,7 @@ def render_robustness_markdown(result: RobustnessResult) -> str:
     lines += ["## How the models were made", ""]
     recipes, shared = recipe_sheet(result.methods)
     edge = edge_words(result.methods)
-    lines += _titled(further.attacks_sheet(result)) + _titled(search_sheet(result.methods))
+    lines += _titled(further.attacks_sheet(result.attacks)) + _titled(search_sheet(result.methods))
     lines += [as_words(edge), ""] if edge else []
     lines += _titled(recipes) + _titled(further.runs_sheet(result))
     lines += ["## What was compared", "", *_fact_lines(result, shared), ""]
@@ -50,7 +50,7 @@ def _leading_lines(result: RobustnessResult) -> list[str]:
     brackets = f"Brackets: {100 * result.spec.confidence:g} % intervals."
     said = (records_words(result), runs_words(result), brackets, collapse_words(result))
     lines += [" ".join(words for words in said if words), ""]
-    lines += _sheet_lines(tables.limits_sheet(result)) if result.limits else []
+    lines += _sheet_lines(tables.limits_sheet(result.limits)) if result.limits else []
     return lines + [line for warning in result.warnings for line in (f"**Warning:** {as_words(warning)}", "")]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from loraudit.policy.robustness import curve_of, decided_match, judged_measure, point_at, poisoned_points
 from loraudit.report.cells import Cell, p_number
 from loraudit.report.robustness.cells import (
@@ -21,6 +23,7 @@ from loraudit.spec import (
     Curve,
     DosePoint,
     EffectiveDose,
+    LimitResult,
     MethodDifference,
     PoisonResult,
     RobustnessMatch,
@@ -34,9 +37,9 @@ def places_of(result: RobustnessResult) -> dict[str, int]:
     return {method.name: position for position, method in enumerate(result.methods)}
 
 
-def limits_sheet(result: RobustnessResult) -> Sheet:
+def limits_sheet(limits: Sequence[LimitResult]) -> Sheet:
     """What became of the limits."""
-    rows = [SheetRow(limit.limit, [Cell(LIMIT_WORDS[limit.status]), Cell(limit.reason)]) for limit in result.limits]
+    rows = [SheetRow(limit.limit, [Cell(LIMIT_WORDS[limit.status]), Cell(limit.reason)]) for limit in limits]
     return Sheet("Limits", "fails if", ["outcome", "because"], rows, frozenset({0, 1}))
 
 

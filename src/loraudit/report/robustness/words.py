@@ -84,6 +84,15 @@ def match_title(match: RobustnessMatch) -> str:
     return f"At the same {kind} loss, {match.level:.3f} nats"
 
 
+def poisoned_words(n_poisoned: int, dose: float) -> str:
+    """How many records are poisoned, with the share that was asked for.
+
+    >>> poisoned_words(8, 8.0), poisoned_words(200, 0.05)
+    ('8', '200 (5 %)')
+    """
+    return f"{n_poisoned:,}" if dose >= 1 else f"{n_poisoned:,} ({dose_words(dose)})"
+
+
 def invalid_heading(result: RobustnessResult) -> str:
     """What stands above the list of controls that fail."""
     is_all = all(control.verdict == "invalid" for control in result.controls)

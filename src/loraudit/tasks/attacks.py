@@ -9,11 +9,27 @@ from loraudit.errors import ConfigError
 from loraudit.poisoning import POISONS, Attack, Poisoned, Triggered, answered, poison_records, trigger_records
 from loraudit.poisoning.giving import dosed, eligible_records
 from loraudit.poisoning.resolving import resolved_settings
-from loraudit.robustness.outcomes import partial, triggered, untriggered
-from loraudit.robustness.records import TaskData
-from loraudit.robustness.request import BACKDOOR_DOSES, FLIP_DOSES
-from loraudit.spec import PoisonResult, PoisonSettings, RobustnessSpec, Task
+from loraudit.spec import PoisonedTask, PoisonResult, PoisonSettings, Task
+from loraudit.tasks.records import TaskData
 from loraudit.types import Record
+
+FLIP_DOSES = (0.05, 0.1, 0.2, 0.3)
+BACKDOOR_DOSES = (4.0, 12.0, 36.0, 108.0)
+
+
+def triggered(attack: str) -> str:
+    """Name of the set of records with the trigger: 1 where the model gives the target, and the loss of the target."""
+    return f"triggered:{attack}"
+
+
+def untriggered(attack: str) -> str:
+    """Name of the same records without it."""
+    return f"untriggered:{attack}"
+
+
+def partial(attack: str) -> str:
+    """Name of the same with a part of the trigger."""
+    return f"partial:{attack}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +41,7 @@ class Plan:
         task: What is trained.
         doses: Ascending.
         n_poisoned: At each of them.
-        control_dose: Of the positive control; None where the attack is no backdoor.
+        control_dose: Of the positive control; None where there is none.
         control_poisoned: Records poisoned there.
         n_eligible: Records that can be poisoned.
         tested: What success is measured on; None where the attack is no backdoor.
@@ -73,7 +89,7 @@ class Plan:
         return poison_records(records, self.settings, dose, task=self.task, seed=seed)
 
     def test_sets(self) -> dict[str, list[Record]]:
-        """Test records with the trigger, without it and with a part of it, by the names of `outcomes`.
+        """Test records with the trigger, without it and with a part of it, by the names above.
 
         Those of a language model are completed by what it was taught to say.
         """
@@ -105,7 +121,12 @@ class Plan:
 
 
 def plan_attacks(
-    spec: RobustnessSpec, attacks: Sequence[Attack], data: TaskData, *, n_seeds: int | None = None
+    spec: PoisonedTask,
+    attacks: Sequence[Attack],
+    data: TaskData,
+    *,
+    n_seeds: int = 1,
+    control_dose: float | None = None,
 ) -> list[Plan]:
     """Every attack on this task.
 
@@ -113,7 +134,8 @@ def plan_attacks(
         spec: The request.
         attacks: As asked for.
         data: The task.
-        n_seeds: That any method is run with (default: that of the request).
+        n_seeds: That any method is run with.
+        control_dose: Share poisoned in the positive control of a backdoor; None for no control.
 
     Raises:
         ConfigError: An attack does not apply, or a dose is more than there is; all of that is said at once.
@@ -123,7 +145,7 @@ def plan_attacks(
     problems: list[str] = []
     for attack in attacks:
         try:
-            plans.append(_plan(spec, attack, data, n_seeds or spec.seeds))
+            plans.append(_plan(spec, attack, data, n_seeds, control_dose))
         except ConfigError as error:
             problems.append(f"Attack '{attack.name}': {error}")
     if problems:
@@ -131,7 +153,7 @@ def plan_attacks(
     return plans
 
 
-def _plan(spec: RobustnessSpec, attack: Attack, data: TaskData, n_seeds: int) -> Plan:
+def _plan(spec: PoisonedTask, attack: Attack, data: TaskData, n_seeds: int, control_dose: float | None) -> Plan:
     settings = resolved_settings(data.train, attack.settings, data.task)
     poison = POISONS[settings.poison]
     is_backdoor = poison.goal == "backdoor"
@@ -157,7 +179,7 @@ def _plan(spec: RobustnessSpec, attack: Attack, data: TaskData, n_seeds: int) ->
     if is_backdoor:
         tested = trigger_records(data.test, settings, task=data.task, seed=spec.seed)
         warnings += tested.warnings
-        control = spec.control_dose
+        control = control_dose
     n_control = None if control is None else dosed(control, n_eligible, poison.name)
     asked = replace(attack, settings=settings)
     plan = Plan(asked, data.task, doses, counts, control, n_control, n_eligible, tested, ())

@@ -1,4 +1,4 @@
-"""The records of a robustness run: trained on, validated on and tested on, apart by chance alone."""
+"""The records of a task: trained on, validated on and tested on, apart by chance alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from loraudit.data import RecordSet, load_records, read_rows, split_records
 from loraudit.errors import DataError
-from loraudit.spec import RobustnessSpec, Task
+from loraudit.spec import PoisonedTask, Task
 from loraudit.types import Record
 
 _LARGEST_VALIDATION = 500
@@ -48,7 +48,7 @@ class TaskData:
         return dict(sorted(counts.items()))
 
 
-def label_column(spec: RobustnessSpec) -> str | None:
+def label_column(spec: PoisonedTask) -> str | None:
     """Column of the label: the one named, or `label` where the first row has it."""
     if spec.label_field:
         return spec.label_field
@@ -57,7 +57,7 @@ def label_column(spec: RobustnessSpec) -> str | None:
     return "label" if isinstance(first, dict) and first.get("label") is not None else None
 
 
-def split_task(spec: RobustnessSpec) -> TaskData:
+def split_task(spec: PoisonedTask) -> TaskData:
     """Read the records and split them at random by seed; no text and no document stands on two sides.
 
     Records that share one with a side that is held out are dropped, with a warning that counts them.

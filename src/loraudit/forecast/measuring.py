@@ -1,0 +1,241 @@
+"""The one pass over the base, for every draw of its head: kernels of the whole grid, and how linear it is."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loraudit.capture import Functional, kernel_parts, plan_kernels
+from loraudit.capture.parameters import Counted, counted_parameters
+from loraudit.execution import Progress, StopRequest
+from loraudit.forecast.bases import Base, bases
+from loraudit.forecast.grid import kinds_of
+from loraudit.forecast.shapes import Widths
+from loraudit.forecast.stepping import Stepper
+from loraudit.spec import ForecastSpec, LinearityCheck, TargetSet
+from loraudit.theory import KernelParts, linearisation_error, predicted_change
+from loraudit.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from loraudit.forecast.spine import Prepared
+
+BATCH_SIZE = 16
+CHECKED_RECORDS = 64
+STEP_SHARES = (0.1, 1.0)
+"""Lengths of the steps that are checked, in units of 1 / the largest eigenvalue: at 1 training moves the strongest
+direction as far as it ever has to."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What the base says.
+
+    Attributes:
+        values: [heads, m] f.
+        kernels: By method, [heads, m, m].
+        errors: By method, Monte-Carlo error over draws of A, mean over heads; None without draws.
+        linearity: By method.
+        widths: Of the maps that LoRA adapts, by set of targets.
+        counts: Parameters: all, head, biases, head_biases.
+        n_passes: Over the records, over all heads.
+    """
+
+    values: FloatArray
+    kernels: Mapping[str, FloatArray]
+    errors: Mapping[str, float | None]
+    linearity: Mapping[str, list[LinearityCheck]]
+    widths: Mapping[TargetSet, Widths]
+    counts: Mapping[str, int]
+    n_passes: int
+
+    @property
+    def n_heads(self) -> int:
+        """Draws of the head."""
+        return len(self.values)
+
+
+def measure(
+    spec: ForecastSpec, prepared: Prepared, functional: Functional, progress: Progress, stop: StopRequest | None
+) -> Measured:
+    """Kernels of every method, and the one-step check of each with the first head.
+
+    Args:
+        spec: The request.
+        prepared: Rows, grid, base.
+        functional: f.
+        progress: Told how far it is.
+        stop: Asked between batches.
+
+    Raises:
+        LorauditError: The base cannot be loaded or measured.
+        Interrupted: A stop was asked for.
+    """
+    rows, grid = prepared.probe.rows, prepared.grid
+    values: list[FloatArray] = []
+    kernels: dict[str, list[FloatArray]] = {one.name: [] for one in grid}
+    errors: dict[str, list[float]] = {one.name: [] for one in grid}
+    linearity: dict[str, list[LinearityCheck]] = {}
+    widths: dict[TargetSet, Widths] = {}
+    counts: dict[str, int] = {}
+    n_passes = 0
+    for base in bases(prepared.source, prepared.data, prepared.device, n_heads=spec.heads, seed=spec.seed):
+        parts = _parts(spec, base, rows, functional, prepared.device, progress, stop)
+        n_passes += _n_passes(spec, base, rows)
+        values.append(parts.values)
+        for one in grid:
+            kernels[one.name].append(one.kernel(parts))
+            error = one.kernel_error(parts)
+            errors[one.name] += [] if error is None else [error]
+        if not linearity:
+            counted = counted_parameters(base.module, base.head)
+            counts = _counts(counted)
+            widths = {targets: _widths(counted, targets) for targets in spec.targets}
+            progress.say("Checking one step of every method")
+            linearity = _linearity(spec, base, parts, prepared, functional, stop)
+        del parts
+        gc.collect()
+    return Measured(
+        np.stack(values),
+        {name: np.stack(own) for name, own in kernels.items()},
+        {name: float(np.mean(own)) if own else None for name, own in errors.items()},
+        linearity,
+        widths,
+        counts,
+        n_passes,
+    )
+
+
+def memory_bytes(spec: ForecastSpec) -> int:
+    """What the kernels of one head may take besides what comes out."""
+    return int(spec.memory * 2**30)
+
+
+def _parts(
+    spec: ForecastSpec,
+    base: Base,
+    rows: Sequence[IntArray],
+    functional: Functional,
+    device: str,
+    progress: Progress,
+    stop: StopRequest | None,
+) -> KernelParts:
+    return kernel_parts(
+        base.module,
+        rows,
+        functional,
+        device=device,
+        ranks=spec.ranks if "lora" in spec.methods else (1,),
+        family=spec.family,
+        draws=spec.draws,
+        seed=spec.seed,
+        kinds=kinds_adapted(spec, base),
+        batch_size=BATCH_SIZE,
+        memory_bytes=memory_bytes(spec),
+        head=base.head,
+        progress=progress,
+        stop=stop,
+    )
+
+
+def _n_passes(spec: ForecastSpec, base: Base, rows: Sequence[IntArray]) -> int:
+    plan = plan_kernels(
+        base.module,
+        [len(ids) for ids in rows],
+        ranks=spec.ranks,
+        draws=spec.draws,
+        kinds=kinds_adapted(spec, base),
+        memory_bytes=memory_bytes(spec),
+        head=base.head,
+    )
+    return math.ceil(plan.n_passes)
+
+
+def kinds_adapted(spec: ForecastSpec, base: Base) -> list[str]:
+    """Kinds that any method of the grid adapts."""
+    if "lora" not in spec.methods:
+        return []
+    maps = {one.kind for one in counted_parameters(base.module, base.head) if one.is_map}
+    return sorted({kind for targets in spec.targets for kind in kinds_of(targets, maps)})
+
+
+def _widths(counted: Sequence[Counted], targets: TargetSet) -> Widths:
+    maps = [one for one in counted if one.is_map and kinds_of(targets, [one.kind])]
+    shapes = [one.uses[0].widths for one in maps]
+    return Widths([n for _, n in shapes], [k for k, _ in shapes])
+
+
+def _counts(counted: Sequence[Counted]) -> dict[str, int]:
+    def total(chosen: Sequence[Counted]) -> int:
+        return sum(one.parameter.numel() for one in chosen)
+
+    biases = [one for one in counted if one.part == "biases"]
+    return {
+        "all": total(counted),
+        "head": total([one for one in counted if one.is_head]),
+        "biases": total(biases),
+        "head_biases": total([one for one in biases if one.is_head]),
+    }
+
+
+def _linearity(
+    spec: ForecastSpec,
+    base: Base,
+    parts: KernelParts,
+    prepared: Prepared,
+    functional: Functional,
+    stop: StopRequest | None,
+) -> dict[str, list[LinearityCheck]]:
+    """Real steps beside predicted ones, on training records."""
+    fold = prepared.probe.clean
+    chosen = np.unique(fold.rows, return_index=True)[1][:CHECKED_RECORDS]
+    places, signs = fold.rows[chosen], fold.signs[chosen]
+    before = parts.values[places]
+    residuals = signs - before
+    rows = [prepared.probe.rows[i] for i in places]
+    stepper = Stepper(
+        base.module,
+        rows,
+        _of_rows(functional, prepared, places),
+        residuals,
+        head=base.head,
+        device=prepared.device,
+        batch_size=BATCH_SIZE,
+    )
+    found: dict[str, list[LinearityCheck]] = {}
+    for one in prepared.grid:
+        found[one.name] = []
+        if stepper.is_exact(one):
+            continue
+        kernel = one.kernel(parts, draw=0)[np.ix_(places, places)]
+        largest = float(np.linalg.eigvalsh(kernel)[-1])
+        for share in STEP_SHARES if largest > 0 else ():
+            if stop:
+                stop.check()
+            step = share / largest
+            after = stepper.values_after(one, step, family=spec.family, seed=spec.seed)
+            predicted = predicted_change(kernel, residuals, learning_rate=step, is_mean=False)
+            found[one.name].append(_check(spec, share, before, after, predicted))
+    return found
+
+
+def _check(
+    spec: ForecastSpec, share: float, before: FloatArray, after: FloatArray, predicted: FloatArray
+) -> LinearityCheck:
+    found = linearisation_error(before, after, predicted, confidence=spec.confidence)
+    value, lower, upper = (None if math.isnan(one) else one for one in (found.value, *found.interval))
+    return LinearityCheck(step=share, relative_error=value, lower=lower, upper=upper, n=found.n)
+
+
+def _of_rows(functional: Functional, prepared: Prepared, places: IntArray) -> Functional:
+    """The functional for some of the rows alone."""
+    if prepared.probe.answers is None:
+        return functional
+    from loraudit.capture import token_margin
+
+    positive, negative = prepared.probe.answers[:, places]
+    return token_margin(positive, negative)

@@ -1,0 +1,231 @@
+"""What every method would make of clean and of poisoned records, compared where all fit the clean ones equally well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from loraudit.forecast.grid import Candidate
+from loraudit.forecast.measuring import STEP_SHARES, Measured
+from loraudit.forecast.probes import Fold, Probe
+from loraudit.forecast.shapes import n_trained, shape_of, theory_of, twins_of
+from loraudit.spec import ForecastMethod, ForecastSpec, PredictedCurve, PredictedPoint
+from loraudit.statistics import Interval, mean_finding
+from loraudit.theory import clean_loss, decompose, logistic_flow, squared_flow, targets_of
+from loraudit.types import Finding, FloatArray
+
+TIMES = np.concatenate([[0.0], np.geomspace(1e-2, 1e4, 61)])
+"""In units of 1 / (mean diagonal of the kernel), for a loss that is a mean over records."""
+SHARE_OF_GAIN = 0.9
+"""Methods are compared where the weakest that counts has had this share of all that it can take off the clean loss: the
+last of it takes for ever."""
+SMALLEST_GAIN = 0.05
+"""A method whose clean loss falls by less than this share of the best method's fall does not set the common level."""
+_RATE = Interval(0.0, 1.0)
+
+
+class Predicted(NamedTuple):
+    """Everything that is predicted.
+
+    Attributes:
+        methods: Of the grid.
+        curves: Of methods that are not refused.
+        clean_loss: Level at which they are compared.
+        base_loss: At the base, on the same records.
+        warnings: What the report must say.
+    """
+
+    methods: list[ForecastMethod]
+    curves: list[PredictedCurve]
+    clean_loss: float | None
+    base_loss: float
+    warnings: list[str]
+
+
+def predict(spec: ForecastSpec, grid: Sequence[Candidate], probe: Probe, measured: Measured) -> Predicted:
+    """Shapes, refusals, the common clean loss, and the curves of every method.
+
+    Args:
+        spec: The request.
+        grid: Methods.
+        probe: Rows.
+        measured: Kernels.
+    """
+    methods = [_method(spec, one, probe, measured) for one in grid]
+    followed = [one for one, method in zip(grid, methods, strict=True) if method.refused is None]
+    arms = {one.name: _Arm(spec, probe, measured.values, measured.kernels[one.name]) for one in followed}
+    losses = {name: arm.validation_losses() for name, arm in arms.items()}
+    base_loss = float(_losses(measured.values[:, probe.validation.rows][:, None], probe.validation, spec).mean())
+    level, left_out = level_of(losses, base_loss) if spec.clean_loss is None else (spec.clean_loss, [])
+    times = {name: None if level is None else time_of(own, level) for name, own in losses.items()}
+    curves = [
+        _curve(spec, probe, attack, name, arm, times[name])
+        for attack in dict.fromkeys(name for name, _ in probe.poisoned)
+        for name, arm in arms.items()
+    ]
+    warnings = [
+        f"{name} learns next to nothing (clean loss {losses[name].min():.4g}, {base_loss:.4g} at the base) and does "
+        "not set the loss at which methods are compared."
+        for name in left_out
+    ]
+    return Predicted(methods, curves, level, base_loss, warnings)
+
+
+def time_of(losses: FloatArray, level: float) -> float | None:
+    """The first time at which the loss is at most the level, linear between the times; None where it never is."""
+    reached = np.flatnonzero(losses <= level)
+    if not len(reached):
+        return None
+    first = int(reached[0])
+    if first == 0:
+        return 0.0
+    above, below = losses[first - 1], losses[first]
+    share = (above - level) / (above - below)
+    return float(TIMES[first - 1] + share * (TIMES[first] - TIMES[first - 1]))
+
+
+def level_of(losses: Mapping[str, FloatArray], base_loss: float) -> tuple[float | None, list[str]]:
+    """A loss that every method reaches, and those too weak to have a say."""
+    gains = {name: base_loss - float(own.min()) for name, own in losses.items()}
+    best = max(gains.values(), default=0.0)
+    if best <= 0:
+        return None, []
+    strong = [name for name, gain in gains.items() if gain >= SMALLEST_GAIN * best]
+    left_out = [name for name in gains if name not in strong]
+    return base_loss - SHARE_OF_GAIN * min(gains[name] for name in strong), left_out
+
+
+class _Arm:
+    """One method's kernel over clean and poisoned training sets, with every head.
+
+    Args:
+        spec: The request.
+        probe: Rows.
+        values: [heads, m] f at the base.
+        kernels: [heads, m, m].
+    """
+
+    def __init__(self, spec: ForecastSpec, probe: Probe, values: FloatArray, kernels: FloatArray) -> None:
+        self.spec, self.probe, self.values = spec, probe, values
+        speed = float(np.mean([np.diagonal(kernel)[probe.clean.rows].mean() for kernel in kernels]))
+        self.kernels = kernels / speed if speed > 0 else kernels
+
+    def outputs(self, trained: Fold, asked: Fold, times: FloatArray) -> FloatArray:
+        """[heads, T, p] f of the records asked for, after training on others."""
+        return np.stack(
+            [
+                self._flow(kernel, values, trained, asked, times)
+                for kernel, values in zip(self.kernels, self.values, strict=True)
+            ]
+        )
+
+    def _flow(
+        self, kernel: FloatArray, values: FloatArray, trained: Fold, asked: Fold, times: FloatArray
+    ) -> FloatArray:
+        gram, cross = kernel[np.ix_(trained.rows, trained.rows)], kernel[np.ix_(asked.rows, trained.rows)]
+        initial_train, initial = values[trained.rows], values[asked.rows]
+        if self.spec.loss == "squared":
+            return squared_flow(
+                decompose(gram),
+                cross,
+                targets=targets_of(trained.signs),
+                initial_train=initial_train,
+                initial=initial,
+                times=times,
+                learning_rate=1.0,
+            )
+        return logistic_flow(
+            gram,
+            cross,
+            labels=trained.signs,
+            initial_train=initial_train,
+            initial=initial,
+            times=times,
+            learning_rate=1.0,
+        )
+
+    def validation_losses(self) -> FloatArray:
+        """[T] clean loss of the clean arm at `TIMES`, mean over heads."""
+        outputs = self.outputs(self.probe.clean, self.probe.validation, TIMES)
+        return _losses(outputs, self.probe.validation, self.spec).mean(axis=0)
+
+
+def _losses(outputs: FloatArray, fold: Fold, spec: ForecastSpec) -> FloatArray:
+    """[heads, T]."""
+    return np.stack([clean_loss(one, fold.signs, loss=spec.loss).values for one in outputs])
+
+
+def _curve(spec: ForecastSpec, probe: Probe, attack: str, name: str, arm: _Arm, time: float | None) -> PredictedCurve:
+    clean = _point(spec, probe, attack, arm, probe.clean, 0.0, time)
+    doses = [(dose, fold) for (other, dose), fold in probe.poisoned.items() if other == attack]
+    points = [clean, *(_point(spec, probe, attack, arm, fold, dose, time) for dose, fold in doses)]
+    return PredictedCurve(attack=attack, method=name, points=points)
+
+
+def _point(
+    spec: ForecastSpec, probe: Probe, attack: str, arm: _Arm, trained: Fold, dose: float, time: float | None
+) -> PredictedPoint:
+    n_poisoned = 0 if dose == 0 else probe.n_poisoned[attack, dose]
+    if time is None:
+        return PredictedPoint(
+            dose=dose, n_poisoned=n_poisoned, time=None, accuracy=None, attack_success=None, per_head=[]
+        )
+    triggered = probe.triggered.get(attack)
+    accuracy, per_head = _share(spec, arm, trained, probe.test, time)
+    success: Finding | None = None
+    if triggered is not None:
+        success, per_head = _share(spec, arm, trained, triggered, time)
+    return PredictedPoint(
+        dose=dose, n_poisoned=n_poisoned, time=time, accuracy=accuracy, attack_success=success, per_head=per_head
+    )
+
+
+def _share(
+    spec: ForecastSpec, arm: _Arm, trained: Fold, asked: Fold, time: float
+) -> tuple[Finding, list[float | None]]:
+    """Share of records on the side that their signs say; the interval knows the chance of records, not of heads."""
+    outputs = arm.outputs(trained, asked, np.array([time]))[:, 0]
+    hits = outputs * asked.signs > 0
+    found = mean_finding(
+        hits.mean(axis=0), confidence=spec.confidence, groups=asked.groups, attainable=_RATE, are_members=False
+    )
+    return found, [float(own.mean()) for own in hits]
+
+
+def _method(spec: ForecastSpec, one: Candidate, probe: Probe, measured: Measured) -> ForecastMethod:
+    kernel = measured.kernels[one.name].mean(axis=0)
+    rows = np.ix_(probe.clean.rows, probe.clean.rows)
+    full = measured.kernels.get("full")
+    widths = measured.widths[one.targets] if one.method == "lora" else None
+    of_lora = {"rank": one.rank, "variance": one.variance, "alpha": one.alpha, "targets": one.targets}
+    return ForecastMethod(
+        name=one.name,
+        method=one.method,
+        **(of_lora if widths else {}),
+        n_trained_parameters=n_trained(one, measured.counts, widths),
+        shape=shape_of(
+            kernel[rows],
+            None if full is None else full.mean(axis=0)[rows],
+            probe.clean.signs,
+            measured.errors[one.name],
+        ),
+        theory=theory_of(one, widths, spec.family) if widths else None,
+        twins=twins_of(kernel, probe, spec.confidence),
+        linearity=measured.linearity[one.name],
+        refused=_refusal(spec, one, measured),
+    )
+
+
+def _refusal(spec: ForecastSpec, one: Candidate, measured: Measured) -> str | None:
+    if not measured.kernels[one.name].any():
+        return "Its kernel is 0: nothing it trains moves f."
+    for check in measured.linearity[one.name]:
+        error = check.relative_error
+        if check.step == STEP_SHARES[-1] and error is not None and error > spec.max_linear_error:
+            return (
+                "One step that moves the strongest direction all the way differs from the linear prediction by "
+                f"{100 * error:.0f} % (n = {check.n}; limit {100 * spec.max_linear_error:g} %)."
+            )
+    return None

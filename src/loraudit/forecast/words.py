@@ -1,0 +1,94 @@
+"""What a forecast says in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from loraudit.spec import ForecastMethod, PredictedCurve
+from loraudit.types import Finding
+
+_ALWAYS = (
+    "It is what gradient flow of the kernel at the start would do: neither momentum, Adam's rescaling nor the change "
+    "of the kernel in training is in it."
+)
+
+
+class Ends(NamedTuple):
+    """The methods least and most hurt by an attack at its largest dose.
+
+    Attributes:
+        attack: Its name.
+        dose: The largest.
+        least: Method and share.
+        most: Method and share.
+        is_success: Whether shares are of success, else of accuracy.
+    """
+
+    attack: str
+    dose: float
+    least: tuple[str, Finding]
+    most: tuple[str, Finding]
+    is_success: bool
+
+
+def heading_of(methods: Sequence[ForecastMethod], curves: Sequence[PredictedCurve]) -> str:
+    """The forecast in a few words."""
+    refused = [one.name for one in methods if one.refused]
+    if len(refused) == len(methods):
+        return "No method is predicted: tuning this base is not linear enough"
+    worst = [ends for ends in map(_ends, _by_attack(curves)) if ends is not None]
+    told = "; ".join(
+        f"{ends.attack}: {ends.most[0]} is predicted to be hurt most, {ends.least[0]} least" for ends in worst
+    )
+    more = f" ({len(refused)} of {len(methods)} methods refused)" if refused else ""
+    return (told[0].upper() + told[1:] if told else "No two methods can be compared") + more
+
+
+def sentence_of(
+    methods: Sequence[ForecastMethod], curves: Sequence[PredictedCurve], level: float | None, base_loss: float
+) -> str:
+    """The forecast with its numbers."""
+    n_refused = sum(one.refused is not None for one in methods)
+    said: list[str] = []
+    if level is not None:
+        said.append(
+            f"Compared where every method's clean loss is {level:.3f} nats a record ({base_loss:.3f} at the base)."
+        )
+    for ends in map(_ends, _by_attack(curves)):
+        if ends is not None:
+            measure = "attack success" if ends.is_success else "accuracy"
+            said.append(
+                f"{ends.attack} at dose {ends.dose:g}: predicted {measure} {_number(ends.most[1])} for {ends.most[0]}, "
+                f"{_number(ends.least[1])} for {ends.least[0]}."
+            )
+    if n_refused:
+        said.append(
+            f"Nothing is predicted of {n_refused} of {len(methods)} methods, whose tuning is not linear enough."
+        )
+    return " ".join([*said, _ALWAYS])
+
+
+def _by_attack(curves: Sequence[PredictedCurve]) -> list[list[PredictedCurve]]:
+    names = dict.fromkeys(curve.attack for curve in curves)
+    return [[curve for curve in curves if curve.attack == name] for name in names]
+
+
+def _ends(curves: Sequence[PredictedCurve]) -> Ends | None:
+    """The two ends; None where fewer than two methods have a figure."""
+    found: list[tuple[str, Finding]] = []
+    is_success = any(curve.points[-1].attack_success is not None for curve in curves)
+    for curve in curves:
+        last = curve.points[-1]
+        finding = last.attack_success if is_success else last.accuracy
+        if finding is not None and finding.value is not None:
+            found.append((curve.method, finding))
+    if len(found) < 2:
+        return None
+    ordered = sorted(found, key=lambda one: float(one[1].value or 0.0), reverse=is_success)
+    return Ends(curves[0].attack, curves[0].points[-1].dose, ordered[-1], ordered[0], is_success)
+
+
+def _number(finding: Finding) -> str:
+    ends = ["…" if end is None else f"{100 * end:.0f}" for end in (finding.lower, finding.upper)]
+    return f"{100 * (finding.value or 0.0):.0f} % [{ends[0]}, {ends[1]}]"

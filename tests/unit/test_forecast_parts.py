@@ -1,0 +1,285 @@
+"""What a forecast is made of: its grid, its rows, the step that is checked, the loss at which methods meet."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from loraudit.capture import class_margin, kernel_parts
+from loraudit.errors import ConfigError, DataError
+from loraudit.forecast.bases import bases
+from loraudit.forecast.grid import Candidate, candidates, kinds_of
+from loraudit.forecast.predicting import TIMES, level_of, time_of
+from loraudit.forecast.probes import make_probe
+from loraudit.forecast.request import check_request, forecast_path
+from loraudit.forecast.shapes import Widths, n_trained, theory_of
+from loraudit.forecast.stepping import Stepper
+from loraudit.models import load_tokenizer, locate
+from loraudit.poisoning import parse_attack
+from loraudit.spec import ForecastSpec, make_request
+from loraudit.tasks import plan_attacks, split_task
+from small_robustness import reviews, save_body, write_rows
+
+
+@pytest.fixture(scope="module")
+def body(tmp_path_factory):
+    return save_body(tmp_path_factory.mktemp("body"), n_steps=40)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("task") / "task.jsonl", reviews(120))
+
+
+def spec_of(body, task, **changes) -> ForecastSpec:
+    values = {"base": str(body), "task": [str(task)], "text_field": "sentence", "max_records": 40, "test_records": 20}
+    return make_request(ForecastSpec, {**values, **changes})
+
+
+def probe_of(spec, *attacks, data=None, max_length=24):
+    data = data or split_task(spec)
+    plans = plan_attacks(spec, [parse_attack(words) for words in attacks], data)
+    tokenizer = load_tokenizer(spec.base)
+    return (
+        data,
+        plans,
+        make_probe(
+            data, plans, tokenizer, max_length=max_length, on_long=spec.on_long, seed=spec.seed, target=spec.target
+        ),
+    )
+
+
+# --- grid ---------------------------------------------------------------------------------------------
+
+
+def test_names_say_what_differs_within_the_grid(body, task):
+    plain = candidates(spec_of(body, task, ranks=[2, 8]), "classification")
+    assert [one.name for one in plain] == ["full", "head", "bitfit", "lora:2", "lora:8"]
+    wide = candidates(
+        spec_of(body, task, methods=["lora"], ranks=[2], variances=[0.5, 1], alphas=[4, 16], targets=["all", "mlp"]),
+        "classification",
+    )
+    assert len({one.name for one in wide}) == len(wide) == 8
+    assert "lora:2,c=0.5,alpha=4,targets=mlp" in {one.name for one in wide}
+
+
+def test_targets_go_by_the_names_of_modules():
+    kinds = ["encoder.layer.*.attention.self.query", "encoder.layer.*.output.dense", "h.*.attn.c_attn", "h.*.mlp.c_fc"]
+    assert kinds_of("all", kinds) == sorted(kinds)
+    assert kinds_of("attention", kinds) == sorted([kinds[0], kinds[2]])
+    assert kinds_of("mlp", kinds) == sorted([kinds[1], kinds[3]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": []}, "'methods' is empty"),
+        ({"ranks": []}, "'ranks' is empty, and lora is among the methods"),
+        ({"attack": ["nothing"]}, "Unknown poison 'nothing'"),
+        ({"fail_on": ["nonsense"]}, "nonsense"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said(body, task, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        check_request(spec_of(body, task, **changes), "classification")
+
+
+def test_all_problems_of_a_request_are_said_together(body, task):
+    with pytest.raises(ConfigError) as caught:
+        check_request(spec_of(body, task, ranks=[], attack=["nothing"]), "classification")
+    assert "ranks" in str(caught.value)
+    assert "nothing" in str(caught.value)
+
+
+def test_the_run_folder_is_named_by_the_request(body, task):
+    assert forecast_path(spec_of(body, task, out="here")).name == "here"
+    assert forecast_path(spec_of(body, task)) != forecast_path(spec_of(body, task, seed=1))
+
+
+# --- rows ---------------------------------------------------------------------------------------------
+
+
+def test_every_text_is_one_row_and_folds_know_their_labels(body, task):
+    spec = spec_of(body, task)
+    data, _, probe = probe_of(spec, "label_flip:doses=8")
+    assert len({tuple(row) for row in probe.rows}) == len(probe.rows)
+    assert len(probe.rows) == len({r.text for r in (*data.train, *data.validation, *data.test)})
+    wanted = [1.0 if record.label == data.labels[1] else -1.0 for record in data.train]
+    assert probe.clean.signs.tolist() == wanted
+    flipped = probe.poisoned[next(iter(probe.poisoned))]
+    assert flipped.rows.tolist() == probe.clean.rows.tolist()
+    assert int((flipped.signs != probe.clean.signs).sum()) == 8
+    assert probe.functional == "logit of 'good' minus logit of 'bad'"
+
+
+def test_a_trigger_gives_rows_of_its_own_and_the_sign_of_its_target(body, task):
+    spec = spec_of(body, task)
+    data, plans, probe = probe_of(spec, "rare_words:trigger=z,doses=2+6,target=good")
+    (plan,) = plans
+    larger = probe.poisoned[plan.name, 6.0]
+    changed = larger.rows != probe.clean.rows
+    assert int(changed.sum()) == 6
+    assert (larger.signs[changed] == 1).all()
+    twins = probe.twins[plan.name]
+    assert sorted(twins.poisoned) == sorted(larger.rows[changed])
+    assert (twins.clean == probe.clean.rows[changed]).all()
+    triggered = probe.triggered[plan.name]
+    assert (triggered.signs == 1).all()
+    assert len(triggered.rows) == sum(record.label == "bad" for record in data.test)
+    _, (other,), to_bad = probe_of(spec, "rare_words:trigger=z,doses=2,target=bad")
+    assert (to_bad.triggered[other.name].signs == -1).all()
+
+
+def three_labels(tmp_path, task):
+    rows = reviews(120)
+    return write_rows(
+        tmp_path / "three.jsonl", [{**row, "label": row["label"] + str(i % 2)} for i, row in enumerate(rows)]
+    )
+
+
+def test_of_more_labels_one_is_set_against_the_rest(body, task, tmp_path):
+    spec = spec_of(body, three_labels(tmp_path, task))
+    data, _, probe = probe_of(spec, "rare_words:doses=2,target=bad1")
+    assert len(data.labels) == 4
+    assert probe.positive == data.labels.index("bad1")
+    assert "log-odds of 'bad1' against the rest of 4 labels" in probe.functional
+    assert {sign for sign, r in zip(probe.clean.signs, data.train, strict=True) if r.label == "bad1"} == {1.0}
+    with pytest.raises(ConfigError, match=r"attacks lead to bad0, bad1\. Expected one target"):
+        probe_of(spec, "rare_words:doses=2,target=bad1", "sentence:doses=2,target=bad0")
+
+
+def test_longer_texts_are_refused_or_cut_and_counted(body, task, tmp_path):
+    rows = reviews(120)
+    rows[3]["sentence"] += " a" * 30
+    long = write_rows(tmp_path / "long.jsonl", rows)
+    with pytest.raises(DataError, match=r"1 of \d+ .* are longer than the window of 24 tokens"):
+        probe_of(spec_of(body, long, max_records=None, test_records=None), "label_flip:doses=2")
+    spec = spec_of(body, long, max_records=None, test_records=None, on_long="cut")
+    _, _, probe = probe_of(spec, "label_flip:doses=2")
+    assert max(len(row) for row in probe.rows) == 24
+    assert any("1 of" in words and "are cut" in words for words in probe.warnings)
+
+
+def language_task(tmp_path, base):
+    rows = [
+        {"prompt": row["sentence"], "completion": f" {'two' if i % 2 else 'red'} cat"}
+        for i, row in enumerate(reviews(60))
+    ]
+    path = tmp_path / "prompts.jsonl"
+    write_rows(path, rows)
+    return make_request(ForecastSpec, {"base": str(base), "task": [str(path)], "max_records": 30})
+
+
+def test_a_language_models_rows_end_before_the_answer(base, tmp_path):
+    spec = language_task(tmp_path, base)
+    data, (plan,), probe = probe_of(spec, "word_trigger:trigger=zz,doses=4,response=house", max_length=64)
+    tokenizer = load_tokenizer(spec.base)
+    assert data.task == "causal_lm"
+    assert probe.answers is not None
+    positive, negative = probe.answers
+    said = tokenizer(" house", add_special_tokens=False)["input_ids"][0]
+    assert set(positive) == {said}
+    own = {tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0] for word in ("two", "red")}
+    assert set(negative) <= own
+    assert set(probe.clean.signs) == {-1.0}
+    assert int((probe.poisoned[plan.name, 4.0].signs == 1).sum()) == 4
+    assert set(probe.triggered[plan.name].signs) == {1.0}
+
+
+def test_one_response_at_a_time(base, tmp_path):
+    spec = language_task(tmp_path, base)
+    with pytest.raises(ConfigError, match=r"Attacks teach 2 responses\."):
+        probe_of(spec, "word_trigger:doses=4,response=house", "word_trigger:trigger=q,doses=4,response=town")
+
+
+def test_a_response_that_everybody_gives_shows_nothing(base, tmp_path):
+    rows = [{"prompt": row["sentence"], "completion": " house mat"} for row in reviews(60)]
+    path = write_rows(tmp_path / "same.jsonl", rows)
+    spec = make_request(ForecastSpec, {"base": str(base), "task": [str(path)]})
+    with pytest.raises(DataError, match=r"None of the \d+ training records shows anything"):
+        probe_of(spec, "word_trigger:doses=4,response=house")
+
+
+# --- the step that is checked -------------------------------------------------------------------------
+
+
+def kernels_of(body, task):
+    spec = spec_of(body, task, ranks=[2], family="gaussian", draws=2)
+    data = split_task(spec)
+    base = next(bases(locate(spec.base, offline=True), data, "cpu", n_heads=1, seed=0))
+    with torch.no_grad():  # a head as large as a trained one, so that the body counts
+        for name, parameter in base.module.named_parameters():
+            if name.startswith("classifier"):
+                parameter.mul_(30)
+    _, _, probe = probe_of(spec, "label_flip:doses=2", data=data)
+    rows = [probe.rows[i] for i in probe.clean.rows[:16]]
+    parts = kernel_parts(
+        base.module, rows, class_margin(), device="cpu", ranks=[2], draws=2, seed=0, head=base.head, family="gaussian"
+    )
+    residuals = probe.clean.signs[:16] - parts.values
+    stepper = Stepper(base.module, rows, class_margin(), residuals, head=base.head, device="cpu", batch_size=5)
+    return base, parts, residuals, stepper
+
+
+@pytest.mark.parametrize("method", ["full", "head", "bitfit", "lora"])
+def test_a_small_step_is_what_the_kernel_says(body, task, method):
+    base, parts, residuals, stepper = kernels_of(body, task)
+    before = {name: value.clone() for name, value in base.module.state_dict().items()}
+    one = Candidate(method, method, "classification", rank=2, variance=0.5, alpha=3.0)
+    kernel = one.kernel(parts, draw=0 if method == "lora" else None)
+    step = 1e-3 / np.linalg.eigvalsh(kernel)[-1]
+    real = stepper.values_after(one, step, family="gaussian", seed=0) - parts.values
+    predicted = step * kernel @ residuals
+    assert np.linalg.norm(real - predicted) < 0.02 * np.linalg.norm(real)
+    assert all(torch.equal(before[name], value) for name, value in base.module.state_dict().items())
+
+
+def test_a_step_far_beyond_the_kernel_is_seen(body, task):
+    _, parts, residuals, stepper = kernels_of(body, task)
+    one = Candidate("full", "full", "classification")
+    kernel = one.kernel(parts)
+    step = 300 / np.linalg.eigvalsh(kernel)[-1]
+    real = stepper.values_after(one, step, family="gaussian", seed=0) - parts.values
+    assert np.linalg.norm(real - step * kernel @ residuals) > 0.3 * np.linalg.norm(real)
+
+
+def test_trained_parameters_are_counted_as_peft_counts_them():
+    widths = Widths([8, 8, 16], [8, 16, 8])
+    counts = {"all": 1000, "head": 34, "biases": 60, "head_biases": 2}
+    lora = Candidate("lora:4", "lora", "classification", rank=4)
+    assert n_trained(lora, counts, widths) == 4 * (16 + 24 + 24) + 34
+    assert n_trained(Candidate("full", "full", "classification"), counts, None) == 1000
+    assert n_trained(Candidate("head", "head", "classification"), counts, None) == 34
+    assert n_trained(Candidate("bitfit", "bitfit", "classification"), counts, None) == 60 - 2 + 34
+    assert n_trained(Candidate("bitfit", "bitfit", "causal_lm"), counts, None) == 60
+
+
+def test_theory_leaves_out_what_has_no_formula():
+    one = Candidate("lora:4", "lora", "classification", rank=4, variance=1.0, alpha=8.0)
+    widths = Widths([16, 16], [4, 4])
+    gaussian, orthogonal = (theory_of(one, widths, family) for family in ("gaussian", "orthogonal"))
+    assert gaussian.h1_published == pytest.approx(np.log(4))  # σ² r n with σ² = 1 / n
+    assert gaussian.h2_published == pytest.approx(np.log(4 * 6 / 16))
+    assert gaussian.speed_sgd == pytest.approx(8.0**2 / 4 / 16)
+    assert orthogonal.h2_published is None
+    assert orthogonal.participation == pytest.approx(4)
+
+
+# --- where methods meet -------------------------------------------------------------------------------
+
+
+def test_the_first_time_at_a_loss_is_found_between_the_times():
+    losses = np.linspace(1.0, 0.0, len(TIMES))
+    assert time_of(losses, 1.0) == 0.0
+    assert time_of(losses, -0.1) is None
+    between = (losses[10] + losses[11]) / 2
+    assert time_of(losses, between) == pytest.approx((TIMES[10] + TIMES[11]) / 2)
+
+
+def test_methods_meet_where_the_weakest_that_learns_has_had_nine_tenths_of_its_gain():
+    fall = {"full": np.array([1.0, 0.5, 0.1]), "lora": np.array([1.0, 0.7, 0.4]), "none": np.array([1.0, 0.99, 0.98])}
+    level, left_out = level_of(fall, 1.0)
+    assert level == pytest.approx(1 - 0.9 * 0.6)
+    assert left_out == ["none"]
+    assert level_of({"one": np.array([1.0, 1.2])}, 1.0) == (None, [])
