@@ -11,9 +11,9 @@ small      2 methods x 4 doses of a backdoor x 3 seeds on 600 records: the one t
 core       label flips and a backdoor at four doses each, full and LoRA 8, 3 seeds, read at equal clean loss
 ranks      head-only, LoRA 4 and LoRA 64 at two doses each, one seed
 unmatched  the published protocol: a tenth of LoRA's learning rate for full tuning, constant, as many steps, batch 8
-cola       label flips on CoLA, full and LoRA 8, 2 seeds
-decoder    label flips and a backdoor on the packaged language model as a classifier, 2 seeds
-syntactic  the published paraphrases of Hidden Killer as the trigger
+cola       label flips on CoLA, full and LoRA 8, one seed
+decoder    label flips and a backdoor on the packaged language model as a classifier, one seed
+syntactic  the published paraphrases of Hidden Killer as the trigger, one seed
 detection  every detector at 25, 50, 100 and 250 poisoned records, full and LoRA 8, one seed
 mitigation LoRA of rank 8 beside rank 2, frozen A, spread, and differential privacy, one seed
 
@@ -85,11 +85,11 @@ class Studies:
 
     def cola(self) -> dict[str, Any]:
         files = {"task": [str(self.data / "cola" / "train.jsonl.gz")], "group_field": None}
-        return self._sst2(**files, attack=[FEW_FLIPS], methods=["full", "lora:8"], seeds=2)
+        return self._sst2(**files, attack=[FEW_FLIPS], methods=["full", "lora:8"], seeds=1)
 
     def decoder(self) -> dict[str, Any]:
         attacks = [FEW_FLIPS, FEW_BACKDOORS]
-        return self._sst2(base=str(packaged_base()), attack=attacks, methods=["full", "lora:8"], seeds=2)
+        return self._sst2(base=str(packaged_base()), attack=attacks, methods=["full", "lora:8"], seeds=1)
 
     def detection(self) -> dict[str, Any]:
         doses = "fixed_string:doses=25+50+100+250"
@@ -111,7 +111,7 @@ class Studies:
             group_field=None,
             attack=["rewritten:target=1,doses=16+64"],
             methods=["full", "lora:8"],
-            seeds=2,
+            seeds=1,
         )
 
 

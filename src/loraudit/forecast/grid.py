@@ -84,13 +84,14 @@ def candidates(spec: ForecastSpec, task: Task) -> list[Candidate]:
         if method != "lora":
             found.append(Candidate(method, method, task))
             continue
-        axes = (spec.ranks, spec.variances, spec.alphas, spec.targets)
+        axes = (spec.ranks, spec.variances, spec.alphas or (None,), spec.targets)
         for rank, variance, alpha, targets in itertools.product(*(dict.fromkeys(axis) for axis in axes)):
             told = [f"c={variance:.3g}"] if len(spec.variances) > 1 else []
             told += [f"alpha={alpha:g}"] if len(spec.alphas) > 1 else []
             told += [f"targets={targets}"] if len(spec.targets) > 1 else []
             name = ",".join([f"lora:{rank}", *told])
-            found.append(Candidate(name, "lora", task, rank, variance, alpha, targets, spec.scaling))
+            of_rank = 2.0 * rank if alpha is None else alpha
+            found.append(Candidate(name, "lora", task, rank, variance, of_rank, targets, spec.scaling))
     return found
 
 

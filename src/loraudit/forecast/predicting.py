@@ -199,7 +199,13 @@ def _method(spec: ForecastSpec, one: Candidate, probe: Probe, measured: Measured
     rows = np.ix_(probe.clean.rows, probe.clean.rows)
     full = measured.kernels.get("full")
     widths = measured.widths[one.targets] if one.method == "lora" else None
-    of_lora = {"rank": one.rank, "variance": one.variance, "alpha": one.alpha, "targets": one.targets}
+    of_lora = {
+        "rank": one.rank,
+        "variance": one.variance,
+        "alpha": one.alpha,
+        "alpha_follows_rank": not spec.alphas,
+        "targets": one.targets,
+    }
     return ForecastMethod(
         name=one.name,
         method=one.method,

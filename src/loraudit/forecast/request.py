@@ -37,7 +37,7 @@ def check_request(spec: ForecastSpec, task: Task) -> list[Attack]:
     if not spec.methods:
         problems.append("'methods' is empty. Expected at least one of full, head, bitfit, lora.")
     if "lora" in spec.methods:
-        empty = [name for name in ("ranks", "variances", "alphas", "targets") if not getattr(spec, name)]
+        empty = [name for name in ("ranks", "variances", "targets") if not getattr(spec, name)]
         problems += [f"'{name}' is empty, and lora is among the methods. Give at least one." for name in empty]
     if problems:
         raise ConfigError("\n".join(problems))

@@ -52,7 +52,9 @@ class ForecastSpec(Request, PoisonedTask):
         default=(KAIMING_VARIANCE,),
         description="c of LoRA's initial A, whose entries have variance c divided by the layer's width; PEFT's is 1/3.",
     )
-    alphas: PositiveNumbers = Field(default=(16.0,), description="alpha of LoRA.")
+    alphas: PositiveNumbers = Field(
+        default=(), description="alpha of LoRA (default: twice the rank, as `loraudit tune` takes it)."
+    )
     scaling: LoraScaling = Field(default="alpha/r", description="Factor of the update; alpha/sqrt(r) is rsLoRA.")
     targets: Annotated[tuple[TargetSet, ...], Several] = Field(
         default=("all",), description="Linear maps that LoRA adapts: all, attention, mlp; each is predicted."
@@ -155,6 +157,7 @@ class ForecastMethod(Strict):
     rank: int | None = None
     variance: float | None = Field(default=None, description="c.")
     alpha: float | None = None
+    alpha_follows_rank: bool = Field(default=False, description="alpha is twice the rank all over the grid.")
     targets: TargetSet | None = None
     n_trained_parameters: int
     shape: KernelShape

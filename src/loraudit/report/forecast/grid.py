@@ -19,7 +19,7 @@ _MOST_RANKS = 10
 Key = Callable[[ForecastMethod], float | str]
 _AXES: Mapping[str, Key] = {
     "c": lambda method: method.variance or 0.0,
-    "alpha": lambda method: method.alpha or 0.0,
+    "alpha": lambda method: 0.0 if method.alpha_follows_rank else method.alpha or 0.0,
     "targets": lambda method: method.targets or "",
 }
 
@@ -129,9 +129,10 @@ def _panel(down: str, title: str, group: Sequence[ForecastMethod], ranks: list[i
 
 
 def _unusual(method: ForecastMethod) -> tuple[bool, float, float]:
-    """How far a LoRA's settings are from PEFT's variance, an alpha of 16 and all linear maps."""
+    """How far a LoRA's settings are from PEFT's variance, an alpha of 16 or twice the rank, and all linear maps."""
     variance = math.log((method.variance or KAIMING_VARIANCE) / KAIMING_VARIANCE)
-    return method.targets not in {None, "all"}, abs(variance), abs(math.log((method.alpha or 16.0) / 16.0))
+    alpha = 0.0 if method.alpha_follows_rank else abs(math.log((method.alpha or 16.0) / 16.0))
+    return method.targets not in {None, "all"}, abs(variance), alpha
 
 
 def _ranks_words(part: Sequence[int], ranks: Sequence[int]) -> list[str]:
