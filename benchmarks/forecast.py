@@ -3,11 +3,11 @@
     python benchmarks/forecast.py --encoder MiniLM --data shared/data --out runs/forecast
     python benchmarks/forecast.py --data shared/data --out runs/forecast
 
-Twelve LoRAs (rank 1, 8, 64; variance of A 1/3 and 3; alpha 8 and 64), full and head-only tuning are trained by
+Twelve LoRAs (rank 1, 8, 64; variance of A 1/3 and 3; alpha 8 and 64), full and head-only tuning are trained with
 `loraudit robustness` on 200 records of SST-2, clean and with two doses each of label flips and of a backdoor: 48 cells
-of LoRA, 56 in all. All learn at one rate, for variance and alpha do nothing that a rate cannot undo. `loraudit forecast`
-predicts the same cells from the base. Prints Spearman's correlation of both, beside those of the published entropies
-and of speed alone, and what each took. Started again it resumes.
+of LoRA, 56 in all. All learn at one rate, for variance and alpha do nothing that a rate cannot undo.
+`loraudit forecast` predicts the same cells from the base. Prints Spearman's correlation of both, beside those of the
+published entropies and of speed alone, and what each took. Started again it resumes.
 """
 
 from __future__ import annotations

@@ -31,6 +31,12 @@ class Ends(NamedTuple):
     most: tuple[str, Finding]
     is_success: bool
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether the intervals of the two do not meet."""
+        low, high = (self.least[1], self.most[1]) if self.is_success else (self.most[1], self.least[1])
+        return low.upper is not None and high.lower is not None and low.upper < high.lower
+
 
 def heading_of(methods: Sequence[ForecastMethod], curves: Sequence[PredictedCurve]) -> str:
     """The forecast in a few words."""
@@ -39,7 +45,10 @@ def heading_of(methods: Sequence[ForecastMethod], curves: Sequence[PredictedCurv
         return "No method is predicted: tuning this base is not linear enough"
     worst = [ends for ends in map(_ends, _by_attack(curves)) if ends is not None]
     told = "; ".join(
-        f"{ends.attack}: {ends.most[0]} is predicted to be hurt most, {ends.least[0]} least" for ends in worst
+        f"{ends.attack}: {ends.most[0]} is predicted to be hurt most, {ends.least[0]} least"
+        if ends.is_apart
+        else f"{ends.attack}: no method is predicted to be hurt more than another"
+        for ends in worst
     )
     more = f" ({len(refused)} of {len(methods)} methods refused)" if refused else ""
     return (told[0].upper() + told[1:] if told else "No two methods can be compared") + more
