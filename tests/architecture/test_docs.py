@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+@pytest.mark.slow  # CI asks the same by `make docs`
 def test_generated_parts_agree_with_the_program():
     check = subprocess.run(
         [sys.executable, ROOT / "scripts" / "render_docs.py", "--check"], capture_output=True, text=True, check=False

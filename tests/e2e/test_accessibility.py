@@ -23,11 +23,18 @@ EXTRACTION = {
     "memorization": True, "prefix_tokens": (8, 16), "suffix_tokens": 8, "generations": 12, "near_records": 4,
 }  # fmt: skip
 WINDOWS = [
-    (1280, "light"),
+    pytest.param(1280, "light", marks=pytest.mark.slow),
     (400, "dark"),
     pytest.param(1280, "dark", marks=pytest.mark.slow),
     pytest.param(400, "light", marks=pytest.mark.slow),
 ]
+
+
+def quickly(name, names):
+    """The names, all but one of them slow."""
+    return [name, *(pytest.param(other, marks=pytest.mark.slow) for other in names if other != name)]
+
+
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 
 
@@ -78,7 +85,7 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on PATH"
 
 @needs_browser
 @pytest.mark.parametrize(("width", "theme"), WINDOWS)
-@pytest.mark.parametrize("name", ["fair", "shifted"])
+@pytest.mark.parametrize("name", quickly("fair", ["fair", "shifted"]))
 def test_axe_finds_nothing_to_mend(name, width, theme, pages, tmp_path):
     """Names, roles, headings, contrast, and that everything that scrolls can be reached by keyboard."""
     page = pages[name]
@@ -88,6 +95,7 @@ def test_axe_finds_nothing_to_mend(name, width, theme, pages, tmp_path):
 
 
 @needs_browser
+@pytest.mark.slow
 def test_axe_would_find_what_it_is_there_to_find(pages, tmp_path):
     page = (
         pages["fair"].replace('lang="en"', "").replace("--soft: #5b5f6a", "--soft: #d5d5d5").replace('tabindex="0"', "")

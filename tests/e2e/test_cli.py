@@ -28,7 +28,15 @@ def quick(record_files):
     return *sides(record_files), "--resamples", 100, "-q"
 
 
-@pytest.mark.parametrize("kind", ["adapter", "full", "head_only", "last_layer"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "adapter",
+        "full",
+        pytest.param("head_only", marks=pytest.mark.slow),
+        pytest.param("last_layer", marks=pytest.mark.slow),
+    ],
+)
 def test_every_kind_of_target_gives_a_whole_run_folder(kind, command, base, record_files, request, tmp_path):
     target = request.getfixturevalue(kind)
     code, out, err = command("audit", target, "--base", base, *quick(record_files), "-o", tmp_path / "run")
@@ -241,7 +249,8 @@ def test_interval_and_group_of_documents(command, adapter, texts, tmp_path):
     assert "clustered by group" in result["membership"]["attacks"][0]["findings"]["auc"]["method"]
 
 
-@pytest.mark.parametrize("sent", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.slow  # tests/faults/test_fault_kill.py kills runs by default
 def test_a_run_stopped_while_scoring_goes_on_to_the_same_scores(sent, base, full, record_files, tmp_path):
     """SIGTERM ends with exit 130 after the batch, SIGKILL at once; the same command then finishes."""
     words = ["audit", full, "--base", base, *quick(record_files), "--batch-tokens", 64, "-o"]

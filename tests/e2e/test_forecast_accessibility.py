@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_accessibility import WINDOWS, needs_browser, violations
+from test_accessibility import WINDOWS, needs_browser, quickly, violations
 
 from loraudit.report import render_forecast_html
 from loraudit.report.forecast import set_beside
@@ -25,9 +25,7 @@ RESULTS = {
 
 @needs_browser
 @pytest.mark.parametrize(("width", "theme"), WINDOWS)
-@pytest.mark.parametrize(
-    "name", ["beside", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ordinary", "grid"))]
-)
+@pytest.mark.parametrize("name", quickly("beside", RESULTS))
 def test_axe_finds_nothing_to_mend(name, width, theme, tmp_path):
     page = render_forecast_html(*RESULTS[name]())
     if theme == "dark":

@@ -97,7 +97,15 @@ def trainer_curve(model, rows_of_ids, order, *, micro, steps, folder, **argument
     return losses
 
 
-@pytest.mark.parametrize(("method", "micro"), [("full", 4), ("full", 2), ("lora", 4), ("lora", 2)])
+@pytest.mark.parametrize(
+    ("method", "micro"),
+    [
+        ("full", 4),
+        pytest.param("full", 2, marks=pytest.mark.slow),
+        pytest.param("lora", 4, marks=pytest.mark.slow),
+        ("lora", 2),
+    ],
+)
 def test_losses_and_weights_are_those_of_the_trainer_on_the_same_batches(
     method, micro, base, records, tokenizer, tmp_path
 ):
@@ -332,7 +340,12 @@ def gpt2_with_dropout(tmp_path_factory, tokenizer):
     return save_gpt2(tmp_path_factory.mktemp("models") / "gpt2", tokenizer, dropout=0.1)
 
 
-@pytest.mark.parametrize("kind", INTERRUPTED)
+SLOW = ("n-grams", "checkpoints", "private with dropout of the model")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind for kind in INTERRUPTED]
+)
 def test_interrupted_at_random_steps_it_ends_with_the_same_bytes(kind, request, records, texts, tmp_path):
     model, recipe, options = INTERRUPTED[kind]
     if recipe.is_private:

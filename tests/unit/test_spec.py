@@ -183,6 +183,7 @@ FORECAST_VALUES = {
     "draws": 9,
     "heads": 1,
     "loss": "squared",
+    "clean_loss": 0.4,
     "max_linear_error": 0.2,
     "on_long": "cut",
     "measured": "runs/robustness",
