@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from loraudit.errors import ConfigError
+from loraudit.errors import ConfigError, StoreError
 from loraudit.forecast import estimate_forecast, run_forecast
+from loraudit.robustness import run_robustness
 from loraudit.spec import ForecastSpec, make_request
-from small_robustness import reviews, save_body, write_rows
+from small_robustness import request, reviews, save_body, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,36 @@ def test_a_language_model_is_predicted_too(base, tmp_path):
     assert result.numerics["heads"] == 1
     for curve in result.curves:
         assert curve.points[-1].attack_success.value >= curve.points[0].attack_success.value
+
+
+def test_a_forecast_is_set_against_what_was_measured(body, task, tmp_path):
+    methods = ["full:learning_rate=0.02", "lora:rank=2,learning_rate=0.05"]
+    attack = ["label_flip:doses=0.1+0.4", "rare_words:trigger=z,target=good,doses=4+24"]
+    changes = {"seeds": 1, "methods": methods, "attack": attack}
+    measured = run_robustness(request(body, task, tmp_path / "measured", **changes))
+    spec = spec_of(
+        body,
+        task,
+        tmp_path / "predicted",
+        attack=attack,
+        methods=["full", "lora"],
+        ranks=[2],
+        max_records=None,
+        measured=str(measured.path),
+    )
+    result = run_forecast(spec).result
+    by_measure = {one.measure: one for one in result.comparisons}
+    assert set(by_measure) == {"accuracy", "attack_success"}
+    for one in by_measure.values():
+        assert {cell["method"] for cell in one.cells} == {"full", "lora:2"}
+        assert one.spearman.value is None or -1 <= one.spearman.value <= 1
+        assert "rσ²" in " ".join(one.baselines)
+
+
+def test_nothing_measured_is_said_before_the_base_runs(body, task, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match="holds no finished robustness run"):
+        run_forecast(spec_of(body, task, tmp_path / "run", measured=str(tmp_path / "empty")))
 
 
 def test_an_adapter_is_no_base(adapter, task, tmp_path):

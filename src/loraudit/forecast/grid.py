@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -81,18 +80,30 @@ def candidates(spec: ForecastSpec, task: Task) -> list[Candidate]:
     """Every method asked for, LoRA at every point of its grid; names say what differs within the grid."""
     found: list[Candidate] = []
     for method in dict.fromkeys(spec.methods):
-        if method != "lora":
-            found.append(Candidate(method, method, task))
-            continue
-        axes = (spec.ranks, spec.variances, spec.alphas or (None,), spec.targets)
-        for rank, variance, alpha, targets in itertools.product(*(dict.fromkeys(axis) for axis in axes)):
-            told = [f"c={variance:.3g}"] if len(spec.variances) > 1 else []
-            told += [f"alpha={alpha:g}"] if len(spec.alphas) > 1 else []
-            told += [f"targets={targets}"] if len(spec.targets) > 1 else []
-            name = ",".join([f"lora:{rank}", *told])
-            of_rank = 2.0 * rank if alpha is None else alpha
-            found.append(Candidate(name, "lora", task, rank, variance, of_rank, targets, spec.scaling))
+        found += _loras(spec, task) if method == "lora" else [Candidate(method, method, task)]
     return found
+
+
+def _loras(spec: ForecastSpec, task: Task) -> list[Candidate]:
+    alphas: tuple[float | None, ...] = spec.alphas or (None,)
+    return [
+        _lora(spec, task, rank, variance, alpha, targets)
+        for rank in dict.fromkeys(spec.ranks)
+        for variance in dict.fromkeys(spec.variances)
+        for alpha in dict.fromkeys(alphas)
+        for targets in dict.fromkeys(spec.targets)
+    ]
+
+
+def _lora(
+    spec: ForecastSpec, task: Task, rank: int, variance: float, alpha: float | None, targets: TargetSet
+) -> Candidate:
+    told = [f"c={variance:.3g}"] if len(spec.variances) > 1 else []
+    told += [f"alpha={alpha:g}"] if alpha is not None and len(spec.alphas) > 1 else []
+    told += [f"targets={targets}"] if len(spec.targets) > 1 else []
+    name = ",".join([f"lora:{rank}", *told])
+    of_rank = 2.0 * rank if alpha is None else alpha
+    return Candidate(name, "lora", task, rank, variance, of_rank, targets, spec.scaling)
 
 
 def kinds_of(targets: TargetSet, kinds: Iterable[str]) -> list[str]:

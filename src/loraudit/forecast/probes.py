@@ -281,7 +281,8 @@ class _Rows:
     """Rows as they are met, each once."""
 
     def __init__(self, reader: _Reader, tokenizer: Any, max_length: int, on_long: Literal["error", "cut"]) -> None:
-        self.reader, self.tokenizer, self.max_length, self.on_long = reader, tokenizer, max_length, on_long
+        self.reader, self.tokenizer, self.max_length = reader, tokenizer, max_length
+        self.on_long: Literal["error", "cut"] = on_long
         self.warnings: list[str] = []
         self._places: dict[_Row, int] = {}
 

@@ -34,7 +34,7 @@ _MEASURES: tuple[Side, ...] = ("attack_success", "accuracy")
 _FAMILIES = {"kaiming": "uniform", "gaussian": "gaussian", "orthogonal": "orthogonal"}
 _HOW = "Spearman's ρ, Fisher's scale, cells of one method together"
 _ALONE = "on LoRA alone"
-_BASELINES: Mapping[str, Callable[[ForecastMethod, LoraTheory], float]] = {
+_BASELINES: Mapping[str, Callable[[ForecastMethod, LoraTheory], float | None]] = {
     "H1′": lambda _, theory: theory.h1_published,
     "H2′": lambda _, theory: theory.h2_published,
     "rσ²": lambda method, _: (method.rank or 0) * (method.variance or 0.0),  # up to the width, which is the same
