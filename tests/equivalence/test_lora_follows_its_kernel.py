@@ -104,7 +104,7 @@ def test_lora_that_moves_a_too_leaves_its_kernel_as_steps_grow():
             linear = linear + predicted_change(kernel[:, :N], y - linear[:N], learning_rate=rate)
         after[rate] = np.einsum("ikn,kn->i", g, w + s * b @ first)
         change[rate] = linear - parts.values
-    found = check_linearity(parts.values, after, change)
+    found = check_linearity(parts.values, after, change, limit=0.3)
     small, middle, large = (error.value for error in found.errors.values())
     assert small < 1e-4
     assert small < middle < large

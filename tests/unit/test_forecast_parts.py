@@ -271,7 +271,7 @@ def test_theory_leaves_out_what_has_no_formula():
 
 def test_the_first_time_at_a_loss_is_found_between_the_times():
     losses = np.linspace(1.0, 0.0, len(TIMES))
-    assert time_of(losses, 1.0) == 0.0
+    assert time_of(losses, 1.5) is None  # it is below from the beginning
     assert time_of(losses, -0.1) is None
     between = (losses[10] + losses[11]) / 2
     assert time_of(losses, between) == pytest.approx((TIMES[10] + TIMES[11]) / 2)

@@ -7,7 +7,6 @@ import pytest
 
 from loraudit.errors import ConfigError, DataError
 from loraudit.theory import (
-    LARGEST_LINEARISATION_ERROR,
     check_linearity,
     linearisation_error,
     predicted_change,
@@ -41,12 +40,12 @@ def test_small_steps_are_linear_and_large_ones_are_refused():
     before, y, kernel, step = small_network()
     after = {rate: step(rate) for rate in STEPS}
     predicted = {rate: predicted_change(kernel, y - before, learning_rate=rate) for rate in STEPS}
-    found = check_linearity(before, after, predicted)
+    found = check_linearity(before, after, predicted, limit=0.3)
     values = [found.errors[rate].value for rate in STEPS]
     assert values == sorted(values)
     assert values[1] == pytest.approx(10 * values[0], rel=0.1)  # the error of a linearisation is of second order
     assert values[0] < 1e-2
-    assert values[-1] > LARGEST_LINEARISATION_ERROR
+    assert values[-1] > 0.3
     assert all(error.n == 20 for error in found.errors.values())
     assert found.largest_trusted == 0.1
     assert found.refusal(0.01) is None
@@ -80,7 +79,7 @@ def test_errors_by_hand():
 
 
 def test_an_undefined_error_is_never_trusted():
-    still = check_linearity(np.zeros(3), {0.1: np.zeros(3)}, {0.1: np.ones(3)})
+    still = check_linearity(np.zeros(3), {0.1: np.zeros(3)}, {0.1: np.ones(3)}, limit=0.3)
     assert math.isnan(still.errors[0.1].value)
     assert still.largest_trusted is None
     assert "undefined: f did not move over 3 records" in still.refusal(0.1)
@@ -108,10 +107,14 @@ def test_a_limit_can_be_set():
             DataError,
             "A check of linearity holds values that are not finite",
         ),
-        (lambda: check_linearity(np.ones(1), {}, {}), ConfigError, r"Steps \[\] cannot be used"),
-        (lambda: check_linearity(np.ones(1), {0.0: np.ones(1)}, {}), ConfigError, r"Steps \[0.0\] cannot be used"),
+        (lambda: check_linearity(np.ones(1), {}, {}, limit=0.3), ConfigError, r"Steps \[\] cannot be used"),
         (
-            lambda: check_linearity(np.ones(1), {1.0: np.ones(1)}, {2.0: np.ones(1)}),
+            lambda: check_linearity(np.ones(1), {0.0: np.ones(1)}, {}, limit=0.3),
+            ConfigError,
+            r"Steps \[0.0\] cannot be used",
+        ),
+        (
+            lambda: check_linearity(np.ones(1), {1.0: np.ones(1)}, {2.0: np.ones(1)}, limit=0.3),
             DataError,
             r"Real steps \[1.0\] and predicted ones \[2.0\] differ",
         ),

@@ -8,7 +8,7 @@ from loraudit.capture.directions import draw_directions
 from loraudit.capture.engine import Gradients, gather_gradients, gradient_batch_tokens, gradient_folder
 from loraudit.capture.functionals import Functional, class_against_rest, class_margin, token_margin
 from loraudit.capture.hooks import Call, recorded_calls
-from loraudit.capture.kernels import KernelPlan, SignKernels, kernel_parts, plan_kernels, sign_kernels
+from loraudit.capture.kernels import KernelPlan, kernel_parts, plan_kernels
 from loraudit.capture.meter import GradientMeter, Piece
 from loraudit.capture.norms import linear_maps, squared_norms
 from loraudit.capture.projecting import classification_loss, completion_loss, projected_gradients
@@ -18,6 +18,7 @@ from loraudit.capture.representations import (
     head_gradients,
     prompt_representations,
 )
+from loraudit.capture.signs import SignKernels, sign_kernels
 from loraudit.capture.sketching import SketchedKernel, sketched_kernel
 from loraudit.capture.trained import trained_lora_kernel
 

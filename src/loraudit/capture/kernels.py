@@ -8,24 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 
-from loraudit.capture.directions import draw_directions
-from loraudit.capture.factors import Outer
 from loraudit.capture.functionals import Functional
-from loraudit.capture.grams import Gram, held_gram, outer_grams, signed_gram
-from loraudit.capture.parameters import Counted, counted_parameters
-from loraudit.capture.passes import Meeting, Passes, plan_chunks
-from loraudit.errors import ConfigError, unknown_name
+from loraudit.capture.grams import Gram
+from loraudit.capture.parameters import counted_parameters
+from loraudit.capture.passes import Passes, plan_chunks
+from loraudit.capture.sums import MEMORY_BYTES, adapted_kinds, measured_sums
 from loraudit.execution import Progress, Silent, StopRequest
 from loraudit.theory import Family, KernelParts
-from loraudit.types import FloatArray, IntArray
-
-MEMORY_BYTES = 2**31
+from loraudit.types import IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,7 @@ def plan_kernels(
     """
     counted = counted_parameters(module, head)
     chunks = plan_chunks(counted, lengths, memory_bytes=memory_bytes)
-    adapted = _adapted_kinds(counted, kinds)
+    adapted = adapted_kinds(counted, kinds)
     n_plain = len({(one.part, one.kind) for one in counted}) + 1
     n_matrices = n_plain + len(adapted) * draws * len(ranks)
     return KernelPlan(
@@ -87,76 +82,6 @@ def plan_kernels(
         max(one.held_bytes for one in chunks),
         8 * len(lengths) ** 2 * n_matrices,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is to be measured of every meeting."""
-
-    ranks: tuple[int, ...]
-    draws: int
-    family: Family
-    seed: int
-    kinds: frozenset[str]
-    workspace: int
-    is_signed: bool = False
-
-
-class _Sums:
-    """The matrices, filled meeting by meeting."""
-
-    def __init__(self, n_records: int, asked: _Asked) -> None:
-        self.n_records = n_records
-        self.asked = asked
-        self.parts: dict[str, dict[str, Gram]] = {"weights": {}, "biases": {}, "others": {}, "lora": {}}
-        self.head = np.zeros((n_records, n_records))
-
-    def add(self, meeting: Meeting) -> None:
-        self._add(meeting)
-        if self.asked.is_signed and meeting.held is not meeting.others:
-            swapped = meeting._replace(rows=meeting.columns, columns=meeting.rows)
-            self._add(swapped._replace(held=meeting.others, others=meeting.held))
-
-    def _add(self, meeting: Meeting) -> None:
-        asked, square = self.asked, (self.n_records, self.n_records)
-        gram = signed_gram if asked.is_signed else held_gram
-        for one, held, other in zip(meeting.parameters, meeting.held, meeting.others, strict=True):
-            found = gram(held, other, workspace=asked.workspace)
-            self._put(self.parts[one.part].setdefault(one.kind, np.zeros(square)), found, meeting)
-            if one.is_head:
-                is_shared = held.lookup is not None or other.lookup is not None
-                own = [replace(side, lookup=None) for side in (held, other)] if is_shared else None
-                self._put(self.head, gram(*own, workspace=asked.workspace) if own else found, meeting)
-            if one.is_map and one.kind in asked.kinds:
-                shape = (asked.draws, len(asked.ranks), *square)
-                total = self.parts["lora"].setdefault(one.kind, np.zeros(shape))
-                if held.outer and other.outer:
-                    self._put(total, self._lora(one, held.outer, other.outer), meeting)
-
-    def _put(self, total: Gram, found: Gram, meeting: Meeting) -> None:
-        total[..., meeting.rows, meeting.columns] += found
-        if meeting.held is not meeting.others and not self.asked.is_signed:
-            total[..., meeting.columns, meeting.rows] += np.swapaxes(found, -1, -2)
-
-    def _lora(self, one: Counted, x: Outer, y: Outer) -> Gram:
-        """[draws, len(ranks), b, c] sums over the first rows of A."""
-        asked = self.asked
-        found: list[Gram] = []
-        for draw in range(asked.draws):
-            drawn = draw_directions(
-                asked.family,
-                rank=asked.ranks[-1],
-                width=x.right.shape[1],
-                name=one.name,
-                draw=draw,
-                seed=asked.seed,
-            )
-            rows = torch.from_numpy(drawn).to(x.right.device).T
-            ours = replace(x, right=x.right @ rows)
-            theirs = ours if y is x else replace(y, right=y.right @ rows)
-            grams = outer_grams(ours, theirs, workspace=asked.workspace, bounds=asked.ranks, is_signed=asked.is_signed)
-            found.append(np.cumsum(grams, axis=0))
-        return np.stack(found)
 
 
 def kernel_parts(
@@ -210,7 +135,7 @@ def kernel_parts(
         Jacot et al. 2018, arXiv:1806.07572 (the kernel); Malladi et al. 2023, arXiv:2210.05643 (of fine-tuning).
     """
     passes = Passes(module, rows, functional, device, batch_size, progress or Silent(), stop)
-    counted, sums = _measured(
+    counted, sums = measured_sums(
         passes, ranks, draws, family, seed, kinds, memory_bytes=memory_bytes, head=head, is_signed=False
     )
     return KernelParts(
@@ -224,133 +149,6 @@ def kernel_parts(
         family=family,
         head_kinds=frozenset(one.kind for one in counted if one.is_head and one.part != "others"),
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SignKernels:
-    """Kernels of signed gradients: how f_i moves when record j is learnt by the sign of its gradient, as Adam begins.
-
-    No matrix is symmetric.
-
-    Attributes:
-        values: [m] f at the base, in logits.
-        full: [m, m] ⟨∇f_i, sign ∇f_j⟩ over all parameters.
-        head: [m, m] over the head's own.
-        lora: By kind, [draws, len(ranks), m, m] over B of adapters with B = 0, A of variance 1 / n and s = 1. For other
-            s and c it is to be multiplied by s √c, not by s² c: a sign has no size.
-        ranks: Of `lora`, ascending.
-    """
-
-    values: FloatArray
-    full: FloatArray
-    head: FloatArray
-    lora: dict[str, Gram]
-    ranks: tuple[int, ...]
-
-
-def sign_kernels(
-    module: Any,
-    rows: Seq[IntArray],
-    functional: Functional,
-    *,
-    device: str,
-    ranks: Seq[int] = (),
-    family: Family = "gaussian",
-    draws: int = 4,
-    seed: int = 0,
-    kinds: Collection[str] | None = None,
-    batch_size: int = 8,
-    memory_bytes: int = MEMORY_BYTES,
-    head: Seq[str] | None = None,
-    progress: Progress | None = None,
-    stop: StopRequest | None = None,
-) -> SignKernels:
-    """⟨∇f_i, sign ∇f_j⟩ of full tuning, head-only tuning and LoRA at B = 0.
-
-    Args:
-        module: As for `kernel_parts`, like all the rest.
-        rows: Probe records.
-        functional: f.
-        device: Where the module is.
-        ranks: Of LoRA; none measures no LoRA.
-        family: Of A's rows.
-        draws: Of A.
-        seed: Of the draws.
-        kinds: That LoRA adapts.
-        batch_size: Records in one pass.
-        memory_bytes: For captured gradients and their products.
-        head: Names of the head's modules.
-        progress: Told of the stage and tokens done.
-        stop: Asked between batches.
-
-    Raises:
-        LorauditError: As `kernel_parts`.
-
-    References:
-        Malladi et al. 2023, arXiv:2210.05643.
-    """
-    passes = Passes(module, rows, functional, device, batch_size, progress or Silent(), stop)
-    _, sums = _measured(
-        passes,
-        ranks,
-        draws,
-        family,
-        seed,
-        kinds if ranks else (),
-        memory_bytes=memory_bytes,
-        head=head,
-        is_signed=True,
-    )
-    full = sum((gram for part in ("weights", "biases", "others") for gram in sums.parts[part].values()), 0 * sums.head)
-    return SignKernels(passes.values, full, sums.head, sums.parts["lora"], sums.asked.ranks)
-
-
-def _measured(
-    passes: Passes,
-    ranks: Seq[int],
-    draws: int,
-    family: Family,
-    seed: int,
-    kinds: Collection[str] | None,
-    *,
-    memory_bytes: int,
-    head: Seq[str] | None,
-    is_signed: bool,
-) -> tuple[list[Counted], _Sums]:
-    if family not in get_args(Family):
-        raise unknown_name("family of initialisation", family, get_args(Family))
-    counted = counted_parameters(passes.module, head)
-    adapted = _adapted_kinds(counted, kinds)
-    ordered = tuple(sorted(set(ranks)))
-    if adapted and (draws < 1 or not ordered or ordered[0] < 1):
-        raise ConfigError(
-            f"LoRA of ranks {list(ordered)} in {draws} draws cannot be measured. Expected at least one rank and one "
-            "draw, each 1 or more. Give others, or no kinds at all."
-        )
-    _refuse_high_ranks(counted, adapted, family, ordered)
-    chunks = plan_chunks(counted, [len(row) for row in passes.rows], memory_bytes=memory_bytes)
-    asked = _Asked(ordered, draws, family, seed, adapted, memory_bytes // 2, is_signed)
-    sums = _Sums(len(passes.rows), asked)
-    with passes.meetings(chunks) as meetings:
-        for meeting in meetings:
-            sums.add(meeting)
-    return counted, sums
-
-
-def _adapted_kinds(counted: Seq[Counted], kinds: Collection[str] | None) -> frozenset[str]:
-    known = {one.kind for one in counted if one.is_map}
-    for kind in kinds or ():
-        if kind not in known:
-            raise unknown_name("kind of linear map", kind, known)
-    return frozenset(known if kinds is None else kinds)
-
-
-def _refuse_high_ranks(counted: Seq[Counted], kinds: Collection[str], family: Family, ranks: Seq[int]) -> None:
-    """Before the pass that would be in vain."""
-    if family == "orthogonal" and ranks:
-        for one in counted:
-            if one.is_map and one.kind in kinds and ranks[-1] > one.uses[0].widths[1]:
-                draw_directions(family, rank=ranks[-1], width=one.uses[0].widths[1], name=one.name, draw=0, seed=0)
 
 
 def _symmetric(grams: dict[str, Gram]) -> dict[str, Gram]:

@@ -14,9 +14,9 @@ from loraudit.capture.directions import draw_directions
 from loraudit.capture.factors import Held, Outer
 from loraudit.capture.functionals import Functional
 from loraudit.capture.grams import Gram, held_gram, outer_grams
-from loraudit.capture.kernels import MEMORY_BYTES
 from loraudit.capture.parameters import Convert, Counted, counted_parameters
 from loraudit.capture.passes import Passes, plan_chunks
+from loraudit.capture.sums import MEMORY_BYTES
 from loraudit.errors import ConfigError
 from loraudit.execution import Progress, Silent, StopRequest
 from loraudit.types import FloatArray, IntArray

@@ -10,9 +10,9 @@ import torch
 
 from loraudit.capture.functionals import Functional
 from loraudit.capture.grams import held_gram
-from loraudit.capture.kernels import MEMORY_BYTES
 from loraudit.capture.parameters import Convert, Counted, Use, plain_name
 from loraudit.capture.passes import Passes, plan_chunks
+from loraudit.capture.sums import MEMORY_BYTES
 from loraudit.errors import ModelError
 from loraudit.execution import Progress, Silent, StopRequest
 from loraudit.poisoning.deviation import family_of

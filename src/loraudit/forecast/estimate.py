@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from loraudit.capture import KernelPlan, plan_kernels
 from loraudit.forecast.bases import bases
 from loraudit.forecast.measuring import kinds_adapted, memory_bytes
+from loraudit.forecast.preparation import prepare
 from loraudit.forecast.request import forecast_path
-from loraudit.forecast.spine import prepare
 from loraudit.spec import ForecastSpec
 
 

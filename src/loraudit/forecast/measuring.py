@@ -6,23 +6,20 @@ import gc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loraudit.capture import Functional, kernel_parts, plan_kernels
+from loraudit.capture import kernel_parts, plan_kernels
 from loraudit.capture.parameters import Counted, counted_parameters
 from loraudit.execution import Progress, StopRequest
 from loraudit.forecast.bases import Base, bases
 from loraudit.forecast.grid import kinds_of
+from loraudit.forecast.preparation import Prepared
 from loraudit.forecast.shapes import Widths
 from loraudit.forecast.stepping import Stepper
 from loraudit.spec import ForecastSpec, LinearityCheck, TargetSet
 from loraudit.theory import KernelParts, linearisation_error, predicted_change
 from loraudit.types import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from loraudit.forecast.spine import Prepared
 
 BATCH_SIZE = 16
 CHECKED_RECORDS = 64
@@ -59,15 +56,12 @@ class Measured:
         return len(self.values)
 
 
-def measure(
-    spec: ForecastSpec, prepared: Prepared, functional: Functional, progress: Progress, stop: StopRequest | None
-) -> Measured:
+def measure(spec: ForecastSpec, prepared: Prepared, progress: Progress, stop: StopRequest | None) -> Measured:
     """Kernels of every method, and the one-step check of each with the first head.
 
     Args:
         spec: The request.
         prepared: Rows, grid, base.
-        functional: f.
         progress: Told how far it is.
         stop: Asked between batches.
 
@@ -75,7 +69,7 @@ def measure(
         LorauditError: The base cannot be loaded or measured.
         Interrupted: A stop was asked for.
     """
-    rows, grid = prepared.probe.rows, prepared.grid
+    grid = prepared.grid
     values: list[FloatArray] = []
     kernels: dict[str, list[FloatArray]] = {one.name: [] for one in grid}
     errors: dict[str, list[float]] = {one.name: [] for one in grid}
@@ -84,8 +78,7 @@ def measure(
     counts: dict[str, int] = {}
     n_passes = 0
     for base in bases(prepared.source, prepared.data, prepared.device, n_heads=spec.heads, seed=spec.seed):
-        parts = _parts(spec, base, rows, functional, prepared.device, progress, stop)
-        n_passes += _n_passes(spec, base, rows)
+        parts = _parts(spec, base, prepared, progress, stop)
         values.append(parts.values)
         for one in grid:
             kernels[one.name].append(one.kernel(parts))
@@ -95,8 +88,9 @@ def measure(
             counted = counted_parameters(base.module, base.head)
             counts = _counts(counted)
             widths = {targets: _widths(counted, targets) for targets in spec.targets}
+            n_passes = _n_passes(spec, base, prepared.probe.rows)
             progress.say("Checking one step of every method")
-            linearity = _linearity(spec, base, parts, prepared, functional, stop)
+            linearity = _linearity(spec, base, parts, prepared, stop)
         del parts
         gc.collect()
     return Measured(
@@ -106,7 +100,7 @@ def measure(
         linearity,
         widths,
         counts,
-        n_passes,
+        n_passes * len(values),
     )
 
 
@@ -116,19 +110,13 @@ def memory_bytes(spec: ForecastSpec) -> int:
 
 
 def _parts(
-    spec: ForecastSpec,
-    base: Base,
-    rows: Sequence[IntArray],
-    functional: Functional,
-    device: str,
-    progress: Progress,
-    stop: StopRequest | None,
+    spec: ForecastSpec, base: Base, prepared: Prepared, progress: Progress, stop: StopRequest | None
 ) -> KernelParts:
     return kernel_parts(
         base.module,
-        rows,
-        functional,
-        device=device,
+        prepared.probe.rows,
+        prepared.functional(),
+        device=prepared.device,
         ranks=spec.ranks if "lora" in spec.methods else (1,),
         family=spec.family,
         draws=spec.draws,
@@ -183,12 +171,7 @@ def _counts(counted: Sequence[Counted]) -> dict[str, int]:
 
 
 def _linearity(
-    spec: ForecastSpec,
-    base: Base,
-    parts: KernelParts,
-    prepared: Prepared,
-    functional: Functional,
-    stop: StopRequest | None,
+    spec: ForecastSpec, base: Base, parts: KernelParts, prepared: Prepared, stop: StopRequest | None
 ) -> dict[str, list[LinearityCheck]]:
     """Real steps beside predicted ones, on training records."""
     fold = prepared.probe.clean
@@ -200,7 +183,7 @@ def _linearity(
     stepper = Stepper(
         base.module,
         rows,
-        _of_rows(functional, prepared, places),
+        prepared.functional(places),
         residuals,
         head=base.head,
         device=prepared.device,
@@ -229,13 +212,3 @@ def _check(
     found = linearisation_error(before, after, predicted, confidence=spec.confidence)
     value, lower, upper = (None if math.isnan(one) else one for one in (found.value, *found.interval))
     return LinearityCheck(step=share, relative_error=value, lower=lower, upper=upper, n=found.n)
-
-
-def _of_rows(functional: Functional, prepared: Prepared, places: IntArray) -> Functional:
-    """The functional for some of the rows alone."""
-    if prepared.probe.answers is None:
-        return functional
-    from loraudit.capture import token_margin
-
-    positive, negative = prepared.probe.answers[:, places]
-    return token_margin(positive, negative)

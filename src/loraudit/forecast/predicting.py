@@ -13,7 +13,7 @@ from loraudit.forecast.probes import Fold, Probe
 from loraudit.forecast.shapes import n_trained, shape_of, theory_of, twins_of
 from loraudit.spec import ForecastMethod, ForecastSpec, PredictedCurve, PredictedPoint
 from loraudit.statistics import Interval, mean_finding
-from loraudit.theory import clean_loss, decompose, logistic_flow, squared_flow, targets_of
+from loraudit.theory import clean_loss, decompose, logistic_flow, squared_flow, targets_of, time_at_loss
 from loraudit.types import Finding, FloatArray
 
 TIMES = np.concatenate([[0.0], np.geomspace(1e-2, 1e4, 61)])
@@ -74,16 +74,8 @@ def predict(spec: ForecastSpec, grid: Sequence[Candidate], probe: Probe, measure
 
 
 def time_of(losses: FloatArray, level: float) -> float | None:
-    """The first time at which the loss is at most the level, linear between the times; None where it never is."""
-    reached = np.flatnonzero(losses <= level)
-    if not len(reached):
-        return None
-    first = int(reached[0])
-    if first == 0:
-        return 0.0
-    above, below = losses[first - 1], losses[first]
-    share = (above - level) / (above - below)
-    return float(TIMES[first - 1] + share * (TIMES[first] - TIMES[first - 1]))
+    """The first time at which the loss falls to the level, linear between `TIMES`; None where it never does."""
+    return time_at_loss(lambda times: np.interp(times, TIMES, losses), level, times=TIMES)
 
 
 def level_of(losses: Mapping[str, FloatArray], base_loss: float) -> tuple[float | None, list[str]]:

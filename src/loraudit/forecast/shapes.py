@@ -19,7 +19,6 @@ from loraudit.theory import (
     expected_participation,
     function_space_speed,
     kernel_spectrum,
-    label_alignments,
     log_determinant,
     published_first_entropy,
     published_second_entropy,
@@ -55,7 +54,6 @@ def shape_of(
         monte_carlo_error: Over draws of A.
     """
     spectrum = kernel_spectrum(kernel)
-    alignment = label_alignments(kernel, labels, labels).clean.value
     return KernelShape(
         trace=spectrum.speed,
         monte_carlo_error=_stated(monte_carlo_error),
@@ -66,7 +64,7 @@ def shape_of(
         top_share={k: _stated(top_energy(spectrum, k)) for k in _TOP if k <= spectrum.n_records},
         eigenvalues=spectrum.eigenvalues[:MOST_EIGENVALUES].tolist(),
         agreement_with_full=None if full is None else _stated(centred_alignment(kernel, full).value),
-        alignment=_stated(alignment),
+        alignment=_alignment(kernel, labels),
     )
 
 
@@ -117,7 +115,7 @@ def twins_of(kernel: FloatArray, probe: Probe, confidence: float) -> list[TwinsR
                 attack=attack,
                 proxy=_stated(proxy.value),
                 cosine=float(cosines.mean()) if len(cosines) else None,
-                poison_alignment=_stated(label_alignments(block, fold.signs, fold.signs).clean.value),
+                poison_alignment=_alignment(block, fold.signs),
                 n=proxy.n,
             )
         )
@@ -140,6 +138,11 @@ def n_trained(candidate: Candidate, counts: Mapping[str, int], widths: Widths | 
     if widths is None:
         return counts["biases"] - (counts["head_biases"] if candidate.trains_head else 0) + of_head
     return candidate.rank * (sum(widths.inputs) + sum(widths.outputs)) + of_head
+
+
+def _alignment(kernel: FloatArray, labels: FloatArray) -> float | None:
+    """Centred, of a kernel with labels."""
+    return _stated(centred_alignment(kernel, np.outer(labels, labels)).value)
 
 
 def _speed(candidate: Candidate, entry_variance: float, *, is_adam: bool) -> float:

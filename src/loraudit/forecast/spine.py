@@ -11,28 +11,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loraudit.capture import Functional, class_against_rest, class_margin, token_margin
-from loraudit.errors import ConfigError, LorauditError, StoreError, scrubbed
+from loraudit.errors import LorauditError, StoreError, scrubbed
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
-from loraudit.finetuning import training_device
-from loraudit.finetuning.base import window_length
-from loraudit.forecast.grid import Candidate, candidates
 from loraudit.forecast.measuring import Measured, measure
 from loraudit.forecast.predicting import Predicted, predict
-from loraudit.forecast.probes import Probe, make_probe
-from loraudit.forecast.request import check_request, forecast_path
+from loraudit.forecast.preparation import Prepared, prepare
+from loraudit.forecast.request import forecast_path
 from loraudit.forecast.words import heading_of, sentence_of
-from loraudit.models import load_tokenizer, locate
 from loraudit.models.fingerprint import fingerprint
-from loraudit.models.locate import Source
 from loraudit.models.plan import summary_of
 from loraudit.policy import judge_forecast, read_policy
 from loraudit.policy.forecast import FORECAST_EXAMPLE
 from loraudit.report import render_forecast_html, write_page
 from loraudit.report.forecast import set_beside
-from loraudit.spec import ForecastResult, ForecastSpec, Recipe, RobustnessResult
-from loraudit.store import RunFolder, library_versions, read_robustness
-from loraudit.tasks import Plan, TaskData, check_files, plan_attacks, split_task
+from loraudit.spec import ForecastResult, ForecastSpec
+from loraudit.store import RunFolder, library_versions
+from loraudit.tasks import Plan
 
 
 class ForecastRun(NamedTuple):
@@ -45,38 +39,6 @@ class ForecastRun(NamedTuple):
 
     path: Path
     result: ForecastResult
-
-
-class Prepared(NamedTuple):
-    """A request with everything that is known before the base runs.
-
-    Attributes:
-        data: The task.
-        plans: Its attacks.
-        grid: Tuning methods.
-        probe: Rows.
-        source: The base.
-        tokenizer: Its own.
-        device: Where it runs.
-        measured: Robustness run that the prediction is set against.
-    """
-
-    data: TaskData
-    plans: list[Plan]
-    grid: list[Candidate]
-    probe: Probe
-    source: Source
-    tokenizer: Any
-    device: str
-    measured: RobustnessResult | None
-
-    def functional(self) -> Functional:
-        """f, as the probe's words say it."""
-        if self.probe.answers is not None:
-            return token_margin(*self.probe.answers)
-        if self.probe.positive is not None:
-            return class_against_rest(self.probe.positive)
-        return class_margin()
 
 
 def run_forecast(
@@ -106,7 +68,7 @@ def run_forecast(
         folder.write_spec()
         folder.log("started", command=command)
         try:
-            measured = measure(spec, prepared, prepared.functional(), progress, stop)
+            measured = measure(spec, prepared, progress, stop)
             progress.say("Predicting every method and dose")
             predicted = predict(spec, prepared.grid, prepared.probe, measured)
             result = _result(
@@ -127,42 +89,6 @@ def run_forecast(
                 folder.log("stopped", reason=f"{type(error).__name__}: {error}")
             raise
     return ForecastRun(folder.path, result)
-
-
-def prepare(spec: ForecastSpec) -> Prepared:
-    """Everything that shows before the base runs.
-
-    Raises:
-        LorauditError: Anything is wrong.
-    """
-    check_files(spec)
-    data = split_task(spec)
-    attacks = check_request(spec, data.task)
-    plans = plan_attacks(spec, attacks, data)
-    device = training_device(spec.device)
-    source = locate(spec.base, offline=spec.offline)
-    if source.kind != "checkpoint":
-        raise ConfigError(
-            f"Base '{spec.base}' is an adapter. Expected a full checkpoint, whose tuning is to be predicted."
-        )
-    tokenizer = load_tokenizer(source.folder)
-    window = window_length(Recipe(task=data.task, max_length=spec.max_length), source.config)
-    probe = make_probe(
-        data, plans, tokenizer, max_length=window, on_long=spec.on_long, seed=spec.seed, target=spec.target
-    )
-    return Prepared(data, plans, candidates(spec, data.task), probe, source, tokenizer, device, _measured(spec))
-
-
-def _measured(spec: ForecastSpec) -> RobustnessResult | None:
-    if spec.measured is None:
-        return None
-    found = read_robustness(Path(spec.measured))
-    if found is None:
-        raise StoreError(
-            f"Folder '{spec.measured}' holds no finished robustness run. Expected one of: loraudit robustness. Check "
-            "--measured."
-        )
-    return found
 
 
 def _result(

@@ -75,7 +75,7 @@ class ForecastSpec(Request, PoisonedTask):
         "nine tenths of its gain).",
     )
     max_linear_error: float = Field(
-        default=0.5, gt=0, allow_inf_nan=False, description="One-step error above which a prediction is refused."
+        default=0.3, gt=0, allow_inf_nan=False, description="One-step error above which a prediction is refused."
     )
     measured: str | None = Field(
         default=None, description="Robustness run of the same base and task, to set the prediction against."

@@ -22,7 +22,6 @@ from loraudit.theory.information import (
     second_moment,
 )
 from loraudit.theory.linearity import (
-    LARGEST_LINEARISATION_ERROR,
     Linearity,
     check_linearity,
     linearisation_error,
@@ -62,7 +61,6 @@ from loraudit.theory.twins import (
 
 __all__ = [
     "KURTOSIS",
-    "LARGEST_LINEARISATION_ERROR",
     "N_FOLDS",
     "ORDERS",
     "PRECISION",

@@ -13,9 +13,6 @@ from loraudit.statistics import Interval
 from loraudit.theory.estimates import Estimate, jackknife
 from loraudit.types import FloatArray, IntArray
 
-LARGEST_LINEARISATION_ERROR = 0.3
-"""Up to which a prediction is shown: three tenths of the change of f may be other than the kernel says."""
-
 _SHARES = Interval(0.0, math.inf)
 
 
@@ -125,7 +122,7 @@ def check_linearity(
     after: Mapping[float, FloatArray],
     predicted: Mapping[float, FloatArray],
     *,
-    limit: float = LARGEST_LINEARISATION_ERROR,
+    limit: float,
     confidence: float = 0.95,
 ) -> Linearity:
     """Linearisation errors of real steps of several sizes, each taken from the same start.
