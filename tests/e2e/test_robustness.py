@@ -109,7 +109,7 @@ def test_a_backdoor_that_works_is_harm_and_its_controls_hold(done):
     best = done.result.matches[-1]
     curve = next(c for c in best.curves if (c.attack, c.method, c.measure) == (BACKDOOR, FULL, "attack_success"))
     assert [point.dose for point in curve.points] == [0, 4, 24]
-    assert curve.points[-1].excess.lower > 0
+    assert curve.points[-1].excess.value > 0.3
     assert curve.points[0].excess is None
 
 
