@@ -31,6 +31,7 @@ from loraudit.spec.contrasts import (
     SeededFinding,
     TriedRate,
 )
+from loraudit.spec.engines import HOW_UNITS_ARE_CARRIED_OUT, EngineName, EngineOptions
 from loraudit.spec.epochs import EpochAudit
 from loraudit.spec.forecast import (
     FORECAST_METHODS,
@@ -148,6 +149,18 @@ from loraudit.spec.scans import (
     SpectrumSource,
 )
 from loraudit.spec.schema import SCHEMAS, json_schema
+from loraudit.spec.studies import (
+    BesidePublished,
+    CellKind,
+    CellResult,
+    CellStatus,
+    Grid,
+    PublishedFigure,
+    Regression,
+    StudyFinding,
+    StudyResult,
+    StudySpec,
+)
 from loraudit.spec.tasks import PoisonedTask
 from loraudit.spec.tuning import TuneSpec
 
@@ -155,6 +168,7 @@ __all__ = [
     "BENIGN_RESPONSE",
     "DEFAULT_FPRS",
     "FORECAST_METHODS",
+    "HOW_UNITS_ARE_CARRIED_OUT",
     "KAIMING_VARIANCE",
     "MOST_EIGENVALUES",
     "SCHEMAS",
@@ -165,6 +179,7 @@ __all__ = [
     "AttackResult",
     "AuditResult",
     "AuditSpec",
+    "BesidePublished",
     "BestAttack",
     "Canary",
     "CanaryForm",
@@ -173,6 +188,9 @@ __all__ = [
     "CanaryResult",
     "CanaryScoreSpec",
     "Capacity",
+    "CellKind",
+    "CellResult",
+    "CellStatus",
     "ComparedAttack",
     "ComparedNumber",
     "ComparedRate",
@@ -189,6 +207,8 @@ __all__ = [
     "DosePoint",
     "DoseRatio",
     "EffectiveDose",
+    "EngineName",
+    "EngineOptions",
     "EpochAudit",
     "EpsilonResult",
     "ExposedRecord",
@@ -205,6 +225,7 @@ __all__ = [
     "Gate",
     "GeneratedPoint",
     "GreedyPoint",
+    "Grid",
     "GuessCount",
     "InitialisationFamily",
     "KernelShape",
@@ -246,10 +267,12 @@ __all__ = [
     "ProbeMeasure",
     "ProbeResult",
     "Provenance",
+    "PublishedFigure",
     "RatePair",
     "Recipe",
     "RecordFormat",
     "RecordsResult",
+    "Regression",
     "Request",
     "RobustnessMatch",
     "RobustnessResult",
@@ -267,6 +290,9 @@ __all__ = [
     "SlowSummary",
     "SpectrumSource",
     "Strength",
+    "StudyFinding",
+    "StudyResult",
+    "StudySpec",
     "Subgroup",
     "TargetSet",
     "Task",
