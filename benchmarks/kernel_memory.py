@@ -3,10 +3,10 @@
     python benchmarks/kernel_memory.py
     python benchmarks/kernel_memory.py --records 64 --memory 1
 
-An encoder of 12 layers, width 768 and 110 million parameters with random weights, records of random tokens, f the margin
-of two classes. Kernels of full tuning, head-only tuning, bias tuning and of LoRA of every rank on every linear map come
-from one call within `--memory` GiB. Prints what was planned, what the process needed at most beyond the loaded model, and
-the time.
+An encoder of 12 layers, width 768 and 110 million parameters with random weights, records of random tokens, f the
+margin of two classes. Kernels of full tuning, head-only tuning, bias tuning and of LoRA of every rank on every linear
+map come from one call within `--memory` GiB. Prints what was planned, what the process needed at most beyond the loaded
+model, and the time.
 """
 
 from __future__ import annotations
