@@ -56,7 +56,11 @@ def test_every_method_has_a_shape_and_every_attack_a_curve(run):
     }
     full, head, lora, _ = result.methods
     assert head.n_trained_parameters < lora.n_trained_parameters < full.n_trained_parameters
-    assert full.shape.agreement_with_full == pytest.approx(1)
+    assert full.shape.agreement_with_full.value == pytest.approx(1)
+    for one in result.methods:
+        figures = [one.shape.alignment, *(f for t in one.twins for f in (t.proxy, t.cosine, t.poison_alignment))]
+        assert all(f.lower <= f.value <= f.upper and f.n_members for f in figures if f.value is not None)
+        assert figures[0].value is not None
     assert lora.shape.monte_carlo_error is not None
     assert full.theory is None
     assert lora.theory is not None
