@@ -36,6 +36,12 @@ REFUSED = "Its one-step error is 0.71 at a tenth of the largest stable step, abo
 BASELINES = ("H1′", "H2′", "rσ²", "ασ")
 
 
+def cosine_finding(value: float | None, n: int) -> Finding:
+    if value is None:
+        return Finding(None, None, None, 0.95, "jackknife over records", n, 0)
+    return Finding(value, max(-1.0, value - 0.04), min(1.0, value + 0.04), 0.95, "jackknife over records", n, 0)
+
+
 @dataclass
 class Forecast:
     """What makes a result; `result()` is the result.
@@ -125,8 +131,8 @@ class Forecast:
             log_det=effective * 0.69,
             top_share={1: float(shares[0] / shares.sum()), 10: float(shares[:10].sum() / shares.sum()), 50: None},
             eigenvalues=[float(value) for value in values[:64]],
-            agreement_with_full=None if kind == "full" else 0.99 - 0.3 / (rank or 2),
-            alignment=0.31,
+            agreement_with_full=None if kind == "full" else cosine_finding(0.99 - 0.3 / (rank or 2), N_TRAIN),
+            alignment=cosine_finding(0.31, N_TRAIN),
         )
 
     def theory(self, rank: int, variance: float, alpha: float) -> LoraTheory:
@@ -140,9 +146,16 @@ class Forecast:
         )
 
     def twins(self, attack: str, strength: float) -> TwinsResult:
-        if attack == "label_flip":  # the text is the same: a kernel that does not know labels cannot tell
-            return TwinsResult(attack=attack, proxy=12.0, cosine=1.0, poison_alignment=0.11, n=38)
-        return TwinsResult(attack=attack, proxy=9.0 * strength, cosine=1 - 0.3 * strength, poison_alignment=None, n=36)
+        is_flip = attack == "label_flip"  # the text is the same: a kernel that does not know labels cannot tell
+        n = 38 if is_flip else 36
+        proxy = 12.0 if is_flip else 9.0 * strength
+        return TwinsResult(
+            attack=attack,
+            proxy=Finding(proxy, 0.9 * proxy, 1.1 * proxy, 0.95, "Student's t over twins", n, 0),
+            cosine=cosine_finding(1.0 if is_flip else 1 - 0.3 * strength, n),
+            poison_alignment=cosine_finding(0.11 if is_flip else None, n),
+            n=n,
+        )
 
     # --- what is predicted -------------------------------------------------------------------------------------
 

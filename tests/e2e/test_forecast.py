@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from loraudit.errors import ConfigError, StoreError
-from loraudit.forecast import estimate_forecast, run_forecast
+from loraudit.execution import Interrupted, StopRequest
+from loraudit.forecast import estimate_forecast, measuring, run_forecast
 from loraudit.robustness import run_robustness
 from loraudit.spec import ForecastSpec, make_request
 from small_robustness import request, reviews, save_body, write_rows
@@ -56,7 +59,11 @@ def test_every_method_has_a_shape_and_every_attack_a_curve(run):
     }
     full, head, lora, _ = result.methods
     assert head.n_trained_parameters < lora.n_trained_parameters < full.n_trained_parameters
-    assert full.shape.agreement_with_full == pytest.approx(1)
+    assert full.shape.agreement_with_full.value == pytest.approx(1)
+    for one in result.methods:
+        figures = [one.shape.alignment, *(f for t in one.twins for f in (t.proxy, t.cosine, t.poison_alignment))]
+        assert all(f.lower <= f.value <= f.upper and f.n_members for f in figures if f.value is not None)
+        assert figures[0].value is not None
     assert lora.shape.monte_carlo_error is not None
     assert full.theory is None
     assert lora.theory is not None
@@ -94,6 +101,64 @@ def test_the_same_request_predicts_the_same(run, body, task, tmp_path):
     changing = {"started", "seconds", "command", "spec"}
     one, other = (json.loads(each.result.model_dump_json(exclude=changing)) for each in (run, again))
     assert one == other
+
+
+class _StopAfterAHead(StopRequest):
+    """Asks to stop as soon as one head is kept."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def check(self):
+        if list(self.folder.glob("heads/*/0.unit")):
+            self.ask()
+        super().check()
+
+
+def _interrupted(spec, folder):
+    with pytest.raises(Interrupted):
+        run_forecast(spec, stop=_StopAfterAHead(folder))
+    (kept,) = folder.glob("heads/*/*.unit")
+    assert not (folder / "result.json").exists()
+    return kept
+
+
+def _plain(run):
+    return json.loads(run.result.model_dump_json(exclude={"started", "seconds", "command", "spec"}))
+
+
+def test_a_stopped_forecast_goes_on_with_the_next_head(run, body, task, tmp_path, monkeypatch):
+    spec = spec_of(body, task, tmp_path / "again")
+    _interrupted(spec, tmp_path / "again")
+    measured = []
+    original = measuring.kernel_parts
+    monkeypatch.setattr(measuring, "kernel_parts", lambda *a, **k: measured.append(1) or original(*a, **k))
+    again = run_forecast(spec)
+    assert measured == [1], "the head that was kept is not measured again"
+    assert _plain(again) == _plain(run)
+    assert not (again.path / "heads").exists()
+
+
+def test_a_kept_head_that_is_damaged_is_measured_again(run, body, task, tmp_path):
+    spec = spec_of(body, task, tmp_path / "again")
+    kept = _interrupted(spec, tmp_path / "again")
+    content = bytearray(kept.read_bytes())
+    content[-9] ^= 1
+    kept.write_bytes(bytes(content))
+    assert _plain(run_forecast(spec)) == _plain(run)
+
+
+def test_what_was_kept_of_other_weights_is_not_read(body, task, tmp_path):
+    mine = shutil.copytree(body, tmp_path / "body")
+    spec = spec_of(mine, task, tmp_path / "again")
+    _interrupted(spec, tmp_path / "again")
+    weights = load_file(mine / "model.safetensors")
+    changed = {name: (one * 1.5 if one.is_floating_point() else one) for name, one in weights.items()}
+    save_file(changed, mine / "model.safetensors", metadata={"format": "pt"})
+    found = run_forecast(spec)
+    fresh = run_forecast(spec_of(mine, task, tmp_path / "fresh"))
+    assert _plain(found) == _plain(fresh)
 
 
 def test_a_method_that_is_not_linear_is_refused_and_has_no_curve(body, task, tmp_path):

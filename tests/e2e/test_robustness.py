@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,10 @@ from loraudit.execution import Interrupted, Silent
 from loraudit.finetuning import Bench
 from loraudit.poisoning.detection import Detector
 from loraudit.policy.robustness import broken_parts, robustness_exit_code
+from loraudit.review.verify import verify_run
 from loraudit.robustness import estimate_robustness, robustness_path, run_robustness
 from loraudit.robustness.cells import Cell, Runner, after_file, key_after
-from loraudit.robustness.examination import examine
-from loraudit.robustness.outcomes import read_checkpoint, read_outcomes
+from loraudit.robustness.outcomes import read_checkpoint
 from loraudit.robustness.persistence import Trial
 from loraudit.robustness.request import check_request
 from loraudit.robustness.spine import _meter
@@ -124,23 +125,48 @@ def test_flipped_labels_cost_loss(done):
 
 
 def test_every_figure_follows_from_the_outcomes_alone(done):
-    result = done.result
-    runs = read_outcomes(done.path / "outcomes.parquet")
-    told = [{} for _ in runs]
-    for row in result.detection:
-        position = next(
-            i
-            for i, run in enumerate(result.runs)
-            if (run.attack, run.method, run.n_poisoned, run.seed, run.is_control)
-            == (row.attack, row.method, row.n_poisoned, 0, False)
-        )
-        told[position][f"{row.detector}:{row.finds}"] = (row.seconds, row.note)
-    found = examine(runs, result.attacks, result.spec, result.classes, told)
-    assert found.runs == result.runs
-    assert found.matches == result.matches
-    assert found.controls == result.controls
-    assert found.persistence == result.persistence
-    assert found.detection == result.detection
+    checks = verify_run(done.path)
+    assert {check.status for check in checks} == {"ok"}, [check.detail for check in checks]
+    names = [check.name for check in checks]
+    for part in ("outcomes", "training runs", "comparisons", "controls", "persistence", "detection", "limits"):
+        assert part in names
+        detail = next(check.detail for check in checks if check.name == part)
+        assert not detail.startswith("0 entries")
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [("controls", "controls"), ("matches", "comparisons"), ("runs", "training runs"), ("persistence", "persistence")],
+)
+def test_a_changed_figure_is_named(done, tmp_path, part, name):
+    held = shutil.copytree(done.path, tmp_path / "run", ignore=shutil.ignore_patterns("runs"))
+    content = json.loads((held / "result.json").read_text())
+    _raise_first_number(content[part])
+    (held / "result.json").write_text(json.dumps(content))
+    failed = [check for check in verify_run(held) if check.status == "failed"]
+    assert name in [check.name for check in failed]
+    assert "entries differ: " in next(check.detail for check in failed if check.name == name)
+
+
+def _raise_first_number(tree):
+    """The first value of a finding."""
+    if isinstance(tree, dict) and isinstance(tree.get("value"), float):
+        tree["value"] += 0.25
+        return True
+    parts = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    return any(_raise_first_number(part) for part in parts)
+
+
+def test_outcomes_that_were_changed_or_are_gone_are_noticed(done, tmp_path):
+    held = shutil.copytree(done.path, tmp_path / "run", ignore=shutil.ignore_patterns("runs"))
+    table = pq.read_table(held / "outcomes.parquet")
+    pq.write_table(table, held / "outcomes.parquet")  # other bytes, the same rows
+    failed = [check for check in verify_run(held) if check.status == "failed"]
+    assert [check.name for check in failed] == ["outcomes"]
+    assert "another sha256 than recorded" in failed[0].detail
+    (held / "outcomes.parquet").unlink()
+    with pytest.raises(StoreError, match=r"outcomes\.parquet is missing"):
+        verify_run(held)
 
 
 def test_the_parquet_file_says_what_the_points_say(done):

@@ -164,7 +164,7 @@ def test_what_is_no_condition_is_refused(text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("auc.upper95 > 0.5", "begins with 'auc', not with membership or validity"),
+        ("auc.upper95 > 0.5", "begins with 'auc', not with membership, memorization or validity"),
         ("Membership.auc.value > 0.5", "begins with 'Membership'"),
         ("membership > 0.5", "does not name a metric and its field"),
         ("membership.auc > 0.5", "does not name a metric and its field"),

@@ -9,10 +9,10 @@ import typer
 
 
 def verify(
-    run: Annotated[Path, typer.Argument(help="Run folder of a finished audit.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of a finished audit or robustness run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
-    """Recompute every figure of a run from its stored scores, and compare hashes.
+    """Recompute every figure of a run from its stored scores or outcomes, and compare hashes.
 
     Exit codes: 0 everything agrees, 1 something does not, 2 no finished run, 5 a damaged file.
     """

@@ -14,6 +14,7 @@ from loraudit.capture.parameters import Counted, counted_parameters
 from loraudit.execution import Progress, StopRequest
 from loraudit.forecast.bases import Base, bases
 from loraudit.forecast.grid import kinds_of
+from loraudit.forecast.keeping import Facts, KeptHeads, MeasuredHead
 from loraudit.forecast.preparation import Prepared
 from loraudit.forecast.shapes import Widths
 from loraudit.forecast.stepping import Stepper
@@ -56,51 +57,69 @@ class Measured:
         return len(self.values)
 
 
-def measure(spec: ForecastSpec, prepared: Prepared, progress: Progress, stop: StopRequest | None) -> Measured:
+def measure(
+    spec: ForecastSpec, prepared: Prepared, kept: KeptHeads, progress: Progress, stop: StopRequest | None
+) -> Measured:
     """Kernels of every method, and the one-step check of each with the first head.
 
     Args:
         spec: The request.
         prepared: Rows, grid, base.
+        kept: Heads that an earlier call of the same forecast has measured, and where this one keeps its own.
         progress: Told how far it is.
         stop: Asked between batches.
 
     Raises:
-        LorauditError: The base cannot be loaded or measured.
+        LorauditError: The base cannot be loaded or measured, or a head cannot be kept.
         Interrupted: A stop was asked for.
     """
-    grid = prepared.grid
-    values: list[FloatArray] = []
-    kernels: dict[str, list[FloatArray]] = {one.name: [] for one in grid}
-    errors: dict[str, list[float]] = {one.name: [] for one in grid}
-    linearity: dict[str, list[LinearityCheck]] = {}
-    widths: dict[TargetSet, Widths] = {}
-    counts: dict[str, int] = {}
-    n_passes = 0
-    for base in bases(prepared.source, prepared.data, prepared.device, n_heads=spec.heads, seed=spec.seed):
-        parts = _parts(spec, base, prepared, progress, stop)
-        values.append(parts.values)
-        for one in grid:
-            kernels[one.name].append(one.kernel(parts))
-            error = one.kernel_error(parts)
-            errors[one.name] += [] if error is None else [error]
-        if not linearity:
-            counted = counted_parameters(base.module, base.head)
-            counts = _counts(counted)
-            widths = {targets: _widths(counted, targets) for targets in spec.targets}
-            n_passes = _n_passes(spec, base, prepared.probe.rows)
-            progress.say("Checking one step of every method")
-            linearity = _linearity(spec, base, parts, prepared, stop)
-        del parts
-        gc.collect()
+    heads: list[MeasuredHead] = []
+    for k, base in enumerate(
+        bases(prepared.source, prepared.data, prepared.device, n_heads=spec.heads, seed=spec.seed)
+    ):
+        head = kept.read(k)
+        if head is None:
+            head = _measured_head(spec, base, prepared, heads[0].facts if heads else None, progress, stop)
+            kept.write(k, head)
+            gc.collect()
+        heads.append(head)
+    facts = heads[0].facts
+    errors = {one.name: [e for head in heads if (e := head.errors[one.name]) is not None] for one in prepared.grid}
     return Measured(
-        np.stack(values),
-        {name: np.stack(own) for name, own in kernels.items()},
+        np.stack([head.values for head in heads]),
+        {one.name: np.stack([head.kernels[one.name] for head in heads]) for one in prepared.grid},
         {name: float(np.mean(own)) if own else None for name, own in errors.items()},
-        linearity,
-        widths,
-        counts,
-        n_passes * len(values),
+        facts.linearity,
+        facts.widths,
+        facts.counts,
+        facts.n_passes * len(heads),
+    )
+
+
+def _measured_head(
+    spec: ForecastSpec,
+    base: Base,
+    prepared: Prepared,
+    facts: Facts | None,
+    progress: Progress,
+    stop: StopRequest | None,
+) -> MeasuredHead:
+    """What the base says with this head; the first one measures `facts` too."""
+    parts = _parts(spec, base, prepared, progress, stop)
+    if facts is None:
+        counted = counted_parameters(base.module, base.head)
+        progress.say("Checking one step of every method")
+        facts = Facts(
+            linearity=_linearity(spec, base, parts, prepared, stop),
+            widths={targets: _widths(counted, targets) for targets in spec.targets},
+            counts=_counts(counted),
+            n_passes=_n_passes(spec, base, prepared.probe.rows),
+        )
+    return MeasuredHead(
+        parts.values,
+        {one.name: one.kernel(parts) for one in prepared.grid},
+        {one.name: one.kernel_error(parts) for one in prepared.grid},
+        facts,
     )
 
 

@@ -208,6 +208,7 @@ def _method(spec: ForecastSpec, one: Candidate, probe: Probe, measured: Measured
             None if full is None else full.mean(axis=0)[rows],
             probe.clean.signs,
             measured.errors[one.name],
+            confidence=spec.confidence,
         ),
         theory=theory_of(one, widths, spec.family) if widths else None,
         twins=twins_of(kernel, probe, spec.confidence),

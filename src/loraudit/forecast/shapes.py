@@ -12,7 +12,9 @@ from loraudit.errors import ConfigError
 from loraudit.forecast.grid import Candidate
 from loraudit.forecast.probes import Probe
 from loraudit.spec import MOST_EIGENVALUES, KernelShape, LoraTheory, TwinsResult
+from loraudit.statistics import Interval, finding, mean_finding
 from loraudit.theory import (
+    Estimate,
     Family,
     centred_alignment,
     corrected_second_entropy,
@@ -25,9 +27,10 @@ from loraudit.theory import (
     top_energy,
     training_time_robustness,
 )
-from loraudit.types import FloatArray
+from loraudit.types import Finding, FloatArray
 
 _TOP = (1, 10, 50)
+_COSINES = Interval(-1.0, 1.0)
 
 
 class Widths(NamedTuple):
@@ -43,7 +46,12 @@ class Widths(NamedTuple):
 
 
 def shape_of(
-    kernel: FloatArray, full: FloatArray | None, labels: FloatArray, monte_carlo_error: float | None
+    kernel: FloatArray,
+    full: FloatArray | None,
+    labels: FloatArray,
+    monte_carlo_error: float | None,
+    *,
+    confidence: float,
 ) -> KernelShape:
     """Size and shape of a kernel over the clean training records.
 
@@ -52,6 +60,7 @@ def shape_of(
         full: [n, n] that of full tuning, where it was asked for.
         labels: [n] y.
         monte_carlo_error: Over draws of A.
+        confidence: Of intervals.
     """
     spectrum = kernel_spectrum(kernel)
     return KernelShape(
@@ -63,8 +72,8 @@ def shape_of(
         log_det=_stated(log_determinant(spectrum, spectrum.speed)) if spectrum.speed > 0 else None,
         top_share={k: _stated(top_energy(spectrum, k)) for k in _TOP if k <= spectrum.n_records},
         eigenvalues=spectrum.eigenvalues[:MOST_EIGENVALUES].tolist(),
-        agreement_with_full=None if full is None else _stated(centred_alignment(kernel, full).value),
-        alignment=_alignment(kernel, labels),
+        agreement_with_full=None if full is None else _aligned(kernel, full, confidence),
+        alignment=_aligned(kernel, np.outer(labels, labels), confidence),
     )
 
 
@@ -99,23 +108,23 @@ def twins_of(kernel: FloatArray, probe: Probe, confidence: float) -> list[TwinsR
     Args:
         kernel: [m, m] over the whole probe.
         probe: Its rows.
-        confidence: Of intervals that are not shown.
+        confidence: Of intervals.
     """
     found: list[TwinsResult] = []
     for attack, twins in probe.twins.items():
         proxy = training_time_robustness(kernel, twins.clean, twins.poisoned, confidence=confidence)
         lengths = np.sqrt(kernel[twins.clean, twins.clean] * kernel[twins.poisoned, twins.poisoned])
-        defined = lengths > 0
-        cosines = kernel[twins.clean, twins.poisoned][defined] / lengths[defined]
+        cosines = np.full(len(lengths), np.nan)
+        np.divide(kernel[twins.clean, twins.poisoned], lengths, out=cosines, where=lengths > 0)
         largest = max(dose for name, dose in probe.poisoned if name == attack)
         fold = probe.poisoned[attack, largest]
         block = kernel[np.ix_(fold.rows, fold.rows)]
         found.append(
             TwinsResult(
                 attack=attack,
-                proxy=_stated(proxy.value),
-                cosine=float(cosines.mean()) if len(cosines) else None,
-                poison_alignment=_alignment(block, fold.signs),
+                proxy=_found(proxy, "Student's t over twins", confidence),
+                cosine=mean_finding(cosines, confidence=confidence, attainable=_COSINES),
+                poison_alignment=_aligned(block, np.outer(fold.signs, fold.signs), confidence),
                 n=proxy.n,
             )
         )
@@ -140,9 +149,15 @@ def n_trained(candidate: Candidate, counts: Mapping[str, int], widths: Widths | 
     return candidate.rank * (sum(widths.inputs) + sum(widths.outputs)) + of_head
 
 
-def _alignment(kernel: FloatArray, labels: FloatArray) -> float | None:
-    """Centred, of a kernel with labels."""
-    return _stated(centred_alignment(kernel, np.outer(labels, labels)).value)
+def _aligned(kernel: FloatArray, other: FloatArray, confidence: float) -> Finding:
+    """Centred alignment of two kernels over the same training records."""
+    return _found(centred_alignment(kernel, other, confidence=confidence), "jackknife over records", confidence)
+
+
+def _found(estimate: Estimate, method: str, confidence: float) -> Finding:
+    return finding(
+        estimate.value, estimate.interval, method, n_members=estimate.n, n_nonmembers=0, confidence=confidence
+    )
 
 
 def _speed(candidate: Candidate, entry_variance: float, *, is_adam: bool) -> float:

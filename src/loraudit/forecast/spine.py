@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from loraudit.errors import LorauditError, StoreError, scrubbed
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
+from loraudit.forecast.keeping import KeptHeads
 from loraudit.forecast.measuring import Measured, measure
 from loraudit.forecast.predicting import Predicted, predict
 from loraudit.forecast.preparation import Prepared, prepare
@@ -68,7 +69,10 @@ def run_forecast(
         folder.write_spec()
         folder.log("started", command=command)
         try:
-            measured = measure(spec, prepared, progress, stop)
+            weights = fingerprint(prepared.source.folder)
+            files = [one["sha256"] for one in prepared.data.files]
+            kept = KeptHeads(folder.path, {"weights": weights, "files": files, "device": prepared.device})
+            measured = measure(spec, prepared, kept, progress, stop)
             progress.say("Predicting every method and dose")
             predicted = predict(spec, prepared.grid, prepared.probe, measured)
             result = _result(
@@ -76,6 +80,7 @@ def run_forecast(
                 prepared,
                 measured,
                 predicted,
+                weights=weights,
                 spec_hash=folder.hash,
                 command=command or f"loraudit forecast --spec {shlex.quote(str(folder.path / 'spec.json'))}",
                 started=started.isoformat(timespec="seconds"),
@@ -83,6 +88,7 @@ def run_forecast(
             )
             write_page(folder.path, render_forecast_html(result))
             folder.write_result(result)
+            kept.clear()
             folder.log("finished", seconds=result.seconds)
         except (LorauditError, Interrupted) as error:
             with contextlib.suppress(StoreError):  # on a full disk the reason to stop matters, not the log
@@ -92,12 +98,10 @@ def run_forecast(
 
 
 def _result(
-    spec: ForecastSpec, prepared: Prepared, measured: Measured, predicted: Predicted, **facts: Any
+    spec: ForecastSpec, prepared: Prepared, measured: Measured, predicted: Predicted, *, weights: str, **facts: Any
 ) -> ForecastResult:
     data, probe = prepared.data, prepared.probe
-    summary = summary_of(
-        prepared.source, "base", fingerprint(prepared.source.folder), n_parameters=measured.counts["all"]
-    )
+    summary = summary_of(prepared.source, "base", weights, n_parameters=measured.counts["all"])
     result = ForecastResult(
         loraudit=importlib.metadata.version("loraudit"),
         spec=spec,

@@ -105,10 +105,12 @@ class Found:
     Attributes:
         membership: As in the result of an audit, without the ids of single records.
         validity: The gates.
+        memorization: Never measured during training.
     """
 
     membership: MembershipResult
     validity: ValidityResult | None
+    memorization: None = None
 
 
 class LiveAudit:

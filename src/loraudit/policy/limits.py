@@ -8,7 +8,15 @@ from typing import Protocol, cast
 
 from loraudit.errors import ConfigError
 from loraudit.policy.conditions import Condition, field_of, is_field, outcome, read_condition, unknown
-from loraudit.spec import FusionResult, LimitResult, MembershipResult, ValidityResult, read_spec_file
+from loraudit.policy.memorization import look_up_memorization, memorization_problem
+from loraudit.spec import (
+    FusionResult,
+    LimitResult,
+    MembershipResult,
+    MemorizationResult,
+    ValidityResult,
+    read_spec_file,
+)
 from loraudit.types import Finding
 
 _PATH = r"[\w.]+"
@@ -28,6 +36,11 @@ class Measured(Protocol):
     @property
     def validity(self) -> ValidityResult | None:
         """What the gates found."""
+        ...
+
+    @property
+    def memorization(self) -> MemorizationResult | None:
+        """What can be pulled out."""
         ...
 
 
@@ -61,7 +74,8 @@ def parse_limit(text: str) -> Limit:
     `membership.fusion.METRIC.FIELD` (all attacks as one), `membership.records.n_exposed`,
     `membership.dataset_test.p_mann_whitney`, `validity.n_failed`, `validity.GATE.failed` (0 or 1), and
     `validity.headline_minus_blind.METRIC.FIELD`. `validity.n_failed` counts gates that failed; to insist that one was
-    measured, name it.
+    measured, name it. `memorization.MEASURE.FIELD` and `memorization.MEASURE.PART.FIELD` speak of what can be pulled
+    out (`loraudit.policy.memorization`).
 
     Raises:
         ConfigError: It cannot be read.
@@ -105,12 +119,14 @@ _DATASET_TEST = ("p_mann_whitney", "p_welch", "n_to_detect")
 def _problem(path: tuple[str, ...]) -> str | None:
     """What is wrong with a path, as far as it can be told without a result."""
     area, *rest = path
-    if area not in {"membership", "validity"}:
-        return f"begins with '{area}', not with membership or validity"
+    if area not in {"membership", "memorization", "validity"}:
+        return f"begins with '{area}', not with membership, memorization or validity"
     if path == ("validity", "n_failed"):
         return None
     if not all(path):
         return "has an empty name between dots"
+    if area == "memorization":
+        return memorization_problem(rest)
     is_corrected = area == "validity" and rest[:1] == ["headline_minus_blind"]
     if area == "validity" and not is_corrected:
         known = "n_failed, GATE.failed, headline_minus_blind.METRIC.FIELD"
@@ -127,6 +143,8 @@ def _problem(path: tuple[str, ...]) -> str | None:
 def _look_up(path: tuple[str, ...], result: Measured) -> float | str:
     """The number a path leads to, or why there is none."""
     area, *rest = path
+    if area == "memorization":
+        return look_up_memorization(rest, result.memorization)
     return _validity(rest, result) if area == "validity" else _membership(rest, result)
 
 

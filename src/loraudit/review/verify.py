@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +13,31 @@ from loraudit.auditing.columns import BLIND, CONTROL, OVERLAP, Columns
 from loraudit.auditing.examination import examine
 from loraudit.auditing.memorizing.examination import examine_memorization
 from loraudit.auditing.memorizing.measures import Measures
-from loraudit.errors import EXIT_LIMIT_EXCEEDED, ConfigError
+from loraudit.errors import ConfigError
 from loraudit.policy import judge
+from loraudit.review.agreeing import check, check_equal, check_files, check_spec
 from loraudit.review.checks import Check
-from loraudit.spec import AuditResult, spec_hash
-from loraudit.store import read_measures, read_run
+from loraudit.spec import AuditResult
+from loraudit.store import read_measures, read_robustness, read_run
 from loraudit.store.run_folder import Run
-
-_CLOSE = 1e-4
-_TINY = 1e-6
-_NAMED_AT_MOST = 5
-_TIMES = {"seconds"}
 
 
 def verify_run(path: Path) -> list[Check]:
     """Whether everything a run states follows from what it stores.
 
-    Figures are recomputed from `scores.parquet` with the recorded seed. They must agree to four digits, not
-    to the last bit: matrix products round differently on other processors.
+    Figures of an audit are recomputed from `scores.parquet`, those of a robustness run from `outcomes.parquet`, with
+    the recorded seed. They must agree to four digits, not to the last bit: matrix products round differently on other
+    processors.
 
     Raises:
         ConfigError: The folder holds no finished run, or one too old to be recomputed.
         StoreError: A file of it is damaged.
     """
+    poisoned = read_robustness(path)
+    if poisoned is not None:
+        from loraudit.review.verify_robustness import verify_robustness  # the room loads torch, audits need none
+
+        return verify_robustness(path, poisoned)
     run = read_run(path)
     result = run.result
     if result.provenance is None or result.validity is None:
@@ -45,19 +45,14 @@ def verify_run(path: Path) -> list[Check]:
             f"Run '{path}' was written by an older loraudit ({result.loraudit}) that did not store what it takes to "
             "recompute it. Run its audit again; stored evidence is used."
         )
-    return [_spec(result), _scores(path, result), _counts(run), *_figures(run), _verdict(result), *_data(result)]
-
-
-def _check(name: str, problem: str | None, fine: str) -> Check:
-    return Check(name, "ok", fine) if problem is None else Check(name, "failed", problem, EXIT_LIMIT_EXCEEDED)
-
-
-def _spec(result: AuditResult) -> Check:
-    if "***" in result.spec.model_dump_json():
-        return Check("spec", "skipped", "the request held what looked like credentials, which are not kept")
-    found = spec_hash(result.spec)
-    problem = None if found == result.spec_hash else f"the spec hashes to {found[:12]}…, not to the recorded hash"
-    return _check("spec", problem, "the recorded hash is that of the recorded request")
+    return [
+        check_spec(result.spec, result.spec_hash),
+        _scores(path, result),
+        _counts(run),
+        *_figures(run),
+        _verdict(result),
+        *check_files(result.provenance.data),
+    ]
 
 
 def _scores(path: Path, result: AuditResult) -> Check:
@@ -66,7 +61,7 @@ def _scores(path: Path, result: AuditResult) -> Check:
     problem = None if same else "scores.parquet has another sha256 than recorded: it was changed after the run"
     if result.memorization is not None and not _measures_are_recorded(path, result):
         problem = "memorization.parquet is missing or has another sha256 than recorded: it was changed after the run"
-    return _check("scores", problem, f"sha256 {digest[:12]}… as recorded")
+    return check("scores", problem, f"sha256 {digest[:12]}… as recorded")
 
 
 def _measures_are_recorded(path: Path, result: AuditResult) -> bool:
@@ -105,7 +100,7 @@ def _counts(run: Run) -> Check:
         stated = attacks[name].status if name in attacks else "absent"
         if has_scores and stated != "ok":
             problems.append(f"attack {name}: stated {stated}, but it has scores")
-    return _check("counts", "; ".join(problems) or None, f"{len(is_member):,} records, {len(attacks)} attacks")
+    return check("counts", "; ".join(problems) or None, f"{len(is_member):,} records, {len(attacks)} attacks")
 
 
 def _figures(run: Run) -> list[Check]:
@@ -139,18 +134,7 @@ def _figures(run: Run) -> list[Check]:
         parts.append(("fusion", result.membership.fusion, again.fusion))
     else:
         checks.append(Check("fusion", "skipped", "none is recorded: the run was made before scores were fused"))
-    for name, one, two in parts:
-        before, after = dict(_leaves(one)), dict(_leaves(two))
-        differing = [key for key in before.keys() | after.keys() if not _same(before.get(key), after.get(key))]
-        n = len(before)
-        problem = None
-        if differing:
-            shown = "; ".join(
-                f"{key}: stated {before.get(key)}, recomputed {after.get(key)}"
-                for key in sorted(differing)[:_NAMED_AT_MOST]
-            )
-            problem = f"{len(differing)} of {n} entries differ: {shown}"
-        checks.append(_check(name, problem, f"{n:,} entries recomputed and equal"))
+    checks += [check_equal(name, one, two) for name, one, two in parts]
     return checks
 
 
@@ -169,39 +153,4 @@ def _verdict(result: AuditResult) -> Check:
         return Check("verdict", "skipped", "none is recorded")
     again = judge(result, [limit.limit for limit in result.verdict.limits])
     problem = None if again == result.verdict else f"recomputed: {again.heading}, exit code {again.exit_code}"
-    return _check("verdict", problem, f"{again.heading}; exit code {again.exit_code}")
-
-
-def _data(result: AuditResult) -> Iterator[Check]:
-    for name, digest in (result.provenance.data if result.provenance else {}).items():
-        try:
-            with Path(name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            yield Check(f"data {name}", "skipped", "not here")
-            continue
-        problem = None if found == digest else "the file has changed since the run"
-        yield _check(f"data {name}", problem, "unchanged")
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, number or word) of everything inside; times left out."""
-    if hasattr(value, "model_dump"):
-        value = value.model_dump()
-    elif hasattr(value, "__dataclass_fields__"):
-        value = {name: getattr(value, name) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        for name, part in value.items():
-            if name not in _TIMES:
-                yield from _leaves(part, f"{path}.{name}" if path else str(name))
-    elif isinstance(value, list | tuple):
-        for number, part in enumerate(value):
-            yield from _leaves(part, f"{path}[{number}]")
-    else:
-        yield path, value
-
-
-def _same(one: Any, two: Any) -> bool:
-    if isinstance(one, float) and isinstance(two, float):
-        return math.isclose(one, two, rel_tol=_CLOSE, abs_tol=_TINY)
-    return one == two
+    return check("verdict", problem, f"{again.heading}; exit code {again.exit_code}")

@@ -122,8 +122,10 @@ class KernelShape(Strict):
     log_det: float | None = Field(description="log det(I + K / mean of the diagonal).")
     top_share: dict[int, float | None] = Field(description="Share of the largest 1, 10 and 50 eigenvalues in the sum.")
     eigenvalues: Annotated[list[float], Field(max_length=MOST_EIGENVALUES)] = Field(description="Descending.")
-    agreement_with_full: float | None = Field(description="Centred cosine with the kernel of full tuning.")
-    alignment: float | None = Field(description="Centred alignment with the clean labels.")
+    agreement_with_full: Finding | None = Field(
+        description="Centred cosine with the kernel of full tuning; None where that was not asked for."
+    )
+    alignment: Finding = Field(description="Centred alignment with the clean labels.")
 
 
 class LoraTheory(Strict):
@@ -143,9 +145,9 @@ class TwinsResult(Strict):
     """How a method sees poisoned records beside the same records clean."""
 
     attack: str
-    proxy: float | None = Field(description="M' = |mean K(x, x̃)|, arXiv:2505.12871; larger is less robust.")
-    cosine: float | None = Field(description="Mean K(x, x̃) / √(K(x, x) K(x̃, x̃)): 1 where the method cannot tell.")
-    poison_alignment: float | None = Field(description="Centred alignment with the labels as poisoned.")
+    proxy: Finding = Field(description="M' = |mean K(x, x̃)|, arXiv:2505.12871; larger is less robust.")
+    cosine: Finding = Field(description="Mean K(x, x̃) / √(K(x, x) K(x̃, x̃)): 1 where the method cannot tell.")
+    poison_alignment: Finding = Field(description="Centred alignment with the labels as poisoned.")
     n: int = Field(description="Twins, at the largest dose.")
 
 

@@ -28,6 +28,17 @@ def short_cell(value: float | None) -> Cell:
     return Cell("undefined" if value is None or math.isnan(value) else short(value))
 
 
+def short_finding(finding: Finding | None) -> Cell:
+    """A number of any size with its interval; an empty cell where it was not asked for."""
+    if finding is None:
+        return Cell("")
+    if finding.value is None:
+        return Cell("undefined", note=finding.note)
+    has_ends = finding.lower is not None and finding.upper is not None
+    interval = f"[{short(finding.lower or 0)}, {short(finding.upper or 0)}]" if has_ends else ""
+    return Cell(short(finding.value), interval, finding.note)
+
+
 def rank_cell(finding: Finding) -> Cell:
     """A rank correlation with its interval."""
     if finding.value is None:

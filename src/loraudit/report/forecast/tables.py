@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from loraudit.policy.forecast import clean_point
 from loraudit.report.cells import Cell
-from loraudit.report.forecast.cells import rank_cell, short, short_cell
+from loraudit.report.forecast.cells import rank_cell, short, short_cell, short_finding
 from loraudit.report.forecast.grid import arms_of
 from loraudit.report.robustness.cells import n_cell, plain_words
 from loraudit.report.robustness.words import MEASURE_WORDS, dose_words
@@ -54,8 +54,8 @@ def shape_sheet(result: ForecastResult) -> Sheet:
             *(short_cell(shape.entropies.get(name)) for name in entropies),
             short_cell(shape.log_det),
             *(_percent_cell(shape.top_share.get(k)) for k in tops),
-            short_cell(shape.agreement_with_full),
-            short_cell(shape.alignment),
+            short_finding(shape.agreement_with_full),
+            short_finding(shape.alignment),
         ]
 
     columns = ["effective rank", "participation", *(_ENTROPY_WORDS.get(name, f"H{name}") for name in entropies)]
@@ -87,7 +87,7 @@ def twins_sheet(result: ForecastResult) -> Sheet | None:
             method.name,
             [
                 Cell(twins.attack),
-                *map(short_cell, (twins.proxy, twins.cosine, twins.poison_alignment)),
+                *map(short_finding, (twins.proxy, twins.cosine, twins.poison_alignment)),
                 Cell(f"{twins.n:,}"),
             ],
             arm=arms.get(method.name),
