@@ -100,6 +100,49 @@ def personal_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def preset_table() -> str:
+    from loraudit.study.presets import preset, preset_line, preset_names
+
+    lines = ["| preset | what it is | base | records |", "|---" * 4 + "|"]
+    for name in preset_names():
+        settings = preset(name)["settings"]
+        files = [*settings.get("data", ()), *settings.get("task", ()), *settings.get("test", ())]
+        records = "<br>".join(f"`{file}`" for file in files)
+        lines.append(f"| `{name}` | {preset_line(name)} | `{settings['base']}` | {records} |")
+    return "\n".join(lines) + "\n"
+
+
+def published_membership() -> str:
+    from loraudit.study.presets import preset, preset_names
+
+    measures = ("auc", "tpr_at_fpr_1pct", "tpr_at_fpr_0_1pct")
+    lines = ["| preset | AUC | TPR at 1 % FPR | TPR at 0.1 % FPR | note |", "|---" * 5 + "|"]
+    for name in (name for name in preset_names() if name.startswith("ez-mia/")):
+        figures = {figure["finding"].rpartition("/")[2]: figure for figure in preset(name)["published"]}
+        if figures:
+            values = " | ".join(f"{figures[m]['value']:.3f}" if m in figures else "–" for m in measures)
+            note = figures.get("auc", {}).get("note", "")
+            lines.append(f"| `{name}` | {values} | {note} |")
+    return "\n".join(lines) + "\n"
+
+
+def published_robustness() -> str:
+    from loraudit.study.presets import preset, preset_names
+
+    lines = ["| preset | measure | dose | full | LoRA of rank 8 |", "|---" * 5 + "|"]
+    for name in (name for name in preset_names() if name.startswith("ttr/")):
+        rows: dict[tuple[str, str], dict[str, str]] = {}
+        for figure in preset(name)["published"]:
+            _, arm, measure, attack, dose = figure["finding"].split("/")
+            mark = "\\*" if "collapsed" in figure["note"] else ""
+            rows.setdefault((f"{measure}, `{attack}`", dose.removeprefix("dose=")), {})[arm] = (
+                f"{figure['value']}{mark}"
+            )
+        for (measure, dose), arms in rows.items():
+            lines.append(f"| `{name}` | {measure} | {dose} | {arms['full']} | {arms['lora:8']} |")
+    return "\n".join(lines) + "\n"
+
+
 def error_tree() -> str:
     from loraudit import errors
 
@@ -115,6 +158,12 @@ def fault_matrix() -> str:
 
 
 def generated(name: str) -> str:
+    if name == "presets":
+        return preset_table()
+    if name == "published membership":
+        return published_membership()
+    if name == "published robustness":
+        return published_robustness()
     if name == "detectors":
         return detector_table()
     if name == "attacks":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from loraudit.data import load_records, planted_copies, split_records
+from loraudit.data import fetch_files, load_records, missing_files, planted_copies, split_records
 from loraudit.errors import ConfigError, DataError
 from loraudit.execution import Progress, StopRequest
 from loraudit.finetuning import (
@@ -115,12 +115,9 @@ def tuning_data(spec: TuneSpec) -> TuningData:
 
 
 def _check(spec: TuneSpec) -> None:
-    """All that is wrong with the request itself, said at once."""
-    problems = [
-        f"File '{path}' does not exist. Expected records; check the path."
-        for path in (*spec.data, *spec.validation)
-        if not Path(path).is_file()
-    ]
+    """All that is wrong with the request itself, said at once; files of the hub are fetched."""
+    files = (*spec.data, *spec.validation)
+    problems = missing_files(files)
     try:
         check_settings(spec.recipe)
     except ConfigError as error:
@@ -131,3 +128,4 @@ def _check(spec: TuneSpec) -> None:
         )
     if problems:
         raise ConfigError("\n".join(problems))
+    fetch_files(files, offline=spec.offline)

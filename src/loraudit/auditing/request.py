@@ -11,7 +11,7 @@ import numpy as np
 
 from loraudit.auditing.columns import group_numbers
 from loraudit.auditing.memorizing.request import memorization_problems
-from loraudit.data import RecordSet, load_sides
+from loraudit.data import RecordSet, fetch_files, load_sides, missing_files
 from loraudit.errors import ConfigError, DataError
 from loraudit.membership import (
     ATTACKS,
@@ -89,11 +89,7 @@ def chosen_attacks(spec: AuditSpec) -> list[AnyAttack]:
             chosen[name] = ATTACKS[name]
         except ConfigError as error:
             problems.append(str(error))
-    problems.extend(
-        f"File '{path}' does not exist. Expected records; check the path."
-        for path in (*spec.members, *spec.nonmembers)
-        if not Path(path).is_file()
-    )
+    problems.extend(missing_files((*spec.members, *spec.nonmembers)))
     problems.extend(reference_problems(spec))
     problems.extend(_shadow_problems(spec, list(chosen.values())))
     if spec.gradients and chosen and not reads_gradients(chosen.values()):
@@ -147,9 +143,7 @@ def shadow_views(spec: AuditSpec) -> set[str]:
 
 def shadow_count_problems(n_shadows: int, pool: Sequence[str], *, pool_has_other_use: bool = False) -> list[str]:
     """What is wrong with how many shadows are asked for, and on what, before any file is read."""
-    problems = [
-        f"File '{path}' does not exist. Expected records; check the path." for path in pool if not Path(path).is_file()
-    ]
+    problems = missing_files(pool)
     if pool and not n_shadows and not pool_has_other_use:
         problems.append("--pool is what shadow models are trained on. Say how many with --shadow, such as 4.")
     if n_shadows % 2 and not pool:
@@ -184,11 +178,7 @@ def _shadow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
 
 
 def _slow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
-    problems = [
-        f"File '{path}' does not exist. Expected records; check the path."
-        for path in spec.recall_prefix
-        if not Path(path).is_file()
-    ]
+    problems = missing_files(spec.recall_prefix)
     slow = [attack for attack in chosen if is_slow(attack)]
     if not spec.slow:
         if slow:
@@ -226,11 +216,7 @@ def _slow_problems(spec: AuditSpec, chosen: Sequence[AnyAttack]) -> list[str]:
 
 def reference_problems(spec: AuditSpec) -> list[str]:
     """What is wrong with the part of a request that speaks of the reference, before any file is read."""
-    problems = [
-        f"File '{path}' does not exist. Expected records; check the path."
-        for path in spec.reference_data
-        if not Path(path).is_file()
-    ]
+    problems = missing_files(spec.reference_data)
     if spec.reference == "public" and not spec.reference_data:
         problems.append(
             "A public reference is tuned on records, and none are given. Give records of the same domain that are "
@@ -259,8 +245,11 @@ def limits_of(spec: AuditSpec) -> list[str]:
 def load_data(spec: AuditSpec) -> Sides:
     """Both sides' records; a rate asked for that they cannot resolve is refused.
 
-    Where recall is to be run and no other records are given for its prefix, some non-members are set aside.
+    Where recall is to be run and no other records are given for its prefix, some non-members are set aside. Whatever
+    files of the hub the request names are fetched, those too that are read later.
     """
+    read_later = (*spec.pool, *spec.recall_prefix, *spec.reference_data, *spec.training_data)
+    fetch_files((*spec.members, *spec.nonmembers, *read_later), offline=spec.offline)
     members, nonmembers = load_sides(
         spec.members,
         spec.nonmembers,

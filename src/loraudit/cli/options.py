@@ -39,6 +39,8 @@ PANELS = {
         "validation_share",
         "validation_records",
         "max_records",
+        "record_tokens",
+        "least_tokens",
         "on_overlap",
         "repeats",
     ),

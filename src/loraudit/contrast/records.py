@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loraudit.contrast.cutting import cut_records
 from loraudit.data import load_records, planted_copies, split_records
 from loraudit.errors import DataError
+from loraudit.models import load_tokenizer, locate
 from loraudit.spec import ContrastSpec, RecordFormat
 from loraudit.store import open_private_folder, write_atomically
 from loraudit.types import Record
@@ -30,6 +32,7 @@ class Split:
         files: Path, sha256 and rows of each file read.
         paths: File of each side, by its name.
         layout: How those files are written.
+        notes: What became of records that were cut or left out, in words.
     """
 
     members: list[Record]
@@ -39,15 +42,21 @@ class Split:
     files: tuple[dict[str, Any], ...]
     paths: dict[str, str]
     layout: RecordFormat
+    notes: tuple[str, ...] = ()
 
 
 def split_data(spec: ContrastSpec, folder: Path) -> Split:
     """Read the records, split them and write the sides.
 
     Raises:
-        DataError: They cannot be read, or are too few.
+        DataError: They cannot be read, cannot be cut, or are too few.
+        LorauditError: They are to be cut, and the base's tokenizer cannot be had.
     """
     pool = load_records(spec.data, spec)
+    notes: tuple[str, ...] = ()
+    if spec.record_tokens or spec.least_tokens:
+        tokenizer = load_tokenizer(locate(spec.base, offline=spec.offline).folder)
+        pool, notes = cut_records(pool, tokenizer, at_most=spec.record_tokens, at_least=spec.least_tokens)
     n_records = len(pool.records)
     n_validation = spec.validation_records or min(_LARGEST_VALIDATION, max(1, n_records // 10))
     n_side = (n_records - n_validation) // 2
@@ -81,7 +90,7 @@ def split_data(spec: ContrastSpec, folder: Path) -> Split:
     )
     # Read back: the files are what is trained on and audited, and name the lines that results point to.
     again = [list(load_records([paths[name]], layout).records) for name in ("members", "nonmembers", "validation")]
-    return Split(again[0], again[1], again[2], copies, pool.files, paths, layout)
+    return Split(again[0], again[1], again[2], copies, pool.files, paths, layout, notes)
 
 
 def _write(path: Path, records: Sequence[Record], copies: Mapping[str, int]) -> Path:

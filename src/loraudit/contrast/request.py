@@ -7,6 +7,7 @@ from pathlib import Path
 from loraudit.auditing.memorizing.request import memorization_problems
 from loraudit.auditing.request import shadow_count_problems
 from loraudit.contrast.records import Split
+from loraudit.data import fetch_files, missing_files
 from loraudit.errors import ConfigError
 from loraudit.finetuning import Arm, beyond_training, parse_arms
 from loraudit.membership import ATTACKS, SHADOWS, needed_words
@@ -34,16 +35,13 @@ def contrast_path(spec: ContrastSpec) -> Path:
 
 
 def check_request(spec: ContrastSpec) -> list[Arm]:
-    """The methods; all that is wrong with the request's names and files is said at once.
+    """The methods; all that is wrong with the request's names and files is said at once. Files of the hub are fetched.
 
     Raises:
         ConfigError: Anything is.
+        LorauditError: A file of the hub cannot be had.
     """
-    problems = [
-        f"File '{path}' does not exist. Expected records; check the path."
-        for path in spec.data
-        if not Path(path).is_file()
-    ]
+    problems = missing_files(spec.data)
     problems += shadow_count_problems(spec.shadow, spec.pool)
     problems += memorization_problems(spec)
     wrong = [epoch for epoch in spec.at_epochs if epoch > spec.epochs]
@@ -64,6 +62,7 @@ def check_request(spec: ContrastSpec) -> list[Arm]:
     problems += beyond_training(spec.measure_at, spec.epochs)
     if problems:
         raise ConfigError("\n".join(problems))
+    fetch_files((*spec.data, *spec.pool), offline=spec.offline)
     return arms
 
 

@@ -77,7 +77,8 @@ def whole_result(
     arm_results = [
         _arm_result(arm, searches[arm.name], trained, audits[arm.name], comparison, folder.path) for arm in arms
     ]
-    warnings = [
+    warnings = [*split.notes]
+    warnings += [
         f"{arm.name}, seed {run.seed}: stopped early, because {run.stopped_because}."
         for arm in arm_results
         for run in arm.runs

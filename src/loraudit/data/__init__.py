@@ -13,6 +13,7 @@ from loraudit.data.altering import (
 )
 from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_record, token_texts
 from loraudit.data.masking import masked_snippet
+from loraudit.data.places import fetch_files, local_path, missing_files
 from loraudit.data.reading import FileRows, Row, names_file, read_rows, unpacked_bytes
 from loraudit.data.records import InMemory, RecordSet, load_records, load_sides, record_of
 from loraudit.data.splitting import planted_copies, split_records
@@ -33,10 +34,13 @@ __all__ = [
     "cut_windows",
     "draw_substitutions",
     "encode",
+    "fetch_files",
     "joined_prefix",
     "load_records",
     "load_sides",
+    "local_path",
     "masked_snippet",
+    "missing_files",
     "names_file",
     "planted_copies",
     "read_rows",

@@ -13,9 +13,10 @@ import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, BinaryIO
 
+from loraudit.data.places import file_name, local_path
 from loraudit.errors import DataError
 from loraudit.types import Record
 
@@ -56,13 +57,13 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
     """Read a .jsonl, .json, .csv, .tsv, .parquet or .txt file; all but Parquet may be .gz, .bz2 or .xz.
 
     Args:
-        path: File to read.
+        path: File to read, or one of the hub that was fetched before.
         text_unit: For plain text, what one record is: `line`, `paragraph` (cut at blank lines) or `file`.
 
     Raises:
         DataError: The file as a whole cannot be read.
+        EnvironmentFault: It is one of the hub, and no copy of it is here.
     """
-    file = Path(path)
     kind, unpack = _kind(path)
     readers: dict[str, Callable[[BinaryIO, FileRows], None]] = {
         ".jsonl": _read_json_lines,
@@ -80,6 +81,7 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
             f"File '{path}' is of an unknown kind '{kind or 'none'}'. "
             "Expected .jsonl, .csv, .tsv, .parquet or .txt, all but Parquet also as .gz, .bz2 or .xz."
         )
+    file = local_path(path)
     try:
         with file.open("rb") as raw:
             sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
@@ -92,7 +94,7 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
                 raise DataError(
                     f"File '{path}' is UTF-16. Expected UTF-8. "
                     + ("Unpack it and run: " if unpack else "Run: ")
-                    + f"iconv -f UTF-16 -t UTF-8 {shlex.quote(path)} > {shlex.quote('utf8-' + file.name)}"
+                    + f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(file))} > {shlex.quote('utf8-' + file_name(path))}"
                 )
             stream.seek(len(_UTF8_MARK) if is_text and head.startswith(_UTF8_MARK) else 0)
             reader(stream, content)  # type: ignore[arg-type]  # GzipFile reads like a BinaryIO
@@ -105,7 +107,7 @@ def read_rows(path: str, *, text_unit: str = "line") -> FileRows:
 def unpacked_bytes(path: str) -> tuple[str, bytes]:
     """The ending that says what a file holds, and its bytes, unpacked; for files that `read_rows` has read."""
     kind, unpack = _kind(path)
-    with Path(path).open("rb") as raw:
+    with local_path(path).open("rb") as raw:
         return kind, (unpack(raw) if unpack else raw).read()
 
 
@@ -123,7 +125,7 @@ _KINDS = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".md",
 
 def _kind(path: str) -> tuple[str, Callable[[BinaryIO], Any] | None]:
     """The ending that says what a file holds, and what unpacks it."""
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    suffixes = [suffix.lower() for suffix in PurePath(file_name(path)).suffixes]
     unpack = _UNPACK.get(suffixes[-1]) if suffixes else None
     return ((suffixes[:-1] if unpack else suffixes)[-1:] or [""])[0], unpack
 

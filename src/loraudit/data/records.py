@@ -291,6 +291,9 @@ def _content(row: Mapping[str, Any], layout: RecordFormat) -> dict[str, Any] | s
     if row.get(layout.text_field) is not None:
         text = row[layout.text_field]
         return _check_text(text, f"'{layout.text_field}'") or {"text": text}
+    parts = layout.text_field.split("+")
+    if len(parts) > 1 and layout.text_field not in row and any(part in row for part in parts):
+        return _joined_columns(row, parts)
     if row.get(layout.messages_field) is not None:
         messages = _messages(row[layout.messages_field])
         return f"'{layout.messages_field}' {messages}" if isinstance(messages, str) else {"messages": messages}
@@ -310,6 +313,16 @@ def _content(row: Mapping[str, Any], layout: RecordFormat) -> dict[str, Any] | s
         f"'{layout.prompt_field}' with '{layout.completion_field}'; it has {columns}. "
         "Name the column with --text-field"
     )
+
+
+def _joined_columns(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any] | str:
+    """A text of several columns, such as the question and the answer of a pair: a line each."""
+    missing = [column for column in columns if row.get(column) is None]
+    if missing:
+        return f"lacks the column '{missing[0]}' of the text '{'+'.join(columns)}'"
+    problems = (_check_text(row[column], f"'{column}'") for column in columns)
+    problem = next((problem for problem in problems if problem), None)
+    return problem or {"text": "\n".join(str(row[column]) for column in columns)}
 
 
 def _check_text(value: object, name: str) -> str | None:

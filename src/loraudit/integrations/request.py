@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from loraudit.auditing.request import Sides, chosen_attacks
-from loraudit.data import InMemory, Row, load_sides, names_file
+from loraudit.data import InMemory, Row, fetch_files, load_sides, names_file
 from loraudit.errors import ConfigError
 from loraudit.membership import ATTACKS, AnyAttack
 from loraudit.models.plan import REFERENCE, TARGET
@@ -48,9 +48,12 @@ class Request:
 
         Raises:
             DataError: As in an audit: unusable rows, or a record on both sides.
+            EnvironmentFault: A file of the hub cannot be had.
             ConfigError: A rate was asked for that so few non-members cannot resolve.
         """
         spec = self.spec
+        files = [source for source in (*self.members, *self.nonmembers) if isinstance(source, str)]
+        fetch_files(files, offline=spec.offline)
         sides = Sides(*load_sides(self.members, self.nonmembers, spec, max_records=spec.max_records, seed=spec.seed))
         if "fpr" in spec.model_fields_set:
             refused = [unresolved_rate(len(sides.nonmembers.records), fpr) for fpr in spec.fpr]

@@ -22,6 +22,8 @@ from loraudit.canaries import (
 )
 from loraudit.data import load_records, read_rows
 from loraudit.errors import ConfigError, DataError
+from loraudit.hub import hub_file, is_hub_file
+from loraudit.planting.rows import refuse_joined
 from loraudit.spec import Canary, CanaryForm, CanaryInsertSpec, CanaryManifest, CanaryScoreSpec, differing_fields
 from loraudit.statistics import epsilon_from_guesses
 from loraudit.store import MANIFEST_NAME, open_private_folder, read_manifest, write_atomically, write_manifest
@@ -162,6 +164,11 @@ def usual_ceiling(n_coins: int) -> float | None:
 
 def _read(spec: CanaryInsertSpec) -> _Source:
     """The training file, every row of it checked."""
+    if is_hub_file(spec.data):
+        raise DataError(
+            f"File '{spec.data}' is one of the hub, and canaries are put into a file that you train on. Expected one "
+            f"here. Run: {hub_file(spec.data).wanted.command}"
+        )
     path = Path(spec.data)
     kind = path.suffix.lower()
     if kind not in (*_JSON_LINES, ".txt") or (kind == ".txt" and spec.text_unit != "line"):
@@ -173,6 +180,7 @@ def _read(spec: CanaryInsertSpec) -> _Source:
     if path.name == MANIFEST_NAME:
         raise ConfigError(f"File '{spec.data}' has the manifest's own name. Rename it.")
     records = load_records([spec.data], spec)
+    refuse_joined(records, [spec.data], spec)
     rows = read_rows(spec.data, text_unit=spec.text_unit).rows
     forms: set[CanaryForm] = {_form(record) for record in records.records}
     if len(forms) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from loraudit.data import fetch_files
 from loraudit.errors import ConfigError
 from loraudit.planting.poison_files import Made, contents_of, refuse_triggered
 from loraudit.planting.poison_manifest import check_kept, kept_manifest, manifest_of
@@ -134,6 +135,7 @@ def _made(spec: PoisonSpec) -> Made:
             f"Poison '{asked.poison}' has no trigger, so that no test set can hold it. Expected a backdoor with "
             "--test. Leave --test out."
         )
+    fetch_files((*spec.data, *spec.test), offline=False)
     task, label_field = task_and_label(spec)
     if task not in POISONS[asked.poison].tasks:
         raise ConfigError(

@@ -8,10 +8,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from loraudit.data import unpacked_bytes
+from loraudit.data import local_path, unpacked_bytes
 from loraudit.errors import DataError
 
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -174,7 +173,7 @@ def _read_table(path: str, kind: str, mark: bytes, content: bytes) -> Pieces:
 def _read_parquet(path: str) -> Pieces:
     import pyarrow.parquet as pq
 
-    found = pq.ParquetFile(path)
+    found = pq.ParquetFile(local_path(path))
     places = {(path, number): number - 1 for number in range(1, found.metadata.num_rows + 1)}
     return Pieces(".parquet", b"", tuple(found.schema_arrow.names), (), places, (path,))
 
@@ -184,7 +183,8 @@ def _written_parquet(paths: Sequence[str], items: Sequence[Item], column: str | 
     import pyarrow.parquet as pq
 
     try:
-        table = pa.concat_tables([pq.read_table(Path(path)) for path in paths]).take([item.piece for item in items])
+        tables = [pq.read_table(local_path(path)) for path in paths]
+        table = pa.concat_tables(tables).take([item.piece for item in items])
         if column:
             values = [None if item.row is None else item.row[column] for item in items]
             table = table.append_column(column, pa.array(values, type=pa.string()))

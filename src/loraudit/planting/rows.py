@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from loraudit.data import load_records, read_rows, record_of
+from loraudit.data import RecordSet, load_records, read_rows, record_of
+from loraudit.errors import DataError
 from loraudit.planting.rewriting import Pieces, read_pieces
 from loraudit.spec import RecordFormat
 from loraudit.types import Message, Record
@@ -66,6 +67,7 @@ def read_records(
         DataError: As `load_records`; or rows of the files cannot be changed.
     """
     loaded = load_records(paths, layout, label_field=label_field, rewritten_field=rewritten_field)
+    refuse_joined(loaded, paths, layout)
     pieces = read_pieces(paths)
     records: list[Record] = []
     rows: list[Mapping[str, Any]] = []
@@ -78,6 +80,21 @@ def read_records(
                 rows.append(row)
                 where.append(pieces.places[path, line])
     return Rows(records, rows, where, pieces, loaded.files, loaded.n_bad, layout, label_field)
+
+
+def refuse_joined(loaded: RecordSet, paths: Sequence[str], layout: RecordFormat) -> None:
+    """Refuse texts of several columns: a change to one belongs to no single column.
+
+    Raises:
+        DataError: They are such.
+    """
+    if "+" in layout.text_field and layout.text_field not in first_row(paths[0], layout):
+        joined = [record for record in loaded.records if record.text is not None]
+        if joined:
+            raise DataError(
+                f"Text '{layout.text_field}' is put together from several columns, and rows are changed in one. "
+                "Expected one column; name it with --text-field."
+            )
 
 
 def first_row(path: str, layout: RecordFormat) -> Mapping[str, Any]:

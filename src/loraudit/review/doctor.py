@@ -8,14 +8,14 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from loraudit.auditing.preparation import requested_models, requested_tokenizer, requested_window
 from loraudit.auditing.references.wanted import estimate_work, requested_reference
 from loraudit.auditing.request import Sides, chosen_attacks, load_data, power_statement
-from loraudit.data import encode, load_records
+from loraudit.data import RecordSet, encode, fetch_files, load_records
 from loraudit.errors import EXIT_INTERNAL, ConfigError, EnvironmentFault, LorauditError
 from loraudit.membership import ATTACKS
 from loraudit.models import ModelPlan, plan_models, resolve_devices
@@ -64,7 +64,7 @@ def examine_request(values: Mapping[str, Any]) -> list[Check]:
     layout = RecordFormat.model_validate({n: v for n, v in values.items() if n in RecordFormat.model_fields})
     for name in sides:
         paths = [str(path) for path in values[name]]
-        check, records = _attempt_for(name, lambda paths=paths: load_records(paths, layout))
+        check, records = _attempt_for(name, lambda paths=paths: _records(paths, layout, bool(values.get("offline"))))
         checks.append(check if records is None else Check(name, "ok", f"{len(records.records):,} usable records"))
     return checks
 
@@ -92,6 +92,11 @@ def _whole_request(values: Mapping[str, Any]) -> Iterator[Check]:
             yield _attempt("reference", lambda: _reference(spec, plan, sides))
         if sides is not None:
             yield _attempt("tokens", lambda: _tokens(spec, plan, sides))
+
+
+def _records(paths: Sequence[str], layout: RecordFormat, offline: bool) -> RecordSet:
+    fetch_files(paths, offline=offline)
+    return load_records(paths, layout)
 
 
 def _whole(plan: ModelPlan) -> ModelPlan:

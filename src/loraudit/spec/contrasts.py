@@ -29,7 +29,9 @@ class ContrastSpec(Request, RecordFormat, MemorizationOptions):
     how_not_what: ClassVar[frozenset[str]] = frozenset(
         {"device", "batch_tokens", "offline", "out", "store", "attack_timeout", "keep_checkpoints"}
     )
-    added_later: ClassVar[frozenset[str]] = frozenset({"shadow", "pool", *MemorizationOptions.model_fields})
+    added_later: ClassVar[frozenset[str]] = frozenset(
+        {"shadow", "pool", "record_tokens", "least_tokens", *MemorizationOptions.model_fields}
+    )
 
     base: str = Field(description="Checkpoint that every method starts from: a folder or a hub name.")
     data: Paths = Field(description="Records; split at random into members, non-members and validation records.")
@@ -41,6 +43,11 @@ class ContrastSpec(Request, RecordFormat, MemorizationOptions):
         ge=1,
         description="How many records the validation loss is taken on (default: a tenth, at most 500).",
     )
+
+    record_tokens: int | None = Field(
+        default=None, ge=2, description="Use only the first so many tokens of each text (default: all of it)."
+    )
+    least_tokens: int | None = Field(default=None, ge=1, description="Leave out texts of fewer tokens (default: none).")
 
     methods: Names = Field(
         default=DEFAULT_METHODS,

@@ -20,7 +20,9 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 class RecordFormat(Strict):
     """Where the text stands in a file's rows. Shared by every command that reads records."""
 
-    text_field: str = Field(default="text", description="Column of the text.")
+    text_field: str = Field(
+        default="text", description="Column of the text; of several, such as question+answer, each gives a line."
+    )
     prompt_field: str = Field(default="prompt", description="Column of the prompt, for prompt + completion rows.")
     completion_field: str = Field(default="completion", description="Column of the completion.")
     messages_field: str = Field(default="messages", description="Column of a chat's messages.")

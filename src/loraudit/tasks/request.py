@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
+from loraudit.data import fetch_files, missing_files
 from loraudit.errors import ConfigError, DataError
 from loraudit.poisoning import POISONS, Attack, parse_attack
 from loraudit.spec import PoisonedTask, PoisonSettings, Task
@@ -16,16 +16,17 @@ DEFAULT_ATTACKS: dict[Task, tuple[str, ...]] = {
 
 
 def check_files(spec: PoisonedTask) -> None:
-    """Refuse files that are not there.
+    """Refuse files that are not there; fetch those of the hub.
 
     Raises:
         DataError: All of them.
+        EnvironmentFault: The hub cannot be asked, or refuses.
     """
-    missing = [path for path in (*spec.task, *spec.test) if not Path(path).is_file()]
+    files = (*spec.task, *spec.test)
+    missing = missing_files(files)
     if missing:
-        raise DataError(
-            "\n".join(f"File '{path}' does not exist. Expected records; check the path." for path in missing)
-        )
+        raise DataError("\n".join(missing))
+    fetch_files(files, offline=spec.offline)
 
 
 def requested_attacks(spec: PoisonedTask, task: Task) -> tuple[list[Attack], list[str]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
+from loraudit.data import missing_files
 from loraudit.errors import ConfigError
 from loraudit.generation import parse_decoding
 from loraudit.spec import MemorizationOptions, from_usual
@@ -44,11 +44,7 @@ def memorization_problems(spec: MemorizationOptions, training_data: Sequence[str
             f"--{name.replace('_', '-')} is for the memorization measures. Add --memorization, or leave it out."
             for name in given
         ]
-    problems = [
-        f"File '{path}' does not exist. Expected records; check the path."
-        for path in training_data
-        if not Path(path).is_file()
-    ]
+    problems = missing_files(training_data)
     known: list[str] = []
     for words in spec.decodings:
         try:
