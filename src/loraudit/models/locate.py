@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loraudit.errors import EnvironmentFault, ModelError
+from loraudit.models.hub_answers import causes_of, refusal_words
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -186,50 +187,17 @@ def _refusal(name: str) -> Exception | None:
 
 
 def _why_not_downloaded(name: str, error: Exception, refusal: Exception | None, *, offline: bool) -> str:
-    """What kept a model from being downloaded, and the command that mends it.
-
-    The client wraps most answers of the hub into the error that it raises for a missing network, so the
-    answer is looked for among the causes.
-    """
+    """What kept a model from being downloaded, and the command that mends it."""
     from huggingface_hub import errors
 
     command = f"hf download {name}"
-    causes = [*_causes(error), *_causes(refusal)]
-    response = next((r for cause in causes if (r := getattr(cause, "response", None)) is not None), None)
-    status = getattr(response, "status_code", None)
-
-    def is_caused_by(*kinds: type[Exception]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    if is_caused_by(errors.GatedRepoError):
-        return f"Model '{name}' is gated. Ask for access on its page, then run: hf auth login"
-    if is_caused_by(errors.RepositoryNotFoundError) or (status == 404 and refusal):
-        return f"Model '{name}' was not found on the hub, or you may not see it. Check the name, or run: hf auth login"
     failed = f"Model '{name}' could not be downloaded:"
-    if status == 401:
-        return f"{failed} the hub does not accept your token. Run: hf auth login"
-    if status == 403:
-        return f"{failed} the hub does not let you read it. Ask for access on its page, then run: hf auth login"
-    if response is not None and status == 429:
-        seconds = str(response.headers.get("Retry-After", ""))
-        wait = f"{seconds} s" if seconds.isdecimal() else "a few minutes"
-        return (
-            f"{failed} the hub's rate limit is reached. It is higher for those who are logged in (hf auth login). "
-            f"Wait {wait}, then run: {command}"
-        )
-    if isinstance(status, int) and status >= 500:
-        return f"{failed} the hub is out of order ({status}). Try again later: {command}"
+    causes = [*causes_of(error), *causes_of(refusal)]
+    refused = refusal_words(f"Model '{name}'", causes, failed=failed, command=command, is_missing=refusal is not None)
+    if refused is not None:
+        return refused
     if isinstance(error, errors.LocalEntryNotFoundError):
         how = "--offline is set and it is not in the cache" if offline else "the hub cannot be reached"
         return f"Model '{name}' is no local folder and {how}. Where there is a network, run: {command}"
     reason = str(error).strip().split("\n", 1)[0]
     return f"{failed} {reason}. Try again: {command}"
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """An error and what it was raised from, outermost first."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__
-    return found
