@@ -17,6 +17,7 @@ from loraudit.cli import (
     demo,
     doctor,
     forecast,
+    log,
     poison,
     report,
     robustness,
@@ -63,6 +64,7 @@ app.command("poison")(poison.poison)
 app.command("scan")(scan.scan)
 app.command("attacks")(attacks.attacks)
 app.command("report")(report.report)
+app.command("log")(log.log)
 app.command("verify")(verify.verify)
 app.command("compare")(compare.compare)
 app.command("validate")(validate.validate)

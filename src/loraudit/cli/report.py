@@ -42,10 +42,28 @@ def report(
             "--with", metavar="RUN", help="Set a forecast beside this robustness run of the same base and task."
         ),
     ] = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub",
+            metavar="OWNER/NAME",
+            help="Put the model-card section of an audit into that model's card on the Hugging Face hub.",
+        ),
+    ] = None,
+    create_pr: Annotated[
+        bool, typer.Option("--create-pr/--no-create-pr", help="Push as a pull request, or to the main branch.")
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --push-to-hub: print the card and what changes, and push nothing.")
+    ] = False,
     as_json: ResultAsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
 ) -> None:
-    """Render report.html of a finished run again and show its table, or print it in another format."""
+    """Render report.html of a finished run again and show its table, or print it in another format.
+
+    With --push-to-hub, and only then, something is sent: a section without paths, ids and text, between marks that the
+    next push finds again.
+    """
     from loraudit.cli.result import show_result
     from loraudit.errors import ConfigError
     from loraudit.report import FORMATS
@@ -55,6 +73,14 @@ def report(
         raise ConfigError("--json prints result.json as it is, without --with. Use --format json for both.")
     if output is not None and format_ is None:
         raise ConfigError("--output needs a format. Expected --format html, json, junit, markdown or model-card.")
+    if push_to_hub is not None:
+        _refuse_beside_push({"--output": output, "--with": with_, "--json": as_json}, format_)
+        from loraudit.cli.push import push
+
+        push(run, push_to_hub, create_pr=create_pr, dry_run=dry_run)
+        return
+    if dry_run or not create_pr:
+        raise ConfigError("--dry-run and --no-create-pr need a place to push to. Expected --push-to-hub OWNER/NAME.")
     other = _other_kind(run, verbose=verbose) if with_ is None else _forecast_with(run, with_, verbose=verbose)
     if other is None:
         audited = read_run(run)
@@ -68,6 +94,19 @@ def report(
             f"{other.name} has no {format_.value} report. Expected --format {', '.join(other.formats)}{other.hint}."
         )
     _print(other.formats[format_.value](), output)
+
+
+def _refuse_beside_push(others: Mapping[str, object], format_: Format | None) -> None:
+    from loraudit.errors import ConfigError
+
+    given = [name for name, value in others.items() if value]
+    if format_ is not None and format_ is not Format.model_card:
+        given.append(f"--format {format_.value}")
+    if given:
+        raise ConfigError(
+            f"--push-to-hub pushes the model-card section alone, without {', '.join(given)}. Leave that out, "
+            "or run twice."
+        )
 
 
 class _Kind(NamedTuple):

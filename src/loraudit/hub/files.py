@@ -1,4 +1,4 @@
-"""Files of the hub's data sets by name, and in words why the hub does not give something.
+"""Files of the hub's data sets by name.
 
 A name `hub:OWNER/NAME/path/in/it.parquet` stands wherever a file of records may. Only `fetch` asks the hub, and a
 request does so before any work; from then on `cached` finds the copy in the hub's cache, without a network.
@@ -12,24 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraudit.errors import DataError, EnvironmentFault
+from loraudit.hub.answers import Wanted, why_not_downloaded
 
 MARK = "hub:"
 _FORM = re.compile(r"hub:(?P<repository>[\w.-]+/[\w.-]+)/(?P<path>[^@]+?)(?:@(?P<revision>[\w./-]+))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Something of the hub, as messages speak of it.
-
-    Attributes:
-        thing: What it is, with its name: `Model 'org/model'`.
-        absent: The same, before why it cannot be had.
-        command: Downloads it.
-    """
-
-    thing: str
-    absent: str
-    command: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,58 +133,3 @@ def _refusal(file: HubFile) -> Exception | None:
     except Exception as error:  # any: a copy in the cache may still do
         return error
     return None
-
-
-def why_not_downloaded(wanted: Wanted, error: Exception, refusal: Exception | None = None, *, offline: bool) -> str:
-    """What kept something from being downloaded, and the command that mends it.
-
-    The client wraps most answers of the hub into the error that it raises for a missing network, so the
-    answer is looked for among the causes.
-
-    Args:
-        wanted: What was asked for.
-        error: Of the download.
-        refusal: What the hub had said before, where it was asked.
-        offline: Whether it was not to be asked.
-    """
-    from huggingface_hub import errors
-
-    causes = [*_causes(error), *_causes(refusal)]
-    response = next((r for cause in causes if (r := getattr(cause, "response", None)) is not None), None)
-    status = getattr(response, "status_code", None)
-
-    def is_caused_by(*kinds: type[Exception]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    if is_caused_by(errors.GatedRepoError):
-        return f"{wanted.thing} is gated. Ask for access on its page, then run: hf auth login"
-    if is_caused_by(errors.RepositoryNotFoundError) or (status == 404 and refusal):
-        return f"{wanted.thing} was not found on the hub, or you may not see it. Check the name, or run: hf auth login"
-    failed = f"{wanted.thing} could not be downloaded:"
-    if status == 401:
-        return f"{failed} the hub does not accept your token. Run: hf auth login"
-    if status == 403:
-        return f"{failed} the hub does not let you read it. Ask for access on its page, then run: hf auth login"
-    if response is not None and status == 429:
-        seconds = str(response.headers.get("Retry-After", ""))
-        wait = f"{seconds} s" if seconds.isdecimal() else "a few minutes"
-        return (
-            f"{failed} the hub's rate limit is reached. It is higher for those who are logged in (hf auth login). "
-            f"Wait {wait}, then run: {wanted.command}"
-        )
-    if isinstance(status, int) and status >= 500:
-        return f"{failed} the hub is out of order ({status}). Try again later: {wanted.command}"
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        how = "--offline is set and it is not in the cache" if offline else "the hub cannot be reached"
-        return f"{wanted.absent} {how}. Where there is a network, run: {wanted.command}"
-    reason = str(error).strip().split("\n", 1)[0]
-    return f"{failed} {reason}. Try again: {wanted.command}"
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """An error and what it was raised from, outermost first."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__
-    return found
