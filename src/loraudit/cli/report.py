@@ -27,7 +27,8 @@ def report(
     run: Annotated[
         Path,
         typer.Argument(
-            help="Run folder of a finished audit, contrast, robustness run, forecast, search for canaries or scan."
+            help="Run folder of a finished audit, contrast, robustness run, forecast, search for canaries, scan, "
+            "or of a study."
         ),
     ],
     format_: Annotated[
@@ -156,7 +157,24 @@ def _other_kind(run: Path, *, verbose: bool) -> _Kind | None:
     if scanned is not None:
         shown = {name: partial(render, scanned) for name, render in SCAN_FORMATS.items()}
         return _Kind("A scan", shown, partial(show_scan, scanned))
-    return None
+    return _study(run, verbose=verbose)
+
+
+def _study(run: Path, *, verbose: bool) -> _Kind | None:
+    """A study with the figures of its cells; None where the folder holds none."""
+    from loraudit.cli.study_result import show_study
+    from loraudit.report import STUDY_FORMATS
+    from loraudit.store import read_study
+
+    studied = read_study(run)
+    if studied is None:
+        return None
+    from loraudit.study.findings import read_findings
+
+    findings = read_findings(run)
+    made = {name: partial(render, studied, findings) for name, render in STUDY_FORMATS.items()}
+    hint = f"; the cells in '{run / 'cells'}' have those of their own kind"
+    return _Kind("A study", made, partial(show_study, studied, findings, verbose=verbose), hint)
 
 
 def _forecast_with(run: Path, measured: Path, *, verbose: bool) -> _Kind:

@@ -10,6 +10,7 @@ from loraudit.report.formats import (
     FORMATS,
     ROBUSTNESS_FORMATS,
     SCAN_FORMATS,
+    STUDY_FORMATS,
 )
 from loraudit.report.fusion import fusion_statement
 from loraudit.report.junit import render_junit
@@ -17,6 +18,7 @@ from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html, write_page, write_report
 from loraudit.report.robustness import render_robustness_html, render_robustness_markdown
 from loraudit.report.scan import render_sarif, render_scan_html, render_scan_markdown
+from loraudit.report.study import render_study_html, render_study_markdown
 from loraudit.report.table import Cell, TableRow, attack_table
 from loraudit.report.words import LIMIT_WORDS, NOT_VALID, STATUS_WORDS, incomplete, shadow_statement, slow_statement
 
@@ -30,6 +32,7 @@ __all__ = [
     "ROBUSTNESS_FORMATS",
     "SCAN_FORMATS",
     "STATUS_WORDS",
+    "STUDY_FORMATS",
     "Cell",
     "TableRow",
     "attack_table",
@@ -50,6 +53,8 @@ __all__ = [
     "render_sarif",
     "render_scan_html",
     "render_scan_markdown",
+    "render_study_html",
+    "render_study_markdown",
     "shadow_statement",
     "slow_statement",
     "write_page",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from loraudit.report.canaries import render_canaries_html, render_canaries_markdown
 from loraudit.report.contrast import render_contrast_html, render_contrast_markdown
@@ -16,7 +16,16 @@ from loraudit.report.robustness import (
     render_robustness_markdown,
 )
 from loraudit.report.scan import render_scan_html, render_scan_markdown
-from loraudit.spec import CanaryResult, ContrastResult, ForecastResult, RobustnessResult, ScanResult
+from loraudit.report.study import render_study_html, render_study_markdown
+from loraudit.spec import (
+    CanaryResult,
+    ContrastResult,
+    ForecastResult,
+    RobustnessResult,
+    ScanResult,
+    StudyFinding,
+    StudyResult,
+)
 from loraudit.store.run_folder import Run
 
 FORMATS: Mapping[str, Callable[[Run], str]] = {
@@ -57,4 +66,10 @@ SCAN_FORMATS: Mapping[str, Callable[[ScanResult], str]] = {
     "html": render_scan_html,
     "json": lambda result: result.model_dump_json(indent=2) + "\n",
     "markdown": render_scan_markdown,
+}
+
+STUDY_FORMATS: Mapping[str, Callable[[StudyResult, Sequence[StudyFinding]], str]] = {
+    "html": render_study_html,
+    "json": lambda result, _: result.model_dump_json(indent=2) + "\n",
+    "markdown": render_study_markdown,
 }

@@ -94,6 +94,7 @@ class CellResult(Strict):
         status: Whether it has a result.
         error: Why not.
         sentence: What it found, in words.
+        flaw: Which of its own validity gates or controls failed, or what its forecast refuses; None where all hold.
         warnings: Its own.
         seconds: Time it took.
         loraudit: Version that ran it.
@@ -107,6 +108,7 @@ class CellResult(Strict):
     status: CellStatus
     error: str | None = None
     sentence: str | None = None
+    flaw: str | None = None
     warnings: list[str] = Field(default_factory=list)
     seconds: float | None = None
     loraudit: str | None = None
@@ -152,6 +154,7 @@ class Regression(Strict):
         after: In this one; None where it is gone.
         kind: moved: another number. apart: the intervals do not meet either. gone: defined before, not now.
         versions: Of loraudit, before and after.
+        matched_by: How the cell was found in the earlier run: by what it asks, or by its place in the grids.
     """
 
     cell: str
@@ -160,6 +163,7 @@ class Regression(Strict):
     after: Finding | None
     kind: Literal["moved", "apart", "gone"]
     versions: tuple[str, str]
+    matched_by: Literal["id", "labels"] = "id"
 
 
 class StudyResult(Strict):

@@ -18,6 +18,7 @@ from loraudit.store.run_folder import (
     read_robustness,
     read_run,
     read_scan,
+    read_study,
 )
 from loraudit.store.substitutions import SubstitutionFolder
 from loraudit.store.versions import library_versions
@@ -42,6 +43,7 @@ __all__ = [
     "read_robustness",
     "read_run",
     "read_scan",
+    "read_study",
     "run_key",
     "shown_ids",
     "user_secret",

@@ -23,6 +23,7 @@ from loraudit.spec import (
     Request,
     RobustnessResult,
     ScanResult,
+    StudyResult,
     differing_fields,
     make_request,
     read_spec_file,
@@ -153,7 +154,12 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
 
-_OTHER_KINDS = {"canaries": "a search for canaries", "robustness": "a robustness run", "forecast": "a forecast"}
+_OTHER_KINDS = {
+    "canaries": "a search for canaries",
+    "robustness": "a robustness run",
+    "forecast": "a forecast",
+    "study": "a study",
+}
 
 
 class Run(NamedTuple):
@@ -270,6 +276,16 @@ def read_scan(path: Path) -> ScanResult | None:
         StoreError: It is damaged.
     """
     return read_result(path, "scan", ScanResult)
+
+
+def read_study(path: Path) -> StudyResult | None:
+    """Read the result of a study; None where the folder holds none.
+
+    Raises:
+        NewerVersion: It was written by a newer version.
+        StoreError: It is damaged.
+    """
+    return read_result(path, "study", StudyResult)
 
 
 AnyResult = TypeVar("AnyResult", bound=BaseModel)

@@ -36,7 +36,14 @@ class ForestRow:
 
 
 def forest_figure(
-    rows: Sequence[ForestRow], x: Axis, *, heading: str, chance: float | None, description: str, width: int = 370
+    rows: Sequence[ForestRow],
+    x: Axis,
+    *,
+    heading: str,
+    chance: float | None,
+    description: str,
+    width: int = 370,
+    most_letters: int = _MOST_LETTERS,
 ) -> str:
     """Arms below each other, each with its mark, interval and number.
 
@@ -47,8 +54,9 @@ def forest_figure(
         chance: Where a dashed line stands for guessing; None where there is no such number.
         description: How to read it.
         width: Of the whole figure.
+        most_letters: Longer names are cut.
     """
-    names = [shortened(row.name, _MOST_LETTERS) for row in rows]
+    names = [shortened(row.name, most_letters) for row in rows]
     left = round(max(map(width_of, names), default=0)) + 14
     canvas = Canvas(width, 74 + _ROW * len(rows), heading, description, left=max(46, left), right=56, top=30, bottom=44)
     canvas.text(4, 15, heading, "label", "start")

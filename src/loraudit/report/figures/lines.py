@@ -116,9 +116,10 @@ class _Drawing:
         self.drawn += pixels
         return pixels
 
-    def mark(self, line: Line, point: Point, radius: float, css: str) -> None:
+    def mark(self, line: Line, point: Point, radius: float, css: str, shift: float = 0.0) -> None:
         if self.is_inside(*point):
             x, y = self.at(*point)
+            x = round(x + shift, 2)
             self.canvas.path(mark(line.index, x, y, radius), f"mark {css} {arm_css(line.index)}".replace("  ", " "))
             if radius > _SMALL:
                 self.marked.append((x, y))
@@ -193,7 +194,7 @@ def line_figure(
         for point in line.stated:
             drawing.whisker(line, point, shift)
         for point in line.rings:
-            drawing.mark(line, point, 4.4, "hollow")
+            drawing.mark(line, point, 4.4, "hollow", shift)
     if origin is not None and drawing.is_inside(*origin[1]):
         px, py = drawing.at(*origin[1])
         canvas.path(f"M{px - 4},{py}a4,4 0 1 0 8,0a4,4 0 1 0 -8,0z", "origin")
