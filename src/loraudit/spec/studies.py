@@ -63,7 +63,9 @@ class StudySpec(Request, EngineOptions):
     """A grid of runs. The fields are keys of a study's TOML, YAML or JSON file."""
 
     command: ClassVar[str] = "study"
-    how_not_what: ClassVar[frozenset[str]] = frozenset({"out", "store", "against", *HOW_UNITS_ARE_CARRIED_OUT})
+    how_not_what: ClassVar[frozenset[str]] = frozenset(
+        {"description", "published", "out", "store", "against", *HOW_UNITS_ARE_CARRIED_OUT}
+    )
 
     name: str = Field(min_length=1, description="Of the study.")
     description: str = Field(default="", description="What it is to find out, for its report.")
@@ -94,9 +96,11 @@ class CellResult(Strict):
         status: Whether it has a result.
         error: Why not.
         sentence: What it found, in words.
+        flaw: Which of its own validity gates or controls failed, or what its forecast refuses; None where all hold.
         warnings: Its own.
         seconds: Time it took.
         loraudit: Version that ran it.
+        exit_code: What its own command would have ended with: 1 where a limit of its own does not hold.
     """
 
     id: str
@@ -107,9 +111,11 @@ class CellResult(Strict):
     status: CellStatus
     error: str | None = None
     sentence: str | None = None
+    flaw: str | None = None
     warnings: list[str] = Field(default_factory=list)
     seconds: float | None = None
     loraudit: str | None = None
+    exit_code: int = 0
 
 
 class StudyFinding(Strict):
