@@ -117,7 +117,7 @@ def test_a_study_killed_twice_goes_on_to_the_figures_of_one_left_alone(four, alo
 @pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_a_study_killed_at_many_moments_goes_on_to_the_figures_of_one_left_alone(n_workers, four, alone, tmp_path):
-    assert check_kills(four, alone, tmp_path, n_kills=8, seed=4, n_workers=n_workers) >= 4
+    assert check_kills(four, alone, tmp_path, n_kills=6, seed=4, n_workers=n_workers) >= 3
 
 
 # --- row 2: asked to stop ------------------------------------------------------------------------------
