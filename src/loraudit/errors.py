@@ -7,6 +7,7 @@
     ├── ModelError                4   a checkpoint, adapter or tokenizer that cannot be used
     │   └── Diverged              4   training whose loss or weights stopped being numbers
     ├── StoreError                5   the run folder or evidence store: lock, disk, corruption
+    │   └── InUse                 5   a folder that another process is writing
     └── EnvironmentFault          5   memory, network, a missing device
         └── MissingExtra          5   an optional dependency; says how to install it
 
@@ -95,6 +96,19 @@ class StoreError(LorauditError):
     """The run folder or the evidence store cannot be read or written."""
 
     exit_code = 5
+
+
+class InUse(StoreError):  # noqa: N818 - the other process does nothing wrong
+    """A folder that another process is writing.
+
+    Args:
+        message: Who holds it, and what to do.
+        folder: Which, as text.
+    """
+
+    def __init__(self, message: str, *, folder: str) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 class EnvironmentFault(LorauditError):  # noqa: N818 - the fault is not in the program

@@ -16,6 +16,7 @@ from loraudit.spec import (
     CanaryInsertSpec,
     CanaryScoreSpec,
     ContrastSpec,
+    EngineOptions,
     ForecastSpec,
     PoisonSpec,
     RobustnessSpec,
@@ -25,6 +26,8 @@ from loraudit.spec import (
 
 SOURCE = Path(loraudit.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
+STUDY_FLAGS = {"against"}
+"""Beside those of other requests; the rest of a study stands in its file."""
 
 
 def run_python(code):
@@ -62,8 +65,8 @@ def test_public_names_are_listed_sorted_and_real():
 def test_every_flag_belongs_to_a_panel_of_the_help():
     in_panels = {field for fields in PANELS.values() for field in fields}
     kinds = AuditSpec, TuneSpec, ContrastSpec, CanaryInsertSpec, CanaryScoreSpec, PoisonSpec
-    kinds = *kinds, RobustnessSpec, ForecastSpec, ScanSpec
-    of_requests = {name for kind in kinds for name in kind.model_fields}
+    kinds = *kinds, RobustnessSpec, ForecastSpec, ScanSpec, EngineOptions
+    of_requests = {name for kind in kinds for name in kind.model_fields} | STUDY_FLAGS
     assert in_panels | {"model"} == of_requests
 
 

@@ -10,6 +10,7 @@ from loraudit.errors import (
     DataError,
     Diverged,
     EnvironmentFault,
+    InUse,
     LorauditError,
     MissingExtra,
     ModelError,
@@ -26,6 +27,7 @@ EXIT_CODES = {
     ModelError: 4,
     Diverged: 4,
     StoreError: 5,
+    InUse: 5,
     EnvironmentFault: 5,
     MissingExtra: 5,
 }

@@ -23,6 +23,7 @@ from loraudit.cli import (
     robustness,
     scan,
     schema,
+    study,
     tune,
     validate,
     verify,
@@ -58,6 +59,7 @@ app.command("audit")(audit.audit)
 app.command("contrast")(contrast.contrast)
 app.command("robustness")(robustness.robustness)
 app.command("forecast")(forecast.forecast)
+app.command("study")(study.study)
 app.command("tune")(tune.tune)
 app.add_typer(canaries.app, name="canaries")
 app.command("poison")(poison.poison)

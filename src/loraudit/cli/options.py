@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -188,8 +188,17 @@ PANELS = {
     ),
     "Limits": ("fail_on", "policy"),
     "Machine": ("device", "precision", "batch_tokens", "memory", "offline"),
+    "Workers": (
+        "engine",
+        "workers",
+        "ray_address",
+        "worker_cpus",
+        "worker_gpus",
+        "unit_retries",
+        "shard",
+    ),
     "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
-    "Where results go": ("include_text", "keep_checkpoints", "keep_models", "sarif", "out", "store"),
+    "Where results go": ("include_text", "keep_checkpoints", "keep_models", "sarif", "out", "store", "against"),
 }
 _PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
 _SHORT = {"out": "-o"}
@@ -232,24 +241,35 @@ _METAVARS = {
     "device": "DEVICE",
     "out": "FOLDER",
     "store": "FOLDER",
+    "against": "FOLDER",
+    "ray_address": "ADDRESS",
+    "shard": "I/N",
 }
 _METAVARS_OF_TYPES = {int: "N", float: "X", str: "NAME", list[float]: "X", list[int]: "N"}
 
 
-def with_spec_options(spec: type[BaseModel], *, argument: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_spec_options(
+    spec: type[BaseModel], *, argument: str | None, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator: the command gets one flag per field of `spec`, and `argument` as its positional argument.
 
     The function receives the given ones among them in `values`, beside its own parameters.
+
+    Args:
+        spec: The request.
+        argument: The field that has no flag; None where the command has a positional argument of its own.
+        without: Fields that only a file can give.
     """
+    fields = {name: field for name, field in spec.model_fields.items() if name not in without}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "values"]
-        made = [_parameter(name, field, is_argument=name == argument) for name, field in spec.model_fields.items()]
-        in_help_order = [argument, *_PANEL_OF]
+        made = [_parameter(name, field, is_argument=name == argument) for name, field in fields.items()]
+        in_help_order = [*([] if argument is None else [argument]), *_PANEL_OF]
         made.sort(key=lambda parameter: in_help_order.index(parameter.name))
 
         def run(**given: Any) -> None:
-            values = {name: given.pop(name) for name in spec.model_fields}
+            values = {name: given.pop(name) for name in fields}
             command(values={name: value for name, value in values.items() if value not in (None, [])}, **given)
 
         parameters = [*made, *own]
@@ -273,7 +293,7 @@ def flag(name: str) -> str:
 
 def _parameter(name: str, field: FieldInfo, *, is_argument: bool) -> inspect.Parameter:
     kind, choices = _flag_type(field.annotation)
-    words = str(field.description)
+    words = str(field.description).replace("[", r"\[")  # brackets mean markup in helps
     if get_origin(kind) is list:
         words = f"{words} Can be given more than once."
     if is_argument:
@@ -300,7 +320,7 @@ def _parameter(name: str, field: FieldInfo, *, is_argument: bool) -> inspect.Par
 
 def _default_words(field: FieldInfo) -> str | bool:
     """The spec's default as the help shows it; False where the description says it or there is none."""
-    if field.is_required() or field.default in (None, ()) or field.default is False:
+    if field.is_required() or field.default_factory or field.default in (None, ()) or field.default is False:
         return False
     values = field.default if isinstance(field.default, tuple) else (field.default,)
     return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
@@ -314,6 +334,8 @@ def _flag_type(annotation: Any) -> tuple[Any, list[str]]:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) is Literal:
         return str, [str(choice) for choice in get_args(annotation)]
+    if get_origin(annotation) is dict:
+        return list[str], []
     if get_origin(annotation) is tuple:
         inner, _ = _flag_type(get_args(annotation)[0])
         return list[inner], []

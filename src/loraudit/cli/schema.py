@@ -30,6 +30,8 @@ class Document(StrEnum):
     forecast_result = "forecast-result"
     scan_spec = "scan-spec"
     scan_result = "scan-result"
+    study_spec = "study-spec"
+    study_result = "study-result"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="Which document.")]) -> None:

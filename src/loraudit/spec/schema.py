@@ -19,6 +19,7 @@ from loraudit.spec.requests import AuditSpec
 from loraudit.spec.results import AuditResult
 from loraudit.spec.robustness import RobustnessResult, RobustnessSpec
 from loraudit.spec.scans import ScanResult, ScanSpec
+from loraudit.spec.studies import StudyResult, StudySpec
 from loraudit.spec.tuning import TuneSpec
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
@@ -41,6 +42,8 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "forecast-result": ForecastResult,
     "scan-spec": ScanSpec,
     "scan-result": ScanResult,
+    "study-spec": StudySpec,
+    "study-result": StudyResult,
 }
 
 

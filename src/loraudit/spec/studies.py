@@ -63,7 +63,9 @@ class StudySpec(Request, EngineOptions):
     """A grid of runs. The fields are keys of a study's TOML, YAML or JSON file."""
 
     command: ClassVar[str] = "study"
-    how_not_what: ClassVar[frozenset[str]] = frozenset({"out", "store", "against", *HOW_UNITS_ARE_CARRIED_OUT})
+    how_not_what: ClassVar[frozenset[str]] = frozenset(
+        {"description", "published", "out", "store", "against", *HOW_UNITS_ARE_CARRIED_OUT}
+    )
 
     name: str = Field(min_length=1, description="Of the study.")
     description: str = Field(default="", description="What it is to find out, for its report.")
@@ -98,6 +100,7 @@ class CellResult(Strict):
         warnings: Its own.
         seconds: Time it took.
         loraudit: Version that ran it.
+        exit_code: What its own command would have ended with: 1 where a limit of its own does not hold.
     """
 
     id: str
@@ -112,6 +115,7 @@ class CellResult(Strict):
     warnings: list[str] = Field(default_factory=list)
     seconds: float | None = None
     loraudit: str | None = None
+    exit_code: int = 0
 
 
 class StudyFinding(Strict):

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from loraudit.errors import StoreError
+from loraudit.errors import InUse, StoreError
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
@@ -74,7 +74,8 @@ class Lock:
     """One process at a time in a folder; a lock left by a dead process of this host is taken over.
 
     Raises:
-        StoreError: Another process holds it.
+        InUse: Another process holds it.
+        StoreError: It cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -113,9 +114,10 @@ class Lock:
         if host == socket.gethostname() and not _is_running(pid):
             self.path.unlink(missing_ok=True)
             return
-        raise StoreError(
+        raise InUse(
             f"Run folder '{self.path.parent}' is in use by process {pid} on {host}. "
-            f"Wait for it, or delete '{self.path}' if that process is gone."
+            f"Wait for it, or delete '{self.path}' if that process is gone.",
+            folder=str(self.path.parent),
         )
 
     def __exit__(
