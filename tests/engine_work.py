@@ -62,7 +62,7 @@ class CountedUnpickling:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        (self.folder / f"unpickled-{os.getpid()}-{random.randbytes(4).hex()}").touch()  # noqa: NPY002
+        (self.folder / f"unpickled-{os.getpid()}-{random.randbytes(4).hex()}").touch()
 
     def __call__(self, unit: int) -> int:
         self._n_carried_out += 1
@@ -107,7 +107,7 @@ def n_begun(folder: Path) -> dict[int, int]:
     return {int(path.name[-6:]): len(path.read_text().split()) for path in folder.glob(".begun-*")}
 
 
-class Stubborn(Exception):
+class Stubborn(Exception):  # noqa: N818 - it is one by its ways
     """Cannot be made from its `args`, nor pickled."""
 
     def __init__(self, one: str, *, other: int) -> None:
@@ -204,3 +204,26 @@ class Memory:
             time.sleep(0.01)
         mark.unlink()
         return unit
+
+
+@dataclass
+class Held:
+    """Writes a file after a while, under a lock that no other process of this host can judge."""
+
+    folder: Path
+    seconds: float
+
+    def __call__(self, unit: int) -> int:
+        import socket
+
+        socket.gethostname = lambda: f"host-of-{os.getpid()}"
+        room = self.folder / f"unit-{unit}"
+        room.mkdir(exist_ok=True)
+        with Lock(room):
+            with (self.folder / f".begun-{unit:06d}").open("a") as log:
+                log.write(f"{os.getpid()}\n")
+            time.sleep(self.seconds)
+            path = self.folder / f"{unit:06d}.bin"
+            if not path.exists():
+                write_atomically(path, random.Random(unit).randbytes(256))
+        return os.getpid()

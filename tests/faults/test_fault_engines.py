@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from engine_work import Files, Memory, files_of, n_begun, wait_until
 
+from engine_work import Files, Memory, files_of, n_begun, wait_until
 from loraudit.engines import open_engine
 from loraudit.errors import EnvironmentFault
 from loraudit.spec.engines import EngineOptions

@@ -12,13 +12,14 @@ from collections import deque
 
 import psutil
 import pytest
-from engine_work import CountedUnpickling, Deaf, Failing, Files, Square, Surroundings, UntilStopped, files_of, n_begun
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loraudit.engines import open_engine, positions_of_shard, stop_of_worker
-from loraudit.engines.dispatch import Answered, Dispatch, Lost, Ready, Wishes
-from loraudit.engines.policy import LEAST_WINDOW, MOST_IN_HAND, MOST_WINDOW, n_in_hand, window
+from engine_work import CountedUnpickling, Deaf, Failing, Files, Square, Surroundings, UntilStopped, files_of, n_begun
+from loraudit.engines import open_engine, policy, positions_of_shard, stop_of_worker
+from loraudit.engines.crew import Answered, Lost, Ready, Wishes
+from loraudit.engines.dispatch import Dispatch
+from loraudit.engines.policy import LEAST_AHEAD, MOST_IN_HAND, MOST_WAITING_BYTES, bytes_of_outcome, may_read, n_in_hand
 from loraudit.engines.processes import gpus_of_workers, n_threads
 from loraudit.engines.seat import Answer, answered, rebuilt_error
 from loraudit.errors import ConfigError, DataError, Diverged, EnvironmentFault, LorauditError, MissingExtra
@@ -70,12 +71,12 @@ def test_only_short_units_wait_in_a_workers_hand():
     assert [n_in_hand(s) for s in (None, 3600.0, 1.0, 0.051, 0.05, 0.02, 0.0)] == [1, 1, 1, 1, 2, 3, MOST_IN_HAND]
 
 
-def test_the_window_grows_with_the_workers_between_bounds():
-    assert window(1) == LEAST_WINDOW
-    assert window(100_000) == MOST_WINDOW
-    sizes = [window(n) for n in range(1, 2000)]
-    assert sizes == sorted(sizes)
-    assert all(window(n) >= MOST_IN_HAND * n for n in range(1, 16_000))
+def test_reading_on_is_bounded_by_the_memory_of_outcomes_that_wait():
+    assert may_read(10**6, MOST_WAITING_BYTES - 1, 1)
+    assert not may_read(10**6, MOST_WAITING_BYTES, 1)
+    assert may_read(LEAST_AHEAD * 3 - 1, 2 * MOST_WAITING_BYTES, 3)
+    assert not may_read(LEAST_AHEAD * 3, 2 * MOST_WAITING_BYTES, 3)
+    assert LEAST_AHEAD >= MOST_IN_HAND  # else workers would be without their units
 
 
 # --- dispatch, with workers that do as they are told ---------------------------------------------------
@@ -170,23 +171,24 @@ def test_a_notice_comes_as_soon_as_a_unit_is_done_and_once():
 
 
 @pytest.mark.parametrize("size", [1, 3, 40])
-def test_units_are_read_no_further_than_the_window(size):
+@pytest.mark.parametrize("n_waiting", [0, 1000])
+def test_units_are_read_no_further_than_outcomes_that_wait_have_room(size, n_waiting, monkeypatch):
+    monkeypatch.setattr(policy, "MOST_WAITING_BYTES", n_waiting * bytes_of_outcome(pickle.dumps(2)))
     n_read = 0
 
     def units():
         nonlocal n_read
-        for i in itertools.count():
+        for _ in itertools.count():
             n_read += 1
-            yield i
+            yield 1
 
     crew = Scripted(size)  # the newest first: with two workers or more, the first unit stays in hand all the time
-    outcomes = Dispatch(crew, units(), wishes(on_done=lambda i, _: crew.deaths.clear())).outcomes()
-    if size == 1:
-        assert [next(outcomes) for _ in range(100)] == [2 * i for i in range(100)]
-        assert n_read <= 102
-    else:
-        assert next(outcomes) == 0
-        assert n_read == window(size)  # and then somebody had to finish the first
+    outcomes = Dispatch(crew, units(), wishes()).outcomes()
+    assert next(outcomes) == 2
+    assert n_read == (2 if size == 1 else max(LEAST_AHEAD * size, n_waiting + size))
+    for _ in range(100):
+        next(outcomes)
+    assert n_read <= 101 + max(LEAST_AHEAD * size, n_waiting + size)
     outcomes.close()
     assert crew.is_dismissed
 
@@ -263,7 +265,7 @@ def test_a_failure_waits_for_its_turn_and_begins_nothing_after_it():
     outcomes = Dispatch(crew, units, wishes()).outcomes()
     assert next(outcomes) == 2
     assert next(outcomes) == 4
-    with pytest.raises(ValueError, match="^third\nWhere it happened in the worker:"):
+    with pytest.raises(ValueError, match=r"^third\nWhere it happened in the worker:"):
         next(outcomes)
     assert max(crew.given) < 10
 
@@ -273,7 +275,7 @@ def test_a_loss_after_a_failure_redoes_only_what_comes_before_it():
     units = [0, ValueError("second"), 2, 3]
     outcomes = Dispatch(crew, units, wishes()).outcomes()
     assert next(outcomes) == 0
-    with pytest.raises(ValueError, match="^second\n"):
+    with pytest.raises(ValueError, match=r"^second\n"):
         next(outcomes)
     assert crew.given.count(0) == 2
 

@@ -1,109 +1,29 @@
 """Units to workers and outcomes back, in order: what every engine with workers of its own does.
 
 A unit is *read* from the iterator, *in hand* of a worker, *finished*, and handed over in the order of reading. Units
-are read no further than `policy.window` beyond the first one that is not finished, however many there are. Workers
-carry out what they have in hand in the order in which it was given, so of a worker that died only the first unit can
-have been begun: that one counts as repeated, the others are given to somebody else as if nothing had happened.
+are read as far as `policy.may_read` says, however many there are, so that neither they nor outcomes fill the memory.
+Workers carry out what they have in hand in the order in which it was given, so of a worker that died only the first
+unit can have been begun: that one counts as repeated, the others are given to somebody else as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any
 
-from loraudit.engines.policy import STILLBIRTHS, n_in_hand, window
+from loraudit.engines.crew import Answered, Crew, Event, Ready, Wishes
+from loraudit.engines.policy import STILLBIRTHS, bytes_of_outcome, may_read, n_in_hand
 from loraudit.engines.seat import Answer, rebuilt_error
 from loraudit.engines.stopping import is_asked
 from loraudit.errors import EnvironmentFault, visible
-from loraudit.execution import Interrupted, StopRequest
+from loraudit.execution import Interrupted
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _WEIGHT_OF_THE_LAST = 0.1
 _MOST_OF_A_UNIT = 200
 """Characters of a unit that an error shows."""
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A worker can be given units."""
-
-    worker: int
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A worker has finished the first unit that it had in hand."""
-
-    worker: int
-    answer: Answer
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A worker is no more; `how` says what became of it, as in "was killed by SIGKILL"."""
-
-    worker: int
-    how: str
-
-
-Event = Ready | Answered | Lost
-
-
-class Crew(Protocol):
-    """Workers of one engine, and what is heard of them.
-
-    Attributes:
-        size: Workers to have at most; may grow and shrink.
-        shares_memory: Whether all workers use up the same memory.
-    """
-
-    @property
-    def size(self) -> int: ...  # noqa: D102
-
-    @property
-    def shares_memory(self) -> bool: ...  # noqa: D102
-
-    def hire(self) -> int:
-        """A new worker; it is heard of when it is ready."""
-        ...
-
-    def give(self, worker: int, position: int, unit: Any) -> None:
-        """Put a unit into a worker's hand."""
-        ...
-
-    def events(self, seconds: float) -> Sequence[Event]:
-        """What has happened since the last look; waits for something to happen, but not for long."""
-        ...
-
-    def ask_to_stop(self) -> None:
-        """Ask all workers to stop; what they have in hand comes back as interrupted, or finished."""
-        ...
-
-    def dismiss(self) -> None:
-        """End all workers, whatever they are doing."""
-        ...
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the caller of an engine wants of every map.
-
-    Attributes:
-        retries: Times a unit is given to another worker when its own dies.
-        stop: Asked while waiting.
-        on_done: Told position and outcome of each unit as soon as it has finished, in this process.
-        instead: Makes the outcome of a unit that no worker survives; without it the error is raised.
-        say: Told of workers that died.
-    """
-
-    retries: int
-    stop: StopRequest
-    on_done: Callable[[int, Any], None]
-    instead: Callable[[Any, EnvironmentFault], Any] | None
-    say: Callable[[str], None]
 
 
 class Dispatch:
@@ -127,7 +47,9 @@ class Dispatch:
         self._ahead: deque[int] = deque()
         self._n_deaths: dict[int, int] = {}
         """Workers that each unit was the end of."""
-        self._finished: dict[int, tuple[Any, Exception | None]] = {}
+        self._finished: dict[int, tuple[Any, Exception | None, int]] = {}
+        """Outcome or error, and the memory that it takes."""
+        self._n_waiting_bytes = 0
         self._in_hand: dict[int, deque[int]] = {}
         """Of each worker that is ready, in the order given."""
         self._starting: set[int] = set()
@@ -149,8 +71,9 @@ class Dispatch:
         try:
             while True:
                 while self._next in self._finished:
-                    outcome, error = self._finished.pop(self._next)
+                    outcome, error, n_bytes = self._finished.pop(self._next)
                     self._next += 1
+                    self._n_waiting_bytes -= n_bytes
                     if error is not None:
                         raise error
                     yield outcome
@@ -196,7 +119,9 @@ class Dispatch:
 
     def _read(self) -> bool:
         """Read one unit, if one may and can be read."""
-        if self._is_all_read or self._failed_at is not None or self._n_read - self._next >= window(self._crew.size):
+        if self._is_all_read or self._failed_at is not None:
+            return False
+        if not may_read(self._n_read - self._next, self._n_waiting_bytes, self._crew.size):
             return False
         position, unit = next(self._units, (None, None))
         if position is None:
@@ -266,18 +191,19 @@ class Dispatch:
             return
         seconds, mean = answer.seconds, self._mean_seconds
         self._mean_seconds = seconds if mean is None else mean + _WEIGHT_OF_THE_LAST * (seconds - mean)
-        self._finish(answer.position, pickle.loads(answer.content))
+        self._finish(answer.position, pickle.loads(answer.content), bytes_of_outcome(answer.content))  # noqa: S301 - from a process of ours
 
-    def _finish(self, position: int, outcome: Any) -> None:
+    def _finish(self, position: int, outcome: Any, n_bytes: int) -> None:
         del self._unit_of[position]
         self._n_deaths.pop(position, None)
-        self._finished[position] = outcome, None
+        self._finished[position] = outcome, None, n_bytes
+        self._n_waiting_bytes += n_bytes
         self._wishes.on_done(position, outcome)
 
     def _fail(self, position: int, error: Exception) -> None:
         """Raised when its turn comes; units before it are still finished, later ones are not begun."""
         self._failed_at = position if self._failed_at is None else min(position, self._failed_at)
-        self._finished[position] = None, error
+        self._finished[position] = None, error, 0
         self._ahead = deque(filter(self._counts, self._ahead))
         self._again = deque(filter(self._counts, self._again))
 
@@ -293,9 +219,9 @@ class Dispatch:
             self._n_stillborn += 1
             if self._n_stillborn > STILLBIRTHS + self._crew.size:
                 raise EnvironmentFault(
-                    f"Workers cannot start: {self._n_stillborn} ended before their first unit; the last one {how}. Expected "
-                    "a main script that can be imported (its work under `if __name__ == '__main__':`) and enough memory. "
-                    "Try --workers 1."
+                    f"Workers cannot start: {self._n_stillborn} ended before their first unit; the last one {how}. "
+                    "Expected a main script that can be imported (its work under `if __name__ == '__main__':`) and "
+                    "enough memory. Try --workers 1."
                 )
             return
         hand = self._in_hand.pop(worker)
@@ -325,7 +251,7 @@ class Dispatch:
         if self._wishes.instead is None:
             self._fail(position, error)
         else:
-            self._finish(position, self._wishes.instead(self._unit_of[position], error))
+            self._finish(position, self._wishes.instead(self._unit_of[position], error), 0)
 
 
 class Maps:

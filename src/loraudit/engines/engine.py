@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from loraudit.engines.dispatch import Wishes
+from loraudit.engines.crew import Wishes
 from loraudit.engines.stopping import stopping_with
 from loraudit.errors import EnvironmentFault
 from loraudit.execution import Progress, Silent, StopRequest

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
 from typing import Any, TypeVar
 
-from loraudit.engines.dispatch import Answered, Dispatch, Event, Lost, Maps, Ready, Wishes
+from loraudit.engines.crew import Answered, Event, Lost, Ready, Wishes
+from loraudit.engines.dispatch import Dispatch, Maps
 from loraudit.engines.seat import THREAD_VARIABLES, Answer, Seat, rebuilt_error
 from loraudit.engines.stopping import stop_of_worker
 from loraudit.errors import ConfigError
@@ -151,7 +152,7 @@ class _Crew:
         has_ended = not worker.process.is_alive()  # asked first, so that its last words are read below
         try:
             while worker.pipe.poll():
-                answer = Answer(*pickle.loads(worker.pipe.recv_bytes()))
+                answer = Answer(*pickle.loads(worker.pipe.recv_bytes()))  # noqa: S301 - from a process of ours
                 if worker.is_ready:
                     worker.n_in_hand -= 1
                     yield Answered(number, answer)
@@ -240,7 +241,7 @@ def _work_at(pipe: connection.Connection, n_threads: int) -> None:
         if work is not None:
             pipe.send_bytes(pickle.dumps(tuple(seat.take(work))))
         while (message := inbox.get()) is not None:
-            pipe.send_bytes(pickle.dumps(tuple(seat.carry_out(*pickle.loads(message)))))
+            pipe.send_bytes(pickle.dumps(tuple(seat.carry_out(*pickle.loads(message)))))  # noqa: S301 - from a process of ours
 
 
 def _listen(pipe: connection.Connection, inbox: queue.SimpleQueue[bytes | None]) -> None:

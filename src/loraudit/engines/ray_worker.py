@@ -13,10 +13,17 @@ from loraudit.engines.sessions import check_shared
 from loraudit.engines.stopping import stop_of_worker
 from loraudit.store import WORKERS, lend_secret, library_versions
 
+MUST_AGREE = ("loraudit", "python", "ray")
+
 
 def versions_here() -> dict[str, str]:
     """Of what carries out and makes numbers."""
     return {**library_versions(), "ray": importlib.metadata.version("ray")}
+
+
+def said(versions: dict[str, str]) -> str:
+    """Those that must agree, in words."""
+    return ", ".join(f"{name} {versions.get(name, 'missing')}" for name in MUST_AGREE)
 
 
 class RayWorker:
@@ -48,14 +55,16 @@ class RayWorker:
 
     def take(self, work: bytes) -> Answer:
         """Unpack the work."""
-        assert self._seat is not None, "work came before the worker had checked in"
-        return self._seat.take(work)
+        return self._checked_in().take(work)
 
     def carry_out(self, position: int, unit: bytes, gone: Sequence[str]) -> Answer:
         """Carry out one unit; locks of the workers that are gone are taken over."""
-        assert self._seat is not None, "a unit came before the worker had checked in"
         WORKERS.mark_gone(gone)
-        return self._seat.carry_out(position, unit)
+        return self._checked_in().carry_out(position, unit)
+
+    def _checked_in(self) -> Seat:
+        assert self._seat is not None, "it was asked before it had checked in"  # noqa: S101 - a bug, not a state
+        return self._seat
 
     def ask_to_stop(self) -> None:
         """Called beside the unit that is in hand."""

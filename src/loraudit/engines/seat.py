@@ -49,17 +49,17 @@ class Seat:
 
     def take(self, work: bytes) -> Answer:
         """Unpack the work; an error is the work's own, or of a script that cannot be imported."""
-        return answered(-1, lambda: self._keep(pickle.loads(work)))
+        return answered(-1, lambda: self._keep(pickle.loads(work)))  # noqa: S301 - from a process of ours
 
     def _keep(self, work: Callable[[Any], Any]) -> None:
         self._work = work
 
     def carry_out(self, position: int, unit: bytes) -> Answer:
         """Carry out one unit, unless a stop has been asked for."""
-        return answered(position, lambda: self._outcome(pickle.loads(unit)))
+        return answered(position, lambda: self._outcome(pickle.loads(unit)))  # noqa: S301 - from a process of ours
 
     def _outcome(self, unit: Any) -> Any:
-        assert self._work is not None, "a unit came before the work"
+        assert self._work is not None, "a unit came before the work"  # noqa: S101 - a bug, not a state
         stop_of_worker().check()
         return self._work(unit)
 
@@ -95,7 +95,7 @@ def packed_error(error: Exception) -> bytes:
 
 def rebuilt_error(content: bytes) -> Exception:
     """The exception that `packed_error` packed; the worker's traceback is a note of one that is a bug."""
-    form, lines = pickle.loads(content)
+    form, lines = pickle.loads(content)  # noqa: S301 - from a process of ours
     if isinstance(form, tuple):
         kind, arguments, state = form
         error = kind.__new__(kind, *arguments)
