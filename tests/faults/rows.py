@@ -61,6 +61,10 @@ ROWS: dict[int, tuple[str, str]] = {
     19: ("another batch size or order on resume", "allowed; noise bound recorded; ties not broken by noise"),
     20: ("another hash seed", "identical results but for times"),
     21: ("weights changed in place", "scored again"),
+    22: (
+        "Ray worker, node or head killed; nodes without the shared folder; other versions on a node",
+        "the unit is redone elsewhere and counted; a dead head ends the command, which resumes; unfit nodes are named",
+    ),
     23: (
         "offline, 401, gated, rate limit, no answer",
         "exit 5 with the command to run; no retry on 401; no token shown",

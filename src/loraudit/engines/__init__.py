@@ -4,4 +4,11 @@
 first use (weights, a tokenizer) stays with the worker: keep such state in attributes that `__getstate__` leaves out.
 A unit may be carried out more than once (its worker may die after finishing it), so `work` writes whole files or
 none and finds what is there already. Outcomes come in the order of the units, whatever the order of finishing.
+Long work asks `stop_of_worker()` between its batches, so that a stop reaches it wherever it runs.
 """
+
+from loraudit.engines.engine import Engine, open_engine
+from loraudit.engines.shards import positions_of_shard
+from loraudit.engines.stopping import stop_of_worker
+
+__all__ = ["Engine", "open_engine", "positions_of_shard", "stop_of_worker"]

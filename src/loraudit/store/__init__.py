@@ -6,8 +6,8 @@ only. A killed write leaves a temporary file that the next run ignores, never ha
 
 from loraudit.store.canaries import MANIFEST_NAME, read_canaries, read_manifest, write_manifest
 from loraudit.store.evidence import EvidenceFolder, EvidenceStore
-from loraudit.store.files import Lock, open_private_folder, write_atomically
-from loraudit.store.identity import run_key, shown_ids, user_secret
+from loraudit.store.files import WORKERS, Lock, is_running, open_private_folder, write_atomically
+from loraudit.store.identity import lend_secret, run_key, shown_ids, user_secret
 from loraudit.store.numbers import NumberFolder
 from loraudit.store.poisons import POISON_MANIFEST_NAME, read_poison_manifest, write_poison_manifest
 from loraudit.store.run_folder import (
@@ -26,12 +26,15 @@ from loraudit.store.versions import library_versions
 __all__ = [
     "MANIFEST_NAME",
     "POISON_MANIFEST_NAME",
+    "WORKERS",
     "EvidenceFolder",
     "EvidenceStore",
     "Lock",
     "NumberFolder",
     "RunFolder",
     "SubstitutionFolder",
+    "is_running",
+    "lend_secret",
     "library_versions",
     "open_private_folder",
     "read_canaries",
