@@ -17,6 +17,7 @@ from loraudit.cli import (
     demo,
     doctor,
     forecast,
+    influence,
     poison,
     report,
     robustness,
@@ -57,6 +58,7 @@ app.command("audit")(audit.audit)
 app.command("contrast")(contrast.contrast)
 app.command("robustness")(robustness.robustness)
 app.command("forecast")(forecast.forecast)
+app.command("influence")(influence.influence)
 app.command("tune")(tune.tune)
 app.add_typer(canaries.app, name="canaries")
 app.command("poison")(poison.poison)

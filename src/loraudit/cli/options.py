@@ -27,6 +27,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 PANELS = {
     "Models and records": (
         "base",
+        "contrast",
         "measured",
         "members",
         "nonmembers",
@@ -94,7 +95,7 @@ PANELS = {
         "measure_at",
         "at_epochs",
     ),
-    "Prediction": ("draws", "heads", "loss", "clean_loss", "max_linear_error"),
+    "Prediction": ("draws", "heads", "loss", "clean_loss", "extractable", "max_linear_error"),
     "File format": (
         "text_field",
         "prompt_field",
@@ -195,6 +196,7 @@ _OTHER_NAMES = {"settings": "--set"}
 _METAVARS = {
     "model": "MODEL",
     "base": "MODEL",
+    "contrast": "CONTRAST",
     "measured": "FOLDER",
     "members": "FILE",
     "data": "FILE",
