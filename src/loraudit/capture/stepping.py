@@ -52,7 +52,6 @@ class Tuned(Protocol):
         """Whether the head has updates of its own."""
         ...
 
-
     def adapts(self, kind: str) -> bool:
         """Whether LoRA is put on linear maps of this kind."""
         ...

@@ -132,9 +132,7 @@ def _other_kind(run: Path, *, verbose: bool) -> _Kind | None:
     followed = read_influence(run)
     if followed is not None:
         written = {name: partial(render, followed) for name, render in INFLUENCE_FORMATS.items()}
-        return _Kind(
-            "An influence run", written, partial(show_influence, followed.result, verbose=verbose)
-        )
+        return _Kind("An influence run", written, partial(show_influence, followed.result, verbose=verbose))
     scanned = read_scan(run)
     if scanned is not None:
         shown = {name: partial(render, scanned) for name, render in SCAN_FORMATS.items()}
