@@ -252,5 +252,9 @@ def _side(path: Path) -> list[Record]:
             f"Records '{path}' cannot be read: {error}. Expected the split that the contrast wrote. Run it again; it "
             "resumes."
         ) from None
-    layout = RecordFormat(**{f"{name}_field": name if name in keys else None for name in ("group", "subgroup", "id")})
+    layout = RecordFormat(
+        group_field="group" if "group" in keys else None,
+        subgroup_field="subgroup" if "subgroup" in keys else None,
+        id_field="id" if "id" in keys else None,
+    )
     return list(load_records([str(path)], layout).records)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from loraudit.theory.decomposition import Decomposition, symmetric
 from loraudit.theory.prediction import learned
 from loraudit.types import FloatArray, IntArray
 
-ComplexArray = NDArray[np.complex128]
+ComplexArray = NDArray[np.complexfloating[Any, Any]]
 
 _NODES = 24
 """Of the inverse Laplace transform: its error shrinks as 3.89^−nodes, to that of double precision."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from loraudit.report.figures.scales import linear_axis
 from loraudit.report.figures.scatter import ScatterPoint, scatter_figure
@@ -12,7 +11,7 @@ from loraudit.report.forecast.cells import rank_words
 from loraudit.report.influence.words import agreement_of
 from loraudit.spec import InfluenceMethod
 from loraudit.store import InfluenceRun
-from loraudit.types import FloatArray
+from loraudit.types import BoolArray, FloatArray
 
 _MOST_MARKS = 400
 
@@ -29,8 +28,9 @@ def own_figures(run: InfluenceRun) -> list[tuple[str, str]]:
 
 def _figures(run: InfluenceRun, names: tuple[str, str], x: str, y: str, *, has_others: bool) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
+    names_of = run.records.column("method").to_pylist()
     for place, method in enumerate(run.result.methods):
-        rows = run.records.filter(pc.equal(run.records.column("method"), method.name))
+        rows = run.records.filter(pa.array([name == method.name for name in names_of]))
         if x not in rows.schema.names or np.isnan(_column(rows, x)).all():
             continue
         is_member = rows.column("is_member").to_numpy(zero_copy_only=False)
@@ -43,7 +43,7 @@ def _caption(method: InfluenceMethod, names: tuple[str, str]) -> str:
     return method.name if found is None else f"{method.name}: ρ = {rank_words(found.spearman)}, members"
 
 
-def _figure(rows: pa.Table, is_member: FloatArray, place: int, x: str, y: str, *, has_others: bool) -> str:
+def _figure(rows: pa.Table, is_member: BoolArray, place: int, x: str, y: str, *, has_others: bool) -> str:
     across, up = _column(rows, x), _column(rows, y)
     shown = np.isfinite(across) & np.isfinite(up) & (is_member | has_others)
     kept: list[int] = []
