@@ -10,12 +10,14 @@ from loraudit.capture import (
     class_margin,
     draw_directions,
     kernel_parts,
+    mean_log_prob,
     plan_kernels,
     sign_kernels,
     sketched_kernel,
     token_margin,
     trained_lora_kernel,
 )
+from loraudit.errors import DataError
 from loraudit.theory import bitfit_kernel, full_kernel, head_kernel, lora_kernel
 from small_classifiers import small_classifier
 
@@ -329,3 +331,48 @@ def test_the_row_of_padding_is_not_trained():
     model = small_lm("tied_llama", pad_token_id=1)
     expected = jacobian(model, rows, TOKENS)
     assert gap(full_kernel(parts_of(model, TOKENS, kinds=(), rows=rows)), expected @ expected.T) < 1e-5
+
+
+# --- a functional that reads every position --------------------------------------------------------------
+
+
+def masks():
+    """[6] of [L] tokens that count: all but the first, a tail, and one alone."""
+    counted = [np.arange(len(row)) > 0 for row in ROWS]
+    counted[1] = np.arange(len(ROWS[1])) >= 6
+    counted[2] = np.arange(len(ROWS[2])) == 1
+    return counted
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "tied_llama"])
+def test_mean_log_probabilities_and_their_kernel_are_those_of_one_record_at_a_time(kind):
+    model = small_lm(kind)
+    functional = mean_log_prob(ROWS, masks())
+    parts = parts_of(model, functional, kinds=(), is_read_everywhere=True)
+    expected = functional_jacobian(model, ROWS, functional)
+    assert gap(full_kernel(parts), expected @ expected.T) < 1e-5
+    for row, mask, value in zip(ROWS, masks(), parts.values, strict=True):
+        ids = torch.from_numpy(row)[None]
+        with torch.no_grad():
+            said = torch.log_softmax(model(input_ids=ids).logits[0].double(), dim=-1)
+        gold = [float(said[place - 1, row[place]]) for place in np.flatnonzero(mask)]
+        assert value == pytest.approx(np.mean(gold), abs=1e-5)
+
+
+def test_memory_is_planned_for_a_head_that_is_read_everywhere():
+    model, lengths = small_lm("llama"), [len(row) for row in ROWS]
+    one, every = (plan_kernels(model, lengths, ranks=(1,), is_read_everywhere=is_read) for is_read in (False, True))
+    n_more = sum(lengths) - len(lengths)
+    assert every.held_bytes - one.held_bytes == n_more * (4 * (512 + 32) + 8)
+    memory = one.held_bytes * 2
+    found = parts_of(model, mean_log_prob(ROWS, masks()), kinds=(), memory_bytes=memory, is_read_everywhere=True)
+    whole = parts_of(model, mean_log_prob(ROWS, masks()), kinds=(), is_read_everywhere=True)
+    assert gap(full_kernel(found), full_kernel(whole)) < 1e-6
+
+
+def test_a_record_without_a_token_to_predict_has_no_log_probability():
+    counted = masks()
+    counted[0][:] = False
+    counted[3][0] = True
+    with pytest.raises(DataError, match=r"Records 0, 3 have no token to be predicted, or their first is to be"):
+        mean_log_prob(ROWS, counted)

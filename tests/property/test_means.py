@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from loraudit.statistics import Interval, mean_finding
+from loraudit.statistics import Interval, mean_difference, mean_finding
 
 SHARE = Interval(0.0, 1.0)
 
@@ -67,3 +67,40 @@ def test_intervals_of_rare_large_values_hold_the_mean(share, n):
         found = mean_finding(values, confidence=0.95, attainable=SHARE)
         held += found.lower <= share / 2 <= found.upper
     assert held / 400 >= 0.9
+
+
+# --- differences of means -------------------------------------------------------------------------------
+
+
+def test_a_difference_of_means_is_welchs():
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(1, 2, 30), rng.normal(0, 1, 50)
+    found = mean_difference(first, np.append(second, np.nan), confidence=0.9)
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.9)
+    assert found.value == pytest.approx(first.mean() - second.mean())
+    assert (found.lower, found.upper) == pytest.approx((expected.low, expected.high))
+    assert (found.n_members, found.n_nonmembers, found.n_undefined_nonmembers) == (30, 50, 1)
+
+
+def test_a_difference_of_means_takes_documents_whole():
+    rng = np.random.default_rng(5)
+    first, second = rng.normal(size=20), rng.normal(size=15)
+    alone = mean_difference(first, second, confidence=0.95)
+    repeated = mean_difference(
+        np.repeat(first, 3),
+        np.repeat(second, 2),
+        confidence=0.95,
+        first_groups=np.repeat(np.arange(20), 3),
+        second_groups=np.repeat(np.arange(15), 2),
+    )
+    assert (repeated.value, repeated.lower, repeated.upper) == pytest.approx((alone.value, alone.lower, alone.upper))
+
+
+def test_a_difference_of_means_without_a_spread_or_a_side():
+    same = mean_difference(np.ones(3), np.zeros(4), confidence=0.95)
+    assert (same.value, same.lower, same.upper) == (1.0, 1.0, 1.0)
+    one = mean_difference(np.ones(1), np.zeros(4), confidence=0.95)
+    assert (one.value, one.lower) == (1.0, None)
+    assert one.note == "A single document says nothing of others."
+    none = mean_difference(np.full(2, np.nan), np.zeros(4), confidence=0.95)
+    assert (none.value, none.note) == (None, "A side has no record that defines it.")

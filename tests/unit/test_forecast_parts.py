@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from loraudit.capture import class_margin, kernel_parts
+from loraudit.capture import Stepper, class_margin, kernel_parts
 from loraudit.errors import ConfigError, DataError
 from loraudit.forecast.bases import bases
 from loraudit.forecast.grid import Candidate, candidates, kinds_of
@@ -14,7 +14,6 @@ from loraudit.forecast.predicting import TIMES, level_of, time_of
 from loraudit.forecast.probes import make_probe
 from loraudit.forecast.request import check_request, forecast_path
 from loraudit.forecast.shapes import Widths, n_trained, theory_of
-from loraudit.forecast.stepping import Stepper
 from loraudit.models import load_tokenizer, locate
 from loraudit.poisoning import parse_attack
 from loraudit.spec import ForecastSpec, make_request

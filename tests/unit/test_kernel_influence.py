@@ -11,6 +11,7 @@ from scipy import stats
 from loraudit.errors import ConfigError, DataError
 from loraudit.theory import (
     agreement,
+    changes_with_share,
     decompose,
     left_out_changes,
     left_out_changes_of_ridge,
@@ -150,3 +151,67 @@ def test_agreement_is_spearmans_with_its_n():
 def test_what_cannot_be_left_out_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call(decompose(np.eye(3)), np.ones(3))
+
+
+# --- a record that counts for itself alone --------------------------------------------------------------
+
+
+def weighted(kernel, cross, residual, times, rate, share):
+    """[T, n] change of every output, integrated with the record's own weight, one decomposition per record."""
+    found = np.empty((len(times), len(residual)))
+    for i in range(len(residual)):
+        weights = np.ones(len(residual))
+        weights[i] = share
+        root = np.sqrt(weights)
+        found[:, i] = squared_flow(
+            decompose(kernel * np.outer(root, root)),
+            cross[i : i + 1] * root,
+            targets=residual * root,
+            initial_train=np.zeros(len(root)),
+            initial=np.zeros(1),
+            times=times,
+            learning_rate=rate,
+            is_mean=False,
+        )[:, 0]
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(2, 9),
+    width=st.integers(1, 12),
+    rate=st.floats(1e-3, 10),
+    share=st.sampled_from([0.0, 0.05, 0.4, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_a_share_in_closed_form_is_training_with_that_weight(n, width, rate, share, seed):
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((n, width))
+    kernel, cross, residual = features @ features.T, rng.standard_normal((n, width)) @ features.T, rng.normal(size=n)
+    times = np.array([0.0, 1e-3, 0.3, 7.0, 500.0])
+    inputs = {"times": times, "learning_rate": rate, "share": share}
+    for outputs in (kernel, cross):
+        found = changes_with_share(decompose(kernel), outputs, residual, **inputs)
+        expected = weighted(kernel, outputs, residual, times, rate, share)
+        np.testing.assert_allclose(found, expected, atol=1e-6 * (1 + np.abs(outputs).max() / np.abs(kernel).max()))
+        assert not found[0].any()
+
+
+def test_a_share_of_nothing_is_leaving_out():
+    kernel, residual = random_task(7, 5)
+    times = np.array([0.5, 4.0])
+    inputs = {"times": times, "learning_rate": 0.3}
+    made = decompose(kernel)
+    own = changes_with_share(made, kernel, residual, share=1.0, **inputs) - changes_with_share(
+        made, kernel, residual, share=0.0, **inputs
+    )
+    np.testing.assert_allclose(own, left_out_changes(made, residual, is_mean=False, **inputs), atol=1e-9)
+
+
+def test_a_share_of_another_number_of_records_is_refused():
+    made = decompose(np.eye(2))
+    inputs = {"times": np.array([1.0]), "learning_rate": 1.0}
+    with pytest.raises(DataError, match=r"of shape \[1, 2\] between outputs and 2 trained records does not fit"):
+        changes_with_share(made, np.ones((1, 2)), np.ones(2), share=1.0, **inputs)
+    with pytest.raises(ConfigError, match=r"Share 1\.5 of a record is out of range\. Expected 0 to 1\. Give another\."):
+        changes_with_share(made, np.eye(2), np.ones(2), share=1.5, **inputs)

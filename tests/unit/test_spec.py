@@ -15,6 +15,7 @@ from loraudit.spec import (
     AuditSpec,
     ContrastSpec,
     ForecastSpec,
+    InfluenceSpec,
     MemorizationOptions,
     Recipe,
     TuneSpec,
@@ -199,6 +200,25 @@ def test_a_forecast_is_another_with_every_field_that_says_what_is_asked(name):
     assert other != plain
     assert (spec_hash(other) == spec_hash(plain)) == (name in ForecastSpec.how_not_what)
     assert ForecastSpec.model_fields[name].description
+
+
+INFLUENCE_VALUES = {
+    **{name: OTHER_VALUES[name] for name in sorted(set(OTHER_VALUES) & set(InfluenceSpec.model_fields))},
+    "contrast": "runs/other",
+    "draws": 9,
+    "extractable": 0.01,
+    "max_linear_error": 0.2,
+    "memory": 8.0,
+}
+
+
+@pytest.mark.parametrize("name", sorted(InfluenceSpec.model_fields))
+def test_an_influence_run_is_another_with_every_field_that_says_what_is_asked(name):
+    plain = make_request(InfluenceSpec, {"contrast": "runs/contrast"})
+    other = make_request(InfluenceSpec, {"contrast": "runs/contrast", name: INFLUENCE_VALUES[name]})
+    assert other != plain
+    assert (spec_hash(other) == spec_hash(plain)) == (name in InfluenceSpec.how_not_what)
+    assert InfluenceSpec.model_fields[name].description
 
 
 # --- on disk ------------------------------------------------------------------------------------------

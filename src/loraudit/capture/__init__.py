@@ -6,7 +6,7 @@ what came back to their outputs, without being formed for a record at a time.
 
 from loraudit.capture.directions import draw_directions
 from loraudit.capture.engine import Gradients, gather_gradients, gradient_batch_tokens, gradient_folder
-from loraudit.capture.functionals import Functional, class_against_rest, class_margin, token_margin
+from loraudit.capture.functionals import Functional, class_against_rest, class_margin, mean_log_prob, token_margin
 from loraudit.capture.hooks import Call, recorded_calls
 from loraudit.capture.kernels import KernelPlan, kernel_parts, plan_kernels
 from loraudit.capture.meter import GradientMeter, Piece
@@ -20,6 +20,7 @@ from loraudit.capture.representations import (
 )
 from loraudit.capture.signs import SignKernels, sign_kernels
 from loraudit.capture.sketching import SketchedKernel, sketched_kernel
+from loraudit.capture.stepping import Stepper, Tuned
 from loraudit.capture.trained import trained_lora_kernel
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "Represented",
     "SignKernels",
     "SketchedKernel",
+    "Stepper",
+    "Tuned",
     "class_against_rest",
     "class_margin",
     "classification_loss",
@@ -44,6 +47,7 @@ __all__ = [
     "head_gradients",
     "kernel_parts",
     "linear_maps",
+    "mean_log_prob",
     "plan_kernels",
     "projected_gradients",
     "prompt_representations",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from loraudit.errors import DataError, ModelError
 from loraudit.scoring.classifying import PaddedBatch
-from loraudit.types import IntArray
+from loraudit.types import BoolArray, IntArray
 
 Functional = Callable[[PaddedBatch], torch.Tensor]
 """From a batch to [B], f of each record in logits, with its graph."""
@@ -85,6 +85,45 @@ def token_margin(chosen: IntArray, other: IntArray, positions: IntArray | None =
         return (logits[rows, where[0], where[1]] - logits[rows, where[0], where[2]]).float()
 
     return margin
+
+
+def mean_log_prob(rows: Sequence[IntArray], counted: Sequence[BoolArray]) -> Functional:
+    """Mean log-probability, in nats, of the tokens of each record that count, under a causal language model.
+
+    Args:
+        rows: [m] of [L] token ids, as they go through the model.
+        counted: [m] of [L] tokens whose prediction counts; never the first, which has none.
+
+    Raises:
+        DataError: A record has no token that counts, or its first one does; or, when called, a token is not in the
+            vocabulary.
+    """
+    wrong = [
+        place
+        for place, (ids, mask) in enumerate(zip(rows, counted, strict=True))
+        if len(mask) != len(ids) or not mask.any() or mask[0]
+    ]
+    if wrong:
+        raise DataError(
+            f"Records {', '.join(map(str, wrong))} have no token to be predicted, or their first is to be. Expected a "
+            "mask of each record's tokens with at least one that is not the first. Leave them out."
+        )
+
+    def log_prob(batch: PaddedBatch) -> torch.Tensor:
+        logits = batch.output.logits
+        # One softmax per counted token, so that padding and prompts take neither memory nor part in the gradient.
+        places = [np.flatnonzero(counted[record]) for record in batch.members]
+        gold = np.concatenate([rows[record][own] for record, own in zip(batch.members, places, strict=True)])
+        _refuse_outside(gold, logits.shape[-1], "token", "tokens")
+        owners = torch.from_numpy(np.repeat(np.arange(len(places)), [len(own) for own in places])).to(logits.device)
+        before = torch.from_numpy(np.concatenate(places) - 1).to(logits.device)
+        chosen = torch.from_numpy(gold.astype(np.int64)).to(logits.device)
+        said = logits[owners, before].float()
+        found = said.gather(1, chosen[:, None])[:, 0] - torch.logsumexp(said, dim=1)
+        counts = torch.bincount(owners, minlength=len(places))
+        return torch.zeros(len(places), device=found.device).index_add(0, owners, found) / counts
+
+    return log_prob
 
 
 def _of(values: Any, batch: PaddedBatch) -> IntArray:

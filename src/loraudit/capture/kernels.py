@@ -53,6 +53,7 @@ def plan_kernels(
     kinds: Collection[str] | None = None,
     memory_bytes: int = MEMORY_BYTES,
     head: Seq[str] | None = None,
+    is_read_everywhere: bool = False,
 ) -> KernelPlan:
     """Memory and passes of `kernel_parts`, without a pass; the module may be on the meta device.
 
@@ -64,13 +65,14 @@ def plan_kernels(
         kinds: That LoRA adapts.
         memory_bytes: Allowed.
         head: Names of the head's modules.
+        is_read_everywhere: As for `kernel_parts`.
 
     Raises:
         ConfigError: As `kernel_parts`.
         ModelError: As `kernel_parts`, where the structure alone tells.
     """
     counted = counted_parameters(module, head)
-    chunks = plan_chunks(counted, lengths, memory_bytes=memory_bytes)
+    chunks = plan_chunks(counted, lengths, memory_bytes=memory_bytes, is_read_everywhere=is_read_everywhere)
     adapted = adapted_kinds(counted, kinds)
     n_plain = len({(one.part, one.kind) for one in counted}) + 1
     n_matrices = n_plain + len(adapted) * draws * len(ranks)
@@ -98,6 +100,7 @@ def kernel_parts(
     batch_size: int = 8,
     memory_bytes: int = MEMORY_BYTES,
     head: Seq[str] | None = None,
+    is_read_everywhere: bool = False,
     progress: Progress | None = None,
     stop: StopRequest | None = None,
 ) -> KernelParts:
@@ -121,6 +124,8 @@ def kernel_parts(
             matrices that come out; `plan_kernels` says what that makes.
         head: Names of the head's modules; None takes the output head of a language model, and of a classifier all that
             follows its body.
+        is_read_everywhere: Whether f depends on the head's output at every position, as `mean_log_prob` does; memory is
+            planned by it.
         progress: Told of the stage and tokens done.
         stop: Asked between batches.
 
@@ -136,7 +141,16 @@ def kernel_parts(
     """
     passes = Passes(module, rows, functional, device, batch_size, progress or Silent(), stop)
     counted, sums = measured_sums(
-        passes, ranks, draws, family, seed, kinds, memory_bytes=memory_bytes, head=head, is_signed=False
+        passes,
+        ranks,
+        draws,
+        family,
+        seed,
+        kinds,
+        memory_bytes=memory_bytes,
+        head=head,
+        is_signed=False,
+        is_read_everywhere=is_read_everywhere,
     )
     return KernelParts(
         values=passes.values,

@@ -68,26 +68,30 @@ class Meeting(NamedTuple):
     others: Seq[Held]
 
 
-def plan_chunks(parameters: Seq[Counted], lengths: Seq[int], *, memory_bytes: int) -> list[Chunk]:
+def plan_chunks(
+    parameters: Seq[Counted], lengths: Seq[int], *, memory_bytes: int, is_read_everywhere: bool = False
+) -> list[Chunk]:
     """Chunks of which half the memory holds each; the other half is for products.
 
-    Every layer is taken to see every token, and a head one position of each record; less is held where f does not
-    depend on some.
+    Every layer is taken to see every token, and a head one position of each record unless f reads it everywhere; less
+    is held where f does not depend on some.
 
     Args:
         parameters: To be measured.
         lengths: [m] tokens of each record.
         memory_bytes: For what is captured and multiplied, besides the model and its pass over one batch.
+        is_read_everywhere: Whether f depends on the head's output at every position, as a mean over tokens does.
 
     Raises:
         ConfigError: Not even two records of a layer fit.
     """
     budget, n_tokens = memory_bytes // 2, sum(lengths)
+    n_read = n_tokens if is_read_everywhere else len(lengths)
     chunks: list[Chunk] = []
     waiting: list[Counted] = []
     size = 0
     for bundle in bundles(parameters):
-        own = sum(_held_bytes(one, n_tokens, len(lengths)) for one in bundle)
+        own = sum(_held_bytes(one, n_tokens, len(lengths), n_read) for one in bundle)
         if waiting and size + own > budget:
             chunks.append(_chunk(waiting, size, lengths, budget))
             waiting, size = [], 0
@@ -95,11 +99,11 @@ def plan_chunks(parameters: Seq[Counted], lengths: Seq[int], *, memory_bytes: in
     return [*chunks, _chunk(waiting, size, lengths, budget)] if waiting else chunks
 
 
-def _held_bytes(one: Counted, n_tokens: int, n_records: int) -> int:
+def _held_bytes(one: Counted, n_tokens: int, n_records: int, n_read: int) -> int:
     total = 0
     for use in one.uses:
         if use.role == "outer":
-            total += (4 * sum(use.widths) + 8) * (n_records if use.is_head else n_tokens)
+            total += (4 * sum(use.widths) + 8) * (n_read if use.is_head else n_tokens)
         elif use.role == "lookup":
             total += (4 * use.widths[0] + 16) * n_tokens
         else:

@@ -103,6 +103,7 @@ def measured_sums(
     memory_bytes: int,
     head: Seq[str] | None,
     is_signed: bool,
+    is_read_everywhere: bool = False,
 ) -> tuple[list[Counted], Sums]:
     """The parameters that count and the matrices over them, from passes over every record.
 
@@ -116,6 +117,7 @@ def measured_sums(
         memory_bytes: For captured gradients and their products.
         head: Names of the head's modules.
         is_signed: Whether the second gradient of each product is its sign.
+        is_read_everywhere: Whether f depends on the head's output at every position.
 
     Raises:
         LorauditError: As `kernel_parts`.
@@ -131,7 +133,8 @@ def measured_sums(
             "draw, each 1 or more. Give others, or no kinds at all."
         )
     _refuse_high_ranks(counted, adapted, family, ordered)
-    chunks = plan_chunks(counted, [len(row) for row in passes.rows], memory_bytes=memory_bytes)
+    lengths = [len(row) for row in passes.rows]
+    chunks = plan_chunks(counted, lengths, memory_bytes=memory_bytes, is_read_everywhere=is_read_everywhere)
     asked = Asked(ordered, draws, family, seed, adapted, memory_bytes // 2, is_signed)
     sums = Sums(len(passes.rows), asked)
     with passes.meetings(chunks) as meetings:

@@ -17,6 +17,7 @@ from loraudit.cli import (
     demo,
     doctor,
     forecast,
+    influence,
     log,
     poison,
     report,
@@ -59,6 +60,7 @@ app.command("audit")(audit.audit)
 app.command("contrast")(contrast.contrast)
 app.command("robustness")(robustness.robustness)
 app.command("forecast")(forecast.forecast)
+app.command("influence")(influence.influence)
 app.command("study")(study.study)
 app.command("tune")(tune.tune)
 app.add_typer(canaries.app, name="canaries")

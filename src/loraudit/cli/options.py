@@ -27,6 +27,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 PANELS = {
     "Models and records": (
         "base",
+        "contrast",
         "measured",
         "members",
         "nonmembers",
@@ -96,7 +97,7 @@ PANELS = {
         "measure_at",
         "at_epochs",
     ),
-    "Prediction": ("draws", "heads", "loss", "clean_loss", "max_linear_error"),
+    "Prediction": ("draws", "heads", "loss", "clean_loss", "extractable", "max_linear_error"),
     "File format": (
         "text_field",
         "prompt_field",
@@ -206,6 +207,7 @@ _OTHER_NAMES = {"settings": "--set"}
 _METAVARS = {
     "model": "MODEL",
     "base": "MODEL",
+    "contrast": "CONTRAST",
     "measured": "FOLDER",
     "members": "FILE",
     "data": "FILE",

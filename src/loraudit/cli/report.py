@@ -27,8 +27,8 @@ def report(
     run: Annotated[
         Path,
         typer.Argument(
-            help="Run folder of a finished audit, contrast, robustness run, forecast, search for canaries, scan, "
-            "or of a study."
+            help="Run folder of a finished audit, contrast, robustness run, forecast, influence run, search for "
+            "canaries, scan, or of a study."
         ),
     ],
     format_: Annotated[
@@ -131,10 +131,25 @@ def _other_kind(run: Path, *, verbose: bool) -> _Kind | None:
     from loraudit.cli.canaries_result import show_canaries
     from loraudit.cli.contrast_result import show_contrast
     from loraudit.cli.forecast_result import show_forecast
+    from loraudit.cli.influence_result import show_influence
     from loraudit.cli.robustness_result import show_robustness
     from loraudit.cli.scan_result import show_scan
-    from loraudit.report import CANARY_FORMATS, CONTRAST_FORMATS, FORECAST_FORMATS, ROBUSTNESS_FORMATS, SCAN_FORMATS
-    from loraudit.store import read_canaries, read_contrast, read_forecast, read_robustness, read_scan
+    from loraudit.report import (
+        CANARY_FORMATS,
+        CONTRAST_FORMATS,
+        FORECAST_FORMATS,
+        INFLUENCE_FORMATS,
+        ROBUSTNESS_FORMATS,
+        SCAN_FORMATS,
+    )
+    from loraudit.store import (
+        read_canaries,
+        read_contrast,
+        read_forecast,
+        read_influence,
+        read_robustness,
+        read_scan,
+    )
 
     sought = read_canaries(run)
     if sought is not None:
@@ -153,6 +168,10 @@ def _other_kind(run: Path, *, verbose: bool) -> _Kind | None:
     if predicted is not None:
         prepared = {name: partial(render, predicted) for name, render in FORECAST_FORMATS.items()}
         return _Kind("A forecast", prepared, partial(show_forecast, predicted, verbose=verbose))
+    followed = read_influence(run)
+    if followed is not None:
+        written = {name: partial(render, followed) for name, render in INFLUENCE_FORMATS.items()}
+        return _Kind("An influence run", written, partial(show_influence, followed.result, verbose=verbose))
     scanned = read_scan(run)
     if scanned is not None:
         shown = {name: partial(render, scanned) for name, render in SCAN_FORMATS.items()}

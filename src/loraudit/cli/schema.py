@@ -28,6 +28,8 @@ class Document(StrEnum):
     robustness_result = "robustness-result"
     forecast_spec = "forecast-spec"
     forecast_result = "forecast-result"
+    influence_spec = "influence-spec"
+    influence_result = "influence-result"
     scan_spec = "scan-spec"
     scan_result = "scan-result"
     study_spec = "study-spec"

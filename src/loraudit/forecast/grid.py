@@ -42,6 +42,10 @@ class Candidate:
         """Whether the head has updates of its own."""
         return self.task == "classification"
 
+    def adapts(self, kind: str) -> bool:
+        """Whether LoRA is put on linear maps of this kind."""
+        return bool(kinds_of(self.targets, [kind]))
+
     def kernel(self, parts: KernelParts, draw: int | None = None) -> FloatArray:
         """[m, m]; of LoRA the mean over draws of A, or one of them."""
         if self.method == "full":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loraudit.capture import kernel_parts, plan_kernels
+from loraudit.capture import Stepper, kernel_parts, plan_kernels
 from loraudit.capture.parameters import Counted, counted_parameters
 from loraudit.execution import Progress, StopRequest
 from loraudit.forecast.bases import Base, bases
@@ -17,7 +17,6 @@ from loraudit.forecast.grid import kinds_of
 from loraudit.forecast.keeping import Facts, KeptHeads, MeasuredHead
 from loraudit.forecast.preparation import Prepared
 from loraudit.forecast.shapes import Widths
-from loraudit.forecast.stepping import Stepper
 from loraudit.spec import ForecastSpec, LinearityCheck, TargetSet
 from loraudit.theory import KernelParts, linearisation_error, predicted_change
 from loraudit.types import FloatArray, IntArray

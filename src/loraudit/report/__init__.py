@@ -8,11 +8,13 @@ from loraudit.report.formats import (
     CONTRAST_FORMATS,
     FORECAST_FORMATS,
     FORMATS,
+    INFLUENCE_FORMATS,
     ROBUSTNESS_FORMATS,
     SCAN_FORMATS,
     STUDY_FORMATS,
 )
 from loraudit.report.fusion import fusion_statement
+from loraudit.report.influence import render_influence_html, render_influence_markdown
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html, write_page, write_report
@@ -27,6 +29,7 @@ __all__ = [
     "CONTRAST_FORMATS",
     "FORECAST_FORMATS",
     "FORMATS",
+    "INFLUENCE_FORMATS",
     "LIMIT_WORDS",
     "NOT_VALID",
     "ROBUSTNESS_FORMATS",
@@ -45,6 +48,8 @@ __all__ = [
     "render_forecast_html",
     "render_forecast_markdown",
     "render_html",
+    "render_influence_html",
+    "render_influence_markdown",
     "render_junit",
     "render_markdown",
     "render_model_card",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from loraudit.report.canaries import render_canaries_html, render_canaries_markdown
 from loraudit.report.contrast import render_contrast_html, render_contrast_markdown
 from loraudit.report.forecast import render_forecast_html, render_forecast_junit, render_forecast_markdown
+from loraudit.report.influence import render_influence_html, render_influence_markdown
 from loraudit.report.junit import render_junit
 from loraudit.report.markdown import render_markdown, render_model_card
 from loraudit.report.page import render_html
@@ -26,7 +27,7 @@ from loraudit.spec import (
     StudyFinding,
     StudyResult,
 )
-from loraudit.store.run_folder import Run
+from loraudit.store.run_folder import InfluenceRun, Run
 
 FORMATS: Mapping[str, Callable[[Run], str]] = {
     "html": render_html,
@@ -60,6 +61,12 @@ FORECAST_FORMATS: Mapping[str, Callable[[ForecastResult], str]] = {
     "json": lambda result: result.model_dump_json(indent=2) + "\n",
     "junit": render_forecast_junit,
     "markdown": render_forecast_markdown,
+}
+
+INFLUENCE_FORMATS: Mapping[str, Callable[[InfluenceRun], str]] = {
+    "html": render_influence_html,
+    "json": lambda run: run.result.model_dump_json(indent=2) + "\n",
+    "markdown": render_influence_markdown,
 }
 
 SCAN_FORMATS: Mapping[str, Callable[[ScanResult], str]] = {

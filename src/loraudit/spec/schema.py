@@ -13,6 +13,7 @@ from loraudit.spec.contrasts import ContrastResult, ContrastSpec
 from loraudit.spec.epochs import EpochAudit
 from loraudit.spec.forecast import ForecastResult, ForecastSpec
 from loraudit.spec.form import SCHEMA_VERSION
+from loraudit.spec.influence import InfluenceResult, InfluenceSpec
 from loraudit.spec.making import Request
 from loraudit.spec.poisoning import PoisonManifest, PoisonSpec
 from loraudit.spec.requests import AuditSpec
@@ -40,6 +41,8 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "robustness-result": RobustnessResult,
     "forecast-spec": ForecastSpec,
     "forecast-result": ForecastResult,
+    "influence-spec": InfluenceSpec,
+    "influence-result": InfluenceResult,
     "scan-spec": ScanSpec,
     "scan-result": ScanResult,
     "study-spec": StudySpec,

@@ -33,7 +33,7 @@ from loraudit.statistics.intervals import Interval, clopper_pearson, finding, fi
 from loraudit.statistics.leakage import PARTIAL_AUC_MAX_FPR, measure, rate_metric
 from loraudit.statistics.macro import Predicted, f1_lost, f1_over_runs, macro_f1
 from loraudit.statistics.matched import Reach, at_epoch, between, common_level, crossing, mean_over_runs, reach
-from loraudit.statistics.means import mean_finding
+from loraudit.statistics.means import mean_difference, mean_finding
 from loraudit.statistics.mixtures import AucRows, Mixed, mixed_auc
 from loraudit.statistics.pairs import Difference, McNemar, PairedRates, PairedScores, compare_scores, mcnemar
 from loraudit.statistics.rate_mixtures import RateRows, mixed_rates
@@ -121,6 +121,7 @@ __all__ = [
     "is_most_frequent",
     "macro_f1",
     "mcnemar",
+    "mean_difference",
     "mean_finding",
     "mean_over_runs",
     "mean_over_runs_of",

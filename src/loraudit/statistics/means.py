@@ -68,3 +68,57 @@ def mean_finding(
         lower, upper = max(attainable.lower, min(lower, low)), min(attainable.upper, max(upper, high))
         method += ", at least what a share of records that the sample lacks would change"
     return finding(mean, Interval(lower, upper), method, **about)
+
+
+def mean_difference(
+    first: FloatArray,
+    second: FloatArray,
+    *,
+    confidence: float,
+    first_groups: IntArray | None = None,
+    second_groups: IntArray | None = None,
+) -> Finding:
+    """Mean of members minus mean of non-members, with Welch's interval over documents.
+
+    Args:
+        first: [N1] of members; NaN = undefined.
+        second: [N0] of non-members.
+        confidence: Two-sided.
+        first_groups: [N1] document of each; None means every record stands alone.
+        second_groups: [N0] likewise.
+
+    Returns:
+        Without an interval where a side has fewer than two documents, without a value where it has no record.
+
+    References:
+        Welch 1947, Biometrika 34(1-2).
+    """
+    sides = [(first, first_groups), (second, second_groups)]
+    known = [~np.isnan(values) for values, _ in sides]
+    counts = [int(where.sum()) for where in known]
+    about: dict[str, Any] = {
+        "confidence": confidence,
+        "n_members": counts[0],
+        "n_nonmembers": counts[1],
+        "n_undefined_members": len(first) - counts[0],
+        "n_undefined_nonmembers": len(second) - counts[1],
+    }
+    unknown = Interval(math.nan, math.nan)
+    if not all(counts):
+        return finding(math.nan, unknown, "difference of means", note="A side has no record that defines it.", **about)
+    value = float(first[known[0]].mean() - second[known[1]].mean())
+    variances: list[float] = []
+    degrees: list[int] = []
+    for (values, groups), where in zip(sides, known, strict=True):
+        own = None if groups is None else groups[where]
+        n_documents = int(where.sum()) if own is None else len(np.unique(own))
+        if n_documents < 2:
+            return finding(value, unknown, "Welch", note="A single document says nothing of others.", **about)
+        variances.append(clustered_covariance(values[where], values[where], own))
+        degrees.append(n_documents - 1)
+    total = sum(variances)
+    if total == 0:
+        return finding(value, Interval(value, value), "Welch over documents", **about)
+    freedom = total**2 / sum(one**2 / n for one, n in zip(variances, degrees, strict=True))
+    half = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * math.sqrt(total)
+    return finding(value, Interval(value - half, value + half), "Welch over documents", **about)

@@ -11,9 +11,11 @@ from loraudit.store.identity import lend_secret, run_key, shown_ids, user_secret
 from loraudit.store.numbers import NumberFolder
 from loraudit.store.poisons import POISON_MANIFEST_NAME, read_poison_manifest, write_poison_manifest
 from loraudit.store.run_folder import (
+    InfluenceRun,
     RunFolder,
     read_contrast,
     read_forecast,
+    read_influence,
     read_measures,
     read_robustness,
     read_run,
@@ -29,6 +31,7 @@ __all__ = [
     "WORKERS",
     "EvidenceFolder",
     "EvidenceStore",
+    "InfluenceRun",
     "Lock",
     "NumberFolder",
     "RunFolder",
@@ -40,6 +43,7 @@ __all__ = [
     "read_canaries",
     "read_contrast",
     "read_forecast",
+    "read_influence",
     "read_manifest",
     "read_measures",
     "read_poison_manifest",

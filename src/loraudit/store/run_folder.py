@@ -20,6 +20,7 @@ from loraudit.spec import (
     AuditResult,
     ContrastResult,
     ForecastResult,
+    InfluenceResult,
     Request,
     RobustnessResult,
     ScanResult,
@@ -150,7 +151,7 @@ class RunFolder:
 
     def reopen(self) -> None:
         """Take back the mark of completeness before other files of the run are replaced."""
-        for name in ("result.json", "report.html", "text.parquet", "memorization.parquet"):
+        for name in ("result.json", "report.html", "text.parquet", "memorization.parquet", "influence.parquet"):
             (self.path / name).unlink(missing_ok=True)
 
 
@@ -158,6 +159,7 @@ _OTHER_KINDS = {
     "canaries": "a search for canaries",
     "robustness": "a robustness run",
     "forecast": "a forecast",
+    "influence": "an influence run",
     "study": "a study",
 }
 
@@ -266,6 +268,38 @@ def read_forecast(path: Path) -> ForecastResult | None:
         StoreError: It is damaged.
     """
     return read_result(path, "forecast", ForecastResult)
+
+
+class InfluenceRun(NamedTuple):
+    """A finished prediction of single records.
+
+    Attributes:
+        path: Its folder.
+        result: `result.json`.
+        records: `influence.parquet`, one row per record and method.
+    """
+
+    path: Path
+    result: InfluenceResult
+    records: pa.Table
+
+
+def read_influence(path: Path) -> InfluenceRun | None:
+    """Read a finished prediction of single records; None where the folder holds none.
+
+    Raises:
+        NewerVersion: It was written by a newer version.
+        StoreError: It is damaged.
+    """
+    result = read_result(path, "influence", InfluenceResult)
+    if result is None:
+        return None
+    try:
+        content = (path / "influence.parquet").read_bytes()
+        table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"Run '{path}' is damaged: {error}. Run it again.") from None
+    return InfluenceRun(path, result, table)
 
 
 def read_scan(path: Path) -> ScanResult | None:

@@ -5,7 +5,13 @@ Formulas, their sources and what of them is published stand in docs/theory.md.
 
 from loraudit.theory.decomposition import PRECISION, Decomposition, decompose, symmetric
 from loraudit.theory.estimates import N_FOLDS, Curve, Estimate, jackknife, over_draws
-from loraudit.theory.influence import agreement, left_out_changes, left_out_changes_of_ridge, self_influence
+from loraudit.theory.influence import (
+    agreement,
+    changes_with_share,
+    left_out_changes,
+    left_out_changes_of_ridge,
+    self_influence,
+)
 from loraudit.theory.information import (
     KURTOSIS,
     Optimizer,
@@ -80,6 +86,7 @@ __all__ = [
     "agreement",
     "bitfit_kernel",
     "centred_alignment",
+    "changes_with_share",
     "check_linearity",
     "clean_loss",
     "corrected_second_entropy",

@@ -4,19 +4,57 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from loraudit.capture import Functional, draw_directions
+from loraudit.capture.directions import draw_directions
+from loraudit.capture.functionals import Functional
 from loraudit.capture.parameters import Counted, counted_parameters
-from loraudit.forecast.grid import Candidate, kinds_of
 from loraudit.models.live import undisturbed
 from loraudit.scoring.classifying import PaddedBatch, in_batches
-from loraudit.theory import Family, lora_scale
+from loraudit.theory import Family, Scaling, lora_scale
 from loraudit.types import FloatArray, IntArray
+
+
+class Tuned(Protocol):
+    """What a tuning method trains: full, head, bitfit or lora, and of LoRA its settings."""
+
+    @property
+    def method(self) -> str:
+        """Its kind."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """R."""
+        ...
+
+    @property
+    def variance(self) -> float:
+        """C."""
+        ...
+
+    @property
+    def alpha(self) -> float:
+        """Of s."""
+        ...
+
+    @property
+    def scaling(self) -> Scaling:
+        """Of s."""
+        ...
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether the head has updates of its own."""
+        ...
+
+    def adapts(self, kind: str) -> bool:
+        """Whether LoRA is put on linear maps of this kind."""
+        ...
 
 
 class Stepper:
@@ -26,7 +64,7 @@ class Stepper:
         module: The base; left as it was.
         rows: [n] of token ids.
         functional: f of a batch.
-        residuals: [n] y − f at the base.
+        residuals: [n] y − f at the base, or what else the step moves each f by; 0 where a row is only watched.
         head: Names of the modules of the head, as for `kernel_parts`.
         device: Where the module is.
         batch_size: Rows in one pass.
@@ -48,11 +86,11 @@ class Stepper:
         self.counted = counted_parameters(module, head)
         self._gradients = self._measured(residuals)
 
-    def is_exact(self, candidate: Candidate) -> bool:
+    def is_exact(self, candidate: Tuned) -> bool:
         """Whether f is linear in what the method trains: a head that is one map, shared with the embedding."""
         return candidate.method == "head" and not any(one.is_head and len(one.uses) == 1 for one in self.counted)
 
-    def values_after(self, candidate: Candidate, step: float, *, family: Family, seed: int) -> FloatArray:
+    def values_after(self, candidate: Tuned, step: float, *, family: Family, seed: int) -> FloatArray:
         """[n] f after one step of a method; of LoRA with the first draw of A.
 
         Args:
@@ -86,7 +124,7 @@ class Stepper:
         return total
 
     @contextlib.contextmanager
-    def _moved(self, candidate: Candidate, step: float, family: Family, seed: int) -> Iterator[None]:
+    def _moved(self, candidate: Tuned, step: float, family: Family, seed: int) -> Iterator[None]:
         kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         try:
             for one, gradient in zip(self.counted, self._gradients, strict=True):
@@ -100,7 +138,7 @@ class Stepper:
                 parameter.copy_(before)
 
     def _update(
-        self, candidate: Candidate, one: Counted, gradient: torch.Tensor, family: Family, seed: int
+        self, candidate: Tuned, one: Counted, gradient: torch.Tensor, family: Family, seed: int
     ) -> torch.Tensor | None:
         """What a step of length 1 adds to the parameter; None where the method leaves it alone."""
         method, of_head = candidate.method, one.is_head and candidate.trains_head
@@ -108,7 +146,7 @@ class Stepper:
             return gradient
         if method == "bitfit" and one.part == "biases":
             return gradient
-        if method != "lora" or not one.is_map or one.kind not in kinds_of(candidate.targets, [one.kind]):
+        if method != "lora" or not one.is_map or not candidate.adapts(one.kind):
             return None
         turned = isinstance(one.uses[0].module, Conv1D)
         g = gradient.T if turned else gradient

@@ -1,0 +1,75 @@
+"""`loraudit influence`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from loraudit.cli.options import DryRun, Quiet, ResultAsJson, SpecFile, with_spec_options
+from loraudit.errors import visible
+from loraudit.spec import InfluenceSpec, make_request, read_spec_file
+
+if TYPE_CHECKING:
+    from loraudit.influence import InfluenceCost
+
+
+@with_spec_options(InfluenceSpec, argument="contrast")
+def influence(
+    values: dict[str, Any],
+    *,
+    spec: SpecFile = None,
+    dry_run: DryRun = False,
+    as_json: ResultAsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict which records the methods of a contrast memorise, from its base alone, beside what it measured.
+
+    Measures at the base how a step on any record moves the log-probability of any other, under full, head-only and
+    bias tuning and every plain LoRA of the contrast, and follows training from that to the validation loss at which
+    the contrast compares its methods. Each record's predicted gain, and the part of it that is its own doing, stand
+    beside measured gains, membership scores and suffixes; the page says how methods differ, predicted and measured.
+
+    Exit codes: as of `loraudit audit`. A refused method is said, and is no code.
+    """
+    request = make_request(InfluenceSpec, {**(read_spec_file(spec) if spec else {}), **values})
+    from loraudit.cli.console import waiting
+    from loraudit.influence import estimate_influence, run_influence
+
+    if dry_run:
+        _show_cost(estimate_influence(request), as_json=as_json)
+        return
+    command = "loraudit " + shlex.join(sys.argv[1:])
+    with waiting(quiet=quiet or as_json) as (progress, stop):
+        run = run_influence(request, progress=progress, stop=stop, command=command)
+    if as_json:
+        typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
+        return
+    from loraudit.cli.influence_result import show_influence
+
+    show_influence(run.result)
+    typer.echo(f"\nReport: {visible(run.path / 'report.html')}")
+
+
+def _show_cost(cost: InfluenceCost, *, as_json: bool) -> None:
+    import dataclasses
+    import json
+
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(cost), indent=2))
+        return
+    families = f", for each of {cost.n_families} families of A" if cost.n_families > 1 else ""
+    typer.echo(
+        f"{cost.n_members:,} of {cost.n_trained:,} members and {cost.n_nonmembers:,} non-members; {cost.n_rows:,} "
+        f"windows, {cost.n_tokens:,} tokens.\n"
+        f"{len(cost.methods):,} methods, none trained; {cost.kernels.n_passes:,.1f} passes over every window"
+        f"{families}.\n"
+        f"At most {cost.kernels.held_bytes / 2**30:.2f} GiB of gradients at a time, "
+        f"{cost.kernels.kernel_bytes / 2**30:.2f} GiB of kernels."
+    )
+    for name in cost.methods:
+        typer.echo(f"  {visible(name)}")
+    for name, why in cost.left_out.items():
+        typer.echo(f"Left out: {visible(name)}: {visible(why)}.")
