@@ -21,6 +21,7 @@ from loraudit.spec import (
     EffectiveDose,
     ExposureRow,
     FieldKind,
+    ForecastMethod,
     ForecastResult,
     FusionPart,
     Gate,
@@ -46,6 +47,7 @@ from loraudit.spec import (
     SeededFinding,
     Strength,
     Subgroup,
+    TwinsResult,
     ValidityResult,
 )
 from loraudit.types import Finding
@@ -63,6 +65,7 @@ _SHOWN_AS: Mapping[tuple[type[BaseModel], str], str] = {
     (ExposureRow, "metrics"): "",
     (ForecastResult, "comparisons"): "measured",
     (ForecastResult, "curves"): "predicted",
+    (ForecastResult, "methods"): "kernels",
     (Gate, "finding"): "",
     (GreedyPoint, "extracted"): "",
     (Match, "arms"): "",
@@ -145,6 +148,7 @@ _ITEM_NAMES: Mapping[type[BaseModel], Callable[[Any], str]] = {
     EffectiveDose: lambda one: f"{part(one.method)}/ED{number(100 * one.share)}/{part(one.attack)}",
     ExposureRow: lambda one: f"{part(one.arm)}/exposures={one.exposures}/copies={one.copies}",
     FieldKind: lambda one: part(one.kind),
+    ForecastMethod: lambda one: part(one.name),
     FusionPart: lambda one: part(one.name),
     Gate: lambda one: part(one.name),
     GeneratedPoint: lambda one: f"{part(one.decoding)}/prefix={one.prefix}",
@@ -167,6 +171,7 @@ _ITEM_NAMES: Mapping[type[BaseModel], Callable[[Any], str]] = {
     ),
     Strength: lambda one: one.name,
     Subgroup: lambda one: f"{part(one.by)}={part(one.name)}",
+    TwinsResult: lambda one: part(one.attack),
 }
 """By what an item of a list is known among its neighbours."""
 
