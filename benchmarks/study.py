@@ -167,9 +167,10 @@ def main() -> None:
         finally:
             nodes.close()
         rows.append(row(name, folder, seconds, serial, N_NODES))
-    print(
-        "| engine | cells | wall, s | of one process | beyond the cells' own time, s a cell | cells begun | repeated | findings |"
+    columns = (
+        "cells | wall, s | of one process | beyond the cells' own time, s a cell | cells begun | repeated | findings"
     )
+    print(f"| engine | {columns} |")
     print("|---|---|---|---|---|---|---|---|")
     for one in rows:
         same = "reference" if one is rows[0] else "same bytes" if one["digest"] == rows[0]["digest"] else "DIFFERENT"
