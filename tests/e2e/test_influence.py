@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from conftest import called
 from loraudit.contrast import run_contrast
+from loraudit.data import load_records
 from loraudit.errors import ConfigError, DataError, StoreError
 from loraudit.influence import estimate_influence, run_influence
-from loraudit.spec import ContrastSpec, InfluenceSpec, make_request
-from loraudit.store import read_influence
+from loraudit.influence.probes import choose, encoded_records
+from loraudit.models import load_tokenizer
+from loraudit.spec import ContrastSpec, InfluenceSpec, RecordFormat, make_request
+from loraudit.store import read_influence, shown_ids
+from loraudit.store.identity import run_key
 
 METHODS = [
     "full:learning_rate=0.003",
@@ -194,6 +202,45 @@ def test_the_cost_counts_every_window(contrast, tmp_path):
     assert cost.n_families == 1
 
 
+def test_a_contrast_without_the_attack_loss_holds_summed_losses_and_says_the_same(run, contrast, tmp_path):
+    scores = pq.read_table(contrast.path / "scores.parquet")
+    by_id = dict(zip(shown_ids_of(contrast), token_counts(contrast), strict=True))
+    tokens = np.array([by_id[name] for name in scores.column("id").to_pylist()])
+    place = scores.column_names.index("loss")
+    summed = scores.set_column(place, "loss", pa.array(-np.asarray(scores.column("loss")) * tokens))
+    content = io.BytesIO()
+    pq.write_table(summed, content, write_page_checksum=True)
+
+    def without(result):
+        result["scores"] = hashlib.sha256(content.getvalue()).hexdigest()
+        for match in result["matches"]:
+            for arm in match["arms"]:
+                arm["attacks"].pop("loss", None)
+
+    spec = changed(contrast, tmp_path / "c", without).model_copy(update={"max_records": 16, "draws": 2})
+    (tmp_path / "c" / "scores.parquet").write_bytes(content.getvalue())
+    found = run_influence(spec.model_copy(update={"max_linear_error": 1e3})).result
+    for one, other in zip(found.methods, run.result.methods, strict=True):
+        assert one.gap.value == pytest.approx(other.gap.value)
+        assert one.predictions[0].own.value == pytest.approx(other.predictions[0].own.value)
+
+
+def shown_ids_of(contrast):
+    """Of members, then of non-members, as the contrast shows them."""
+    return shown_ids(records_of(contrast), run_key(contrast.result.spec_hash))
+
+
+def records_of(contrast):
+    layout = RecordFormat(group_field="group")
+    paths = [contrast.path / "records" / f"{side}.jsonl" for side in ("members", "nonmembers")]
+    return [record for path in paths for record in load_records([str(path)], layout).records]
+
+
+def token_counts(contrast):
+    tokenizer = load_tokenizer(Path(contrast.result.spec.base))
+    return encoded_records(records_of(contrast), tokenizer, contrast.result.spec)[1].tolist()
+
+
 # --- refusals -------------------------------------------------------------------------------------------
 
 
@@ -269,8 +316,6 @@ def test_the_ids_of_another_account_are_refused(contrast, tmp_path, monkeypatch)
 
 
 def test_too_few_records_with_scores_are_refused():
-    from loraudit.influence.probes import choose
-
     usable = np.array([True] * 3 + [False] * 5 + [True] * 8)
     with pytest.raises(DataError, match=r"3 members and 8 non-members of the contrast have tokens and a score"):
         choose(usable, np.arange(16) < 8, 4, 0)

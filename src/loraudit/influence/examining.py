@@ -92,7 +92,7 @@ class Examination:
         columns: dict[str, FloatArray] = {"measured_gain": chosen}
         columns |= {f"measured_{name}": values[prepared.probe.chosen] for name, values in arm.scores.items()}
         self.columns[one.name], self._own[one.name] = columns, {}
-        flows = {} if refused else {flow: self._flow(flow, one) for flow in FIT_FLOWS}
+        flows: dict[FitFlow, Flow] = {} if refused else {flow: self._flow(flow, one) for flow in FIT_FLOWS}
         predictions = [self._prediction(one, flow, own, chosen) for flow, own in flows.items()]
         of_lora: dict[str, Any] = {}
         if one.method == "lora":
