@@ -4,8 +4,8 @@
     python benchmarks/engines.py --engines serial processes --workers 2 --cpu-seconds 0.01 0.1
 
 `sleep` units leave the cores alone, so that the wall time of any number of workers can be ideal; `cpu` units compete
-for them. `of ideal` is the wall time over units × seconds / workers; the clock runs from when all workers
-have started (after `start`) to the last outcome. `per unit` is what remains for one unit at one worker, in milliseconds.
+for them. `of ideal` is the wall time over units × seconds / workers; the clock runs from when all workers have
+started (after `start`) to the last outcome. `per unit` is what remains for one unit at one worker, in milliseconds.
 """
 
 from __future__ import annotations
