@@ -4,18 +4,18 @@
     python benchmarks/engines.py --engines serial processes --workers 2 --cpu-seconds 0.01 0.1
 
 `sleep` units leave the cores alone, so that the wall time of any number of workers can be ideal; `cpu` units compete
-for them. `of ideal` is the wall time over units × seconds / workers, workers being started before the clock runs;
-`per unit` is what remains for one unit at one worker, in milliseconds. `start` is the time until the first outcome.
+for them. `of ideal` is the wall time over units × seconds / workers; the clock runs from when all workers have
+started (after `start`) to the last outcome. `per unit` is what remains for one unit at one worker, in milliseconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,22 +26,30 @@ from loraudit.spec.engines import EngineOptions
 
 
 @dataclass
-class Sleep:
-    seconds: float
+class Work:
+    """Sleeps, or spins so often as was measured before to take so long. Units below 0 wait for each other.
+
+    Attributes:
+        kind: Which.
+        amount: Seconds, or rounds.
+        shared: Where workers say that they are there.
+        n_workers: That there are to be.
+    """
+
+    kind: str
+    amount: float
+    shared: Path
+    n_workers: int
 
     def __call__(self, unit: int) -> int:
-        time.sleep(self.seconds if unit else 0.0)
-        return unit
-
-
-@dataclass
-class Cpu:
-    """Works for a share of a core that was measured before, rather than until a clock says so."""
-
-    rounds: int
-
-    def __call__(self, unit: int) -> int:
-        spin(self.rounds if unit else 0)
+        if unit < 0:
+            (self.shared / f"there{unit}").touch()
+            while len(list(self.shared.glob("there*"))) < self.n_workers:
+                time.sleep(0.005)
+        elif self.kind == "sleep":
+            time.sleep(self.amount)
+        else:
+            spin(int(self.amount))
         return unit
 
 
@@ -62,29 +70,28 @@ def rounds_for(seconds: float) -> int:
     return max(1, round(n_tried * seconds / fastest))
 
 
-def after_the_first(outcomes: Iterator[int]) -> tuple[float, float]:
-    """Seconds until the first outcome, and from then to the end."""
-    began = time.perf_counter()
-    next(outcomes)
-    started = time.perf_counter()
-    for _ in outcomes:
-        pass
-    return started - began, time.perf_counter() - started
+def measure(engine_name: str, workers: int, kind: str, seconds: float, n_units: int, shared: Path) -> dict:
+    from engines import Work  # this very file, under the name by which workers know it
 
-
-def measure(engine_name: str, n_workers: int, work: Sleep | Cpu, seconds: float, n_units: int, shared: Path) -> dict:
-    workers = 1 if engine_name == "serial" else n_workers
+    work = Work(kind, seconds if kind == "sleep" else rounds_for(seconds), shared, workers)
     options = EngineOptions(engine="ray" if engine_name == "ray" else "local", workers=workers)
     with open_engine(options, shared=shared) as engine:
-        start, wall = after_the_first(engine.map(work, range(n_units + 1)))
+        opened = time.perf_counter()
+        outcomes = engine.map(work, itertools.chain(range(-workers, 0), range(n_units)))
+        for _ in range(workers):
+            next(outcomes)
+        began = time.perf_counter()
+        for _ in itertools.islice(outcomes, n_units):
+            pass
+        wall = time.perf_counter() - began
     ideal = n_units * seconds / workers
     return {
         "engine": engine_name,
         "workers": workers,
-        "work": type(work).__name__.lower(),
+        "work": kind,
         "seconds": seconds,
         "units": n_units,
-        "start_s": round(start, 2),
+        "start_s": round(began - opened, 2),
         "wall_s": round(wall, 2),
         "of_ideal": round(wall / ideal, 3),
         "per_unit_ms": round(1000 * (wall - ideal) * workers / n_units, 2),
@@ -104,21 +111,18 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     )  # workers of Ray import this file by name
-    from engines import Cpu, Sleep  # this very file, as workers know it
-
-    works = [(Sleep(s), s) for s in arguments.sleep_seconds]
-    works += [(Cpu(rounds_for(s)), s) for s in arguments.cpu_seconds]
+    works = [("sleep", s) for s in arguments.sleep_seconds] + [("cpu", s) for s in arguments.cpu_seconds]
     rows = []
     print(
         f"{'engine':<10} {'workers':>7} {'work':>6} {'unit':>8} {'units':>6} {'start':>7} {'wall':>7} "
         f"{'of ideal':>9} per unit"
     )
-    for work, seconds in works:
+    for kind, seconds in works:
         for engine_name in arguments.engines:
             workers = 1 if engine_name == "serial" else arguments.workers
             n_units = min(arguments.most_units, max(workers, round(arguments.wall_seconds * workers / seconds)))
             with tempfile.TemporaryDirectory() as folder:
-                row = measure(engine_name, arguments.workers, work, seconds, n_units, Path(folder))
+                row = measure(engine_name, workers, kind, seconds, n_units, Path(folder))
             rows.append(row)
             print(
                 f"{engine_name:<10} {row['workers']:>7} {row['work']:>6} {seconds:>6.3f} s {n_units:>6} "

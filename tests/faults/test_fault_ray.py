@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -124,20 +125,15 @@ class Told(Silent):
 
 
 def test_a_joined_cluster_is_used_as_far_as_it_has_room_and_left_as_it_was(cluster, tmp_path):
+    with open_engine(EngineOptions(), shared=tmp_path) as engine:
+        outcomes = list(engine.map(Files(tmp_path), range(40)))
     with open_engine(options(cluster), shared=tmp_path) as engine:
-        assert list(engine.map(Files(tmp_path, seconds=0.1), range(40))) == [
-            *open_and_map(Files(tmp_path), range(40), tmp_path)
-        ]
+        assert list(engine.map(Files(tmp_path, seconds=0.1), range(40))) == outcomes
         assert (engine.facts()["cluster"], engine.facts()["workers"]) == ("joined", 2)
-        assert len({one["pid"] for one in engine.map(Surroundings(), range(300))}) == 2
+        assert {one["threads"] for one in engine.map(Surroundings(), range(20))} == {"1"}
     assert list(tmp_path.glob(".engine-*")) == []
     with open_engine(options(cluster, worker_cpus=0.5), shared=tmp_path) as engine:
         assert list(engine.map(Square(), range(10))) == [i * i for i in range(10)]
-
-
-def open_and_map(work, units, folder):
-    with open_engine(EngineOptions(), shared=folder) as engine:
-        return list(engine.map(work, units))
 
 
 def test_a_lock_left_by_a_worker_on_another_host_is_taken_over_by_who_carries_on(cluster, tmp_path):
@@ -303,6 +299,19 @@ def test_a_cluster_that_is_not_there_is_refused(tmp_path):
         open_engine(EngineOptions(engine="ray", ray_address="127.0.0.1:9"), shared=tmp_path),
     ):
         pytest.fail("a cluster answers on a port that nobody listens on")
+
+
+def test_a_client_address_without_rays_client_says_what_is_missing(tmp_path):
+    if importlib.util.find_spec("grpc") is not None:
+        pytest.skip("ray[client] is installed")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(EnvironmentFault, match=r"^Ray cluster 'ray://.*cannot be used: .*ray\[client\]"),
+        open_engine(
+            EngineOptions(engine="ray", ray_address=f"ray://127.0.0.1:{server.getsockname()[1]}"), shared=tmp_path
+        ),
+    ):
+        pytest.fail("a client without its library")
 
 
 def test_a_cluster_that_refuses_this_process_says_why(tmp_path, monkeypatch):

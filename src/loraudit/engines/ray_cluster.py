@@ -86,7 +86,7 @@ def _join(ray: Any, options: EngineOptions) -> None:
     kept = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**settings)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ImportError, RuntimeError, ValueError, OSError) as error:
         raise _cannot_be_used(options, " ".join(str(error).split())) from error
     finally:
         if is_main:
