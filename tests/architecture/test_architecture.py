@@ -20,6 +20,7 @@ from loraudit.spec import (
     PoisonSpec,
     RobustnessSpec,
     ScanSpec,
+    ScoreSpec,
     TuneSpec,
 )
 
@@ -62,7 +63,7 @@ def test_public_names_are_listed_sorted_and_real():
 def test_every_flag_belongs_to_a_panel_of_the_help():
     in_panels = {field for fields in PANELS.values() for field in fields}
     kinds = AuditSpec, TuneSpec, ContrastSpec, CanaryInsertSpec, CanaryScoreSpec, PoisonSpec
-    kinds = *kinds, RobustnessSpec, ForecastSpec, ScanSpec
+    kinds = *kinds, RobustnessSpec, ForecastSpec, ScanSpec, ScoreSpec
     of_requests = {name for kind in kinds for name in kind.model_fields}
     assert in_panels | {"model"} == of_requests
 

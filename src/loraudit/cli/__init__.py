@@ -22,6 +22,7 @@ from loraudit.cli import (
     robustness,
     scan,
     schema,
+    score,
     tune,
     validate,
     verify,
@@ -61,6 +62,7 @@ app.command("tune")(tune.tune)
 app.add_typer(canaries.app, name="canaries")
 app.command("poison")(poison.poison)
 app.command("scan")(scan.scan)
+app.command("score")(score.score)
 app.command("attacks")(attacks.attacks)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)

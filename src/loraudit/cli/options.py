@@ -30,6 +30,7 @@ PANELS = {
         "measured",
         "members",
         "nonmembers",
+        "records",
         "data",
         "task",
         "test",
@@ -186,8 +187,18 @@ PANELS = {
     ),
     "Limits": ("fail_on", "policy"),
     "Machine": ("device", "precision", "batch_tokens", "memory", "offline"),
+    "Workers": (
+        "engine",
+        "workers",
+        "worker_cpus",
+        "worker_gpus",
+        "ray_address",
+        "unit_retries",
+        "shard",
+        "records_per_unit",
+    ),
     "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
-    "Where results go": ("include_text", "keep_checkpoints", "keep_models", "sarif", "out", "store"),
+    "Where results go": ("include_text", "keep_checkpoints", "keep_models", "keep_evidence", "sarif", "out", "store"),
 }
 _PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
 _SHORT = {"out": "-o"}
@@ -213,6 +224,7 @@ _METAVARS = {
     "settings": "KEY=VALUE",
     "peft_config": "FILE",
     "nonmembers": "FILE",
+    "records": "FILE",
     "reference_data": "FILE",
     "pool": "FILE",
     "recall_prefix": "FILE",
@@ -228,6 +240,8 @@ _METAVARS = {
     "probes": "FILE",
     "sarif": "FILE",
     "device": "DEVICE",
+    "ray_address": "ADDRESS",
+    "shard": "I/N",
     "out": "FOLDER",
     "store": "FOLDER",
 }

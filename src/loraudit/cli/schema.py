@@ -30,6 +30,8 @@ class Document(StrEnum):
     forecast_result = "forecast-result"
     scan_spec = "scan-spec"
     scan_result = "scan-result"
+    score_spec = "score-spec"
+    score_result = "score-result"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="Which document.")]) -> None:
