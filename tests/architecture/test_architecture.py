@@ -22,6 +22,7 @@ from loraudit.spec import (
     PoisonSpec,
     RobustnessSpec,
     ScanSpec,
+    ScoreSpec,
     TuneSpec,
 )
 
@@ -66,7 +67,7 @@ def test_public_names_are_listed_sorted_and_real():
 def test_every_flag_belongs_to_a_panel_of_the_help():
     in_panels = {field for fields in PANELS.values() for field in fields}
     kinds = AuditSpec, TuneSpec, ContrastSpec, CanaryInsertSpec, CanaryScoreSpec, PoisonSpec
-    kinds = *kinds, RobustnessSpec, ForecastSpec, InfluenceSpec, ScanSpec, EngineOptions
+    kinds = *kinds, RobustnessSpec, ForecastSpec, InfluenceSpec, ScanSpec, ScoreSpec, EngineOptions
     of_requests = {name for kind in kinds for name in kind.model_fields} | STUDY_FLAGS
     assert in_panels | {"model"} == of_requests
 

@@ -24,6 +24,7 @@ from loraudit.cli import (
     robustness,
     scan,
     schema,
+    score,
     study,
     tune,
     validate,
@@ -66,6 +67,7 @@ app.command("tune")(tune.tune)
 app.add_typer(canaries.app, name="canaries")
 app.command("poison")(poison.poison)
 app.command("scan")(scan.scan)
+app.command("score")(score.score)
 app.command("attacks")(attacks.attacks)
 app.command("report")(report.report)
 app.command("log")(log.log)

@@ -31,6 +31,7 @@ PANELS = {
         "measured",
         "members",
         "nonmembers",
+        "records",
         "data",
         "task",
         "test",
@@ -192,14 +193,24 @@ PANELS = {
     "Workers": (
         "engine",
         "workers",
-        "ray_address",
         "worker_cpus",
         "worker_gpus",
+        "ray_address",
         "unit_retries",
         "shard",
+        "records_per_unit",
     ),
     "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
-    "Where results go": ("include_text", "keep_checkpoints", "keep_models", "sarif", "out", "store", "against"),
+    "Where results go": (
+        "include_text",
+        "keep_checkpoints",
+        "keep_models",
+        "keep_evidence",
+        "sarif",
+        "out",
+        "store",
+        "against",
+    ),
 }
 _PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
 _SHORT = {"out": "-o"}
@@ -226,6 +237,7 @@ _METAVARS = {
     "settings": "KEY=VALUE",
     "peft_config": "FILE",
     "nonmembers": "FILE",
+    "records": "FILE",
     "reference_data": "FILE",
     "pool": "FILE",
     "recall_prefix": "FILE",
@@ -241,11 +253,11 @@ _METAVARS = {
     "probes": "FILE",
     "sarif": "FILE",
     "device": "DEVICE",
+    "ray_address": "ADDRESS",
+    "shard": "I/N",
     "out": "FOLDER",
     "store": "FOLDER",
     "against": "FOLDER",
-    "ray_address": "ADDRESS",
-    "shard": "I/N",
 }
 _METAVARS_OF_TYPES = {int: "N", float: "X", str: "NAME", list[float]: "X", list[int]: "N"}
 

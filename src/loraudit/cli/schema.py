@@ -32,6 +32,8 @@ class Document(StrEnum):
     influence_result = "influence-result"
     scan_spec = "scan-spec"
     scan_result = "scan-result"
+    score_spec = "score-spec"
+    score_result = "score-result"
     study_spec = "study-spec"
     study_result = "study-result"
 

@@ -14,20 +14,24 @@ from loraudit.data.altering import (
 from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_record, token_texts
 from loraudit.data.masking import masked_snippet
 from loraudit.data.places import fetch_files, local_path, missing_files
-from loraudit.data.reading import FileRows, Row, names_file, read_rows, unpacked_bytes
+from loraudit.data.reading import FileRows, file_sha256, names_file, read_rows, unpacked_bytes
 from loraudit.data.records import InMemory, RecordSet, load_records, load_sides, record_of
 from loraudit.data.splitting import planted_copies, split_records
+from loraudit.data.streaming import Found, Place, Row, RowStream
 from loraudit.data.windows import Window, cut_windows
 from loraudit.types import record_id
 
 __all__ = [
     "Encoded",
     "FileRows",
+    "Found",
     "InMemory",
+    "Place",
     "Prefix",
     "Proposals",
     "RecordSet",
     "Row",
+    "RowStream",
     "Window",
     "audited_text",
     "behind_prefix",
@@ -35,6 +39,7 @@ __all__ = [
     "draw_substitutions",
     "encode",
     "fetch_files",
+    "file_sha256",
     "joined_prefix",
     "load_records",
     "load_sides",

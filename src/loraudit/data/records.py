@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from loraudit.data.reading import FileRows, Row, read_rows
+from loraudit.data.reading import FileRows, read_rows
+from loraudit.data.streaming import Row
 from loraudit.errors import DataError
 from loraudit.spec import RecordFormat
 from loraudit.types import Message, Record, record_id

@@ -7,7 +7,7 @@ cannot see it.
 
 from loraudit.scoring.batches import Batch, Sequence, plan_batches, plan_units
 from loraudit.scoring.classifying import classifier_inputs, classify
-from loraudit.scoring.engine import Evidence, ScoringOptions, gather_evidence, score_resident
+from loraudit.scoring.engine import Evidence, ScoringOptions, gather_evidence, make_scorer, score_resident, score_views
 from loraudit.scoring.estimate import Cost, estimate_cost
 from loraudit.scoring.head import token_statistics
 from loraudit.scoring.precision import PrecisionChoice, choose_precision
@@ -30,9 +30,11 @@ __all__ = [
     "estimate_cost",
     "gather_evidence",
     "likeliest_tokens",
+    "make_scorer",
     "plan_batches",
     "plan_units",
     "score_resident",
+    "score_views",
     "token_statistics",
     "word_drops",
 ]

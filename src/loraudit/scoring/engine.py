@@ -200,6 +200,16 @@ def _run_stage(
 
 def _scorer(resident: Resident, device: str, encoded: Seq[Encoded], options: ScoringOptions) -> Scorer:
     _refuse_unknown_ids(encoded, resident)
+    return make_scorer(resident, device, options)
+
+
+def make_scorer(resident: Resident, device: str, options: ScoringOptions) -> Scorer:
+    """A scorer of a model that is in memory, once it has proved that it may be run in batches.
+
+    Raises:
+        ModelError: It may not.
+        EnvironmentFault: There is no memory to run anything.
+    """
     try:
         return Scorer(resident, batch_tokens=options.tokens_at_once, decodings=options.decodings)
     except (RuntimeError, MemoryError) as error:
@@ -229,16 +239,37 @@ def score_resident(
         Interrupted: A stop was asked for.
     """
     scorer = _scorer(resident, resident.device, encoded, options)
+    return score_views(scorer, encoded, options, [view], stop)[view]
+
+
+def score_views(
+    scorer: Scorer, encoded: Seq[Encoded], options: ScoringOptions, views: Seq[str], stop: StopRequest | None = None
+) -> dict[str, TokenTable]:
+    """Evidence of several views of a model that has proved itself already; nothing is stored.
+
+    Args:
+        scorer: Of the model.
+        encoded: Records as token ids.
+        options: How; the devices are not looked at.
+        views: Of the model.
+        stop: Asked between batches.
+
+    Raises:
+        ModelError: Tokens and model do not fit together.
+        Interrupted: A stop was asked for.
+    """
+    _refuse_unknown_ids(encoded, scorer.resident)
     windows, lengths = _cut(encoded, options)
-    parts: list[list[Arrays | None]] = [[] for _ in encoded]
+    parts: dict[str, list[list[Arrays | None]]] = {view: [[] for _ in encoded] for view in views}
     for positions in plan_units(lengths, batch_tokens=options.tokens_at_once):
         owners = [i for i in positions for _ in windows[i]]
-        scored = scorer.score(_sequences(positions, encoded, windows), [view], stop)[view]
-        for owner, part in zip(owners, scored, strict=True):
-            parts[owner].append(part)
+        for view, scored in scorer.score(_sequences(positions, encoded, windows), views, stop).items():
+            for owner, part in zip(owners, scored, strict=True):
+                parts[view][owner].append(part)
     masks = [item.is_audited[1:] for item in encoded]
-    in_order = [part for own in parts for part in own]
-    return _table(in_order, masks, [len(cuts) for cuts in windows], scorer.decodings)
+    n_windows = [len(cuts) for cuts in windows]
+    in_order = {view: [part for own in of_view for part in own] for view, of_view in parts.items()}
+    return {view: _table(arrays, masks, n_windows, scorer.decodings) for view, arrays in in_order.items()}
 
 
 def _cut(encoded: Seq[Encoded], options: ScoringOptions) -> tuple[list[list[Window]], list[int]]:

@@ -5,6 +5,7 @@ command line, the Python API and spec files are made from it. A spec checks form
 file exists or a name is known is checked when the audit starts, together with everything else.
 """
 
+from loraudit.spec.bulk import ScoredColumn, ScoreResult, ScoreSpec
 from loraudit.spec.canaries import (
     Canary,
     CanaryForm,
@@ -306,6 +307,9 @@ __all__ = [
     "ScanResult",
     "ScanSpec",
     "ScannedModule",
+    "ScoreResult",
+    "ScoreSpec",
+    "ScoredColumn",
     "SeededFinding",
     "ShadowComparison",
     "ShadowSummary",

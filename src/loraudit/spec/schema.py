@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
+from loraudit.spec.bulk import ScoreResult, ScoreSpec
 from loraudit.spec.canaries import CanaryInsertSpec, CanaryManifest, CanaryResult, CanaryScoreSpec
 from loraudit.spec.comparison import ComparisonResult
 from loraudit.spec.contrasts import ContrastResult, ContrastSpec
@@ -45,6 +46,8 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "influence-result": InfluenceResult,
     "scan-spec": ScanSpec,
     "scan-result": ScanResult,
+    "score-spec": ScoreSpec,
+    "score-result": ScoreResult,
     "study-spec": StudySpec,
     "study-result": StudyResult,
 }
