@@ -191,7 +191,7 @@ def test_records_are_read_from_the_copy_and_keep_the_name_of_the_hub(tmp_path, a
         {"path": f"{NAME}@main", "sha256": hashlib.sha256(copy.read_bytes()).hexdigest(), "rows": 2},
     )
     assert {record.source for record in found.records} == {f"{NAME}@main"}
-    assert [one["local_files_only"] for one in asked] == [True], "reading asks nobody"
+    assert {one["local_files_only"] for one in asked} == {True}, "reading asks nobody"
 
 
 def test_a_file_that_was_never_fetched_is_told_with_the_command(answers):
