@@ -43,8 +43,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--members", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--probed", type=int, default=300, help="members, and as many non-members, that are predicted")
+    parser.add_argument("--probed", type=int, default=128, help="members, and as many non-members, that are predicted")
     parser.add_argument("--max-linear-error", type=float, default=0.3)
+    parser.add_argument("--memory", type=float, default=8.0, help="GiB for captured gradients and their products")
     parser.add_argument("--methods", nargs="+", default=METHODS)
     arguments = parser.parse_args()
     records = arguments.out / "reviews.jsonl"
@@ -80,6 +81,7 @@ def main() -> None:
                 "contrast": str(contrast.path),
                 "max_records": arguments.probed,
                 "max_linear_error": arguments.max_linear_error,
+                "memory": arguments.memory,
                 "device": "cpu",
                 "offline": True,
                 "out": str(arguments.out / f"influence-{arguments.probed}"),

@@ -12,8 +12,8 @@ from loraudit.influence.comparing import BASE_LOSS, LENGTH, Records, excess, set
 from loraudit.influence.methods import Kernelled, kernelled
 from loraudit.influence.predicting import Fit, Flow
 from loraudit.influence.probes import Probe, make_probe
-from loraudit.report.influence import outcome
-from loraudit.spec import ArmResult, Recipe
+from loraudit.report.influence import beats_baselines, is_above_zero, outcome
+from loraudit.spec import ArmResult, FitAgreement, Recipe
 from loraudit.types import Finding
 
 KINDS = ("model.layers.*.self_attn.q_proj", "model.layers.*.self_attn.v_proj", "model.layers.*.mlp.up_proj")
@@ -244,3 +244,16 @@ def test_a_record_of_several_windows_is_the_mean_over_its_tokens():
         tokens = np.concatenate(counted).tolist()
         assert tokens == {0: [*range(1, 14)], 1: [*range(5, 14)], 2: [3, 4, 5, 6]}[output]
     assert probe.suffix_of.tolist() == [0]
+
+
+@pytest.mark.parametrize(("baseline", "beats"), [(0.2, True), (-0.6, False), (None, True)])
+def test_a_baseline_counts_whichever_way_it_ranks(baseline, beats):
+    found = FitAgreement(
+        predicted="own",
+        measured="excess",
+        side="members",
+        spearman=Finding(0.7, 0.5, 0.8, 0.95, "rank", 20, 0),
+        baselines={BASE_LOSS: Finding(baseline, None, None, 0.95, "rank", 20, 0)},
+    )
+    assert beats_baselines(found) == beats
+    assert is_above_zero(found.spearman)

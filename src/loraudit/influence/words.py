@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loraudit.report.influence import agreement_of, is_above_zero, outcome
+from loraudit.report.influence import agreement_of, beats_baselines, is_above_zero, outcome
 from loraudit.spec import ContrastResult, FitAgreement, InfluenceMethod
 from loraudit.types import Finding
 
@@ -26,7 +26,12 @@ def heading_of(methods: Sequence[InfluenceMethod]) -> str:
     ):
         found = [agreement_of(one, "squared", predicted, measured) for one in followed]
         n = sum(one is not None and is_above_zero(one.spearman) for one in found)
-        said.append(f"{words} is predicted better than by chance for {n} of {len(followed)} methods")
+        n_best = sum(one is not None and beats_baselines(one) for one in found)
+        clearly = "none" if n_best == 0 else f"{n_best}"
+        said.append(
+            f"{words} is predicted better than by chance for {n} of {len(followed)} methods, clearly better than by "
+            f"any baseline for {clearly}"
+        )
     told = "; ".join(said)
     refused = len(methods) - len(followed)
     more = f" ({refused} of {len(methods)} refused)" if refused else ""
@@ -48,6 +53,9 @@ def sentence_of(methods: Sequence[InfluenceMethod], level: float) -> str:
             found = agreement_of(one, "squared", predicted, measured)
             if found is not None:
                 parts.append(f"{words} ρ = {_number(found.spearman, 2)}, base loss alone {_baseline(found)}")
+        own = next((flow.own for flow in one.predictions if flow.flow == "squared"), None)
+        if own is not None:
+            parts.append(f"own part {_number(own, 4)} predicted, gap {_number(one.gap, 4)} measured, nats per token")
         if parts:
             said.append(f"{one.name}, members: {'; '.join(parts)}.")
         said += _compared(one)

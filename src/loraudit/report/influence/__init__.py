@@ -9,12 +9,13 @@ from loraudit.report.influence.tables import (
     left_out_sheet,
     linearity_sheet,
 )
-from loraudit.report.influence.words import agreement_of, is_above_zero, outcome, records_words
+from loraudit.report.influence.words import agreement_of, beats_baselines, is_above_zero, outcome, records_words
 
 __all__ = [
     "across_sheet",
     "agreement_of",
     "agreement_sheets",
+    "beats_baselines",
     "extraction_sheet",
     "is_above_zero",
     "left_out_sheet",

@@ -22,7 +22,7 @@ HOW_OWN = (
 )
 HOW_EXCESS = (
     "The excess of a member is its measured gain beyond what a non-member of its base loss, length and predicted "
-    "shared gain gains, by least squares over the non-members alone. Base loss, length and the full kernel's self- "
+    "shared gain gains, by least squares over the non-members alone. Base loss, length and the full kernel's self-"
     "influence K(x, x) are what a person has without the method's kernel: a prediction that ranks no better is not "
     "worth its passes."
 )
@@ -70,6 +70,12 @@ def outcome(predicted: Finding, measured: Finding) -> str:
     if measured.lower <= 0 <= measured.upper:
         return "not told apart: the measured interval holds both the prediction and 0"
     return "the prediction is within the measured interval"
+
+
+def beats_baselines(found: FitAgreement) -> bool:
+    """Whether the whole interval lies above what any baseline reaches, whichever way that one ranks."""
+    reached = [abs(one.value) for one in found.baselines.values() if one.value is not None]
+    return found.spearman.lower is not None and found.spearman.lower > max(reached, default=0.0)
 
 
 def is_above_zero(found: Finding) -> bool:
