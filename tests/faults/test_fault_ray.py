@@ -204,6 +204,7 @@ def test_actors_end_with_the_block_even_if_they_do_not_listen(cluster, tmp_path)
     with open_engine(options(cluster), shared=tmp_path) as engine:
         outcomes = engine.map(Files(tmp_path, seconds=0.2), range(1000))
         next(outcomes)
+        wait_until(lambda: len(n_begun(tmp_path)) > 1)
         pids = pids_begun(tmp_path)
     psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=30)
     assert not any(psutil.pid_exists(pid) for pid in pids)
