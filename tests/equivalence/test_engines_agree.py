@@ -66,11 +66,11 @@ def test_ray_agrees_with_one_process_whoever_dies(tmp_path, importable_by_worker
         facts = engine.facts()
     import ray  # not before: a process that has imported Ray already is let to keep its ways
 
+    assert facts.pop("workers") in {1, 2}  # one may have carried out all before the other had started
     assert facts == {
         "engine": "ray",
         "ray": ray.__version__,
         "cluster": "own",
-        "workers": 2,
         "nodes": 1,
         "threads_per_worker": 1,
         "gpus_per_worker": 0.0,

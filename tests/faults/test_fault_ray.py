@@ -128,7 +128,7 @@ def test_a_joined_cluster_is_used_as_far_as_it_has_room_and_left_as_it_was(clust
     with open_engine(EngineOptions(), shared=tmp_path) as engine:
         outcomes = list(engine.map(Files(tmp_path), range(40)))
     with open_engine(options(cluster), shared=tmp_path) as engine:
-        assert list(engine.map(Files(tmp_path, seconds=0.1), range(40))) == outcomes
+        assert list(engine.map(Files(tmp_path, seconds=0.25), range(40))) == outcomes
         assert (engine.facts()["cluster"], engine.facts()["workers"]) == ("joined", 2)
         assert {one["threads"] for one in engine.map(Surroundings(), range(20))} == {"1"}
     assert list(tmp_path.glob(".engine-*")) == []
@@ -204,6 +204,7 @@ def test_actors_end_with_the_block_even_if_they_do_not_listen(cluster, tmp_path)
     with open_engine(options(cluster), shared=tmp_path) as engine:
         outcomes = engine.map(Files(tmp_path, seconds=0.2), range(1000))
         next(outcomes)
+        wait_until(lambda: len(n_begun(tmp_path)) > 1)
         pids = pids_begun(tmp_path)
     psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=30)
     assert not any(psutil.pid_exists(pid) for pid in pids)

@@ -185,7 +185,7 @@ def test_units_are_read_no_further_than_outcomes_that_wait_have_room(size, n_wai
     crew = Scripted(size)  # the newest first: with two workers or more, the first unit stays in hand all the time
     outcomes = Dispatch(crew, units(), wishes()).outcomes()
     assert next(outcomes) == 2
-    assert n_read == (2 if size == 1 else max(LEAST_AHEAD * size, n_waiting + size))
+    assert n_read == (3 if size == 1 else max(LEAST_AHEAD * size, n_waiting + size))
     for _ in range(100):
         next(outcomes)
     assert n_read <= 101 + max(LEAST_AHEAD * size, n_waiting + size)
@@ -257,6 +257,16 @@ def test_workers_that_cannot_start_are_not_hired_for_ever():
         carried_out(crew, range(9))
     assert crew.is_dismissed
     assert carried_out(Scripted(2, stillborn=5), range(9))[0] == [2 * i for i in range(9)]
+
+
+def test_workers_go_on_while_an_outcome_is_looked_at():
+    crew = Scripted(2, oldest_first=True)
+    outcomes = Dispatch(crew, range(1000), wishes()).outcomes()
+    for n_seen in range(1, 9):
+        next(outcomes)
+        assert len(crew.given) > n_seen
+        assert sum(map(len, crew.hands.values())) == len(crew.hands)
+    outcomes.close()
 
 
 def test_a_failure_waits_for_its_turn_and_begins_nothing_after_it():

@@ -70,22 +70,22 @@ class Dispatch:
         """
         try:
             while True:
-                while self._next in self._finished:
+                if not self._is_stopping and is_asked(self._wishes.stop):
+                    self._is_stopping = True
+                    self._crew.ask_to_stop()
+                self._give_out()  # before an outcome is handed over: who takes it may take its time
+                if self._next in self._finished:
                     outcome, error, n_bytes = self._finished.pop(self._next)
                     self._next += 1
                     self._n_waiting_bytes -= n_bytes
                     if error is not None:
                         raise error
                     yield outcome
-                if not self._is_stopping and is_asked(self._wishes.stop):
-                    self._is_stopping = True
-                    self._crew.ask_to_stop()
-                self._give_out()
-                if self._next == self._n_read and self._is_all_read:
+                elif self._next == self._n_read and self._is_all_read:
                     return
-                if self._is_stopping and not self._n_in_hand and self._next not in self._finished:
+                elif self._is_stopping and not self._n_in_hand:
                     raise Interrupted
-                if self._next not in self._finished:
+                else:
                     for event in self._crew.events(_SECONDS_BETWEEN_LOOKS):
                         self._take(event)
         finally:
