@@ -6,9 +6,10 @@ Records of some forty tokens are made up and scored under a LoRA adapter with ra
 packaged one, one of GPT-2 small's size, or a tiny one for many records, the last two with random weights (speed does
 not depend on their values). First so many records, then several times as many, each in a process of its own. Memory is
 what the system says is resident: when the first unit is done (the model is there), at most at the end of any later
-unit, and the peak of the process, which loading the model or the first unit may set. The same adapter then scores the first 2048 of these records from memory, already tokenised, with
-`scoring.score_resident`: reading, tokenising, statistics, attacks and writing are the overhead over that, in seconds of
-processor time, which other work on the machine lengthens less than it lengthens the run.
+unit, and the peak of the process, which loading the model or the first unit may set. The same adapter then scores the
+first 2048 of these records from memory, already tokenised, with `scoring.score_resident`: reading, tokenising,
+statistics, attacks and writing are the overhead over that, in seconds of processor time, which other work on the
+machine lengthens less than it lengthens the run.
 """
 
 from __future__ import annotations
