@@ -14,7 +14,7 @@ SCHEMA_VERSION = 2
 class Strict(BaseModel):
     """Refuses what it does not know; writes NaN and infinities as strings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings", defer_build=True)
 
 
 def as_tuple(value: object) -> object:
