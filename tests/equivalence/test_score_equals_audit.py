@@ -180,3 +180,26 @@ def test_numbers_do_not_depend_on_how_records_are_stored(scores, record_files, t
         del one["source"]
     assert_same_bits(found[0], found[1])
     assert_same_bits(found[0], found[2])
+
+
+@pytest.mark.slow
+def test_numbers_do_not_depend_on_the_engine(models, record_files, tmp_path):
+    import importlib.util
+    import subprocess
+    import sys
+
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
+    words = ["score", models["adapter"], "--records", str(record_files[0]), "--records-per-unit", "10", "-q"]
+    for name, engine in (("local", []), ("ray", ["--engine", "ray", "--workers", "2"])):
+        done = subprocess.run(
+            [sys.executable, "-m", "loraudit", *words, *engine, "-o", str(tmp_path / name)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    of_engines = [
+        {path.name: path.read_bytes() for path in (tmp_path / name / "scores").iterdir()} for name in ("local", "ray")
+    ]
+    assert len(of_engines[0]) == 6
+    assert of_engines[0] == of_engines[1]
+    assert (tmp_path / "local" / "parts.parquet").read_bytes() == (tmp_path / "ray" / "parts.parquet").read_bytes()

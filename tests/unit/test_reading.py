@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loraudit.data import load_records, names_file, read_rows, record_id
-from loraudit.data.reading import MAX_ROW_BYTES
+from loraudit.data.streaming import MAX_ROW_BYTES
 from loraudit.errors import DataError, LorauditError
 from loraudit.spec import RecordFormat
 
