@@ -2,7 +2,7 @@
 
     python benchmarks/bulk_scoring.py [--records 20000] [--times 4] [--model tiny|packaged|gpt2] [--json results.json]
 
-Records of some forty tokens are made up and scored under a LoRA adapter with random values and under its base: the
+Records of some sixty tokens are made up and scored under a LoRA adapter with random values and under its base: the
 packaged one, one of GPT-2 small's size, or a tiny one for many records, the last two with random weights (speed does
 not depend on their values). First so many records, then several times as many, each in a process of its own. Memory is
 what the system says is resident: when the first unit is done (the model is there), at most at the end of any later

@@ -20,8 +20,8 @@ from loraudit.types import Record
 
 SAMPLE_RECORDS = 1000
 _BYTES_OF_FACTS = 28
-"""Of a row before its numbers: id 13, line 2, counts 8, the rest 5 (measured; docs/scale.md)."""
 _BYTES_OF_NUMBER = 7
+"""Of a row of a part of a thousand, compressed; docs/scale.md holds them against parts that were written."""
 _BYTES_OF_TOKEN = 18
 """Of evidence, per token and view."""
 _COPIES_OF_BLOCK = 12
