@@ -7,7 +7,8 @@ Twelve LoRAs (rank 1, 8, 64; variance of A 1/3 and 3; alpha 8 and 64), full and 
 `loraudit robustness` on 200 records of SST-2, clean and with two doses each of label flips and of a backdoor: 48 cells
 of LoRA, 56 in all. All learn at one rate, for variance and alpha do nothing that a rate cannot undo.
 `loraudit forecast` predicts the same cells from the base. Prints Spearman's correlation of both, beside those of the
-published entropies and of speed alone, and what each took. Started again it resumes.
+published entropies and of speed alone, then across methods at each dose apart, for doses alone order cells too; and
+what each took. Started again it resumes.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from loraudit.forecast import run_forecast
 from loraudit.models import packaged_base
 from loraudit.robustness import run_robustness
 from loraudit.spec import ForecastSpec, RobustnessSpec, make_request
+from loraudit.statistics import rank_correlation
 from loraudit.types import Finding
 
 RANKS, VARIANCES, ALPHAS = (1, 8, 64), (1 / 3, 3.0), (8, 64)
@@ -40,6 +44,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds sst2 (docs/data.md)")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--heads", type=int, default=3, help="draws of the head that the forecast averages")
+    parser.add_argument("--predicted-on", type=int, default=300, help="test records of the forecast")
     arguments = parser.parse_args()
     loras = [
         f"lora:rank={rank},alpha={alpha},init_variance={variance:.12g},dropout=0,learning_rate={RATE}"
@@ -76,6 +82,9 @@ def main() -> None:
             ForecastSpec,
             {
                 **shared,
+                "test_records": arguments.predicted_on,
+                "heads": arguments.heads,
+                "draws": 2,
                 "methods": ["full", "head", "lora"],
                 "ranks": RANKS,
                 "variances": [float(f"{variance:.12g}") for variance in VARIANCES],
@@ -92,6 +101,18 @@ def main() -> None:
     for one in result.comparisons:
         cells = " | ".join(map(number, one.baselines.values()))
         print(f"| {one.measure} | {len(one.cells)} | {number(one.spearman)} | {cells} |")
+    print("\n| measure, attack, dose | methods | Spearman across methods | mean predicted | mean measured |")
+    print("|---|---|---|---|---|")
+    for one in result.comparisons:
+        by_dose: dict[tuple[str, float], list[tuple[float, float]]] = {}
+        for cell in one.cells:
+            by_dose.setdefault((cell["attack"], cell["dose"]), []).append((cell["predicted"], cell["measured"]))
+        for (attack, dose), pairs in by_dose.items():
+            predicted, of_runs = np.array(pairs).T
+            found = rank_correlation(predicted, of_runs)
+            at = f"{found.value:.2f} [{found.interval.lower:.2f}, {found.interval.upper:.2f}]"
+            means = f"{predicted.mean():.3f} | {of_runs.mean():.3f}"
+            print(f"| {one.measure}, {attack}, {dose:g} | {len(pairs)} | {at} | {means} |")
     for warning in (*measured.result.warnings, *result.warnings):
         print(f"- {warning}")
 
