@@ -427,7 +427,7 @@ def test_a_second_run_on_a_folder_that_is_being_trained_into_stops_and_disturbs_
     code, err = tuner().tune(tmp_path, full_tuning.request)
     assert code == 5, err
     assert re.search(
-        rf"^StoreError: Run folder 'out/training' is in use by process {process.pid} on "
+        rf"^InUse: Run folder 'out/training' is in use by process {process.pid} on "
         rf"{re.escape(socket.gethostname())}\.",
         err,
     )
