@@ -1,6 +1,6 @@
 """Whether a forecast ranks tuning methods and doses as training does: predicted against measured, cell by cell.
 
-    python benchmarks/forecast.py --encoder MiniLM --data shared/data --out runs/forecast
+    python benchmarks/forecast.py --encoder MiniLM --data shared/data --out runs/forecast --heads 3 --predicted-on 80
     python benchmarks/forecast.py --data shared/data --out runs/forecast
 
 Twelve LoRAs (rank 1, 8, 64; variance of A 1/3 and 3; alpha 8 and 64), full and head-only tuning are trained with
