@@ -28,9 +28,7 @@ class EngineOptions(Strict):
     )
     worker_cpus: float = Field(default=1, gt=0, description="CPU cores of a worker; its threads.")
     worker_gpus: float = Field(default=0, ge=0, description="GPUs of a worker; 0.5 puts two workers on one.")
-    unit_retries: int = Field(
-        default=2, ge=0, description="Times a unit is given to another worker when its own dies."
-    )
+    unit_retries: int = Field(default=2, ge=0, description="Times a unit is given to another worker when its own dies.")
     shard: str | None = Field(
         default=None,
         pattern=r"^\d+/\d+$",
