@@ -27,7 +27,7 @@ from loraudit.policy import percent, percent_interval
 from loraudit.spec import AuditResult
 from loraudit.statistics import compare_scores, rate_metric
 from loraudit.store import read_run
-from loraudit.store.run_folder import Run
+from loraudit.store.finished_runs import Run
 from loraudit.synthetic import private_records
 from loraudit.types import Finding
 

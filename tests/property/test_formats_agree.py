@@ -37,7 +37,7 @@ from loraudit.spec import (
     ValidityResult,
     spec_hash,
 )
-from loraudit.store.run_folder import Run
+from loraudit.store.finished_runs import Run
 from loraudit.types import Finding
 
 FPRS = (0.1, 0.01, 0.001)

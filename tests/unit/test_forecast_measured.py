@@ -125,6 +125,13 @@ def test_correlations_are_those_of_the_listed_cells():
             found = comparison.baselines[name]
             assert found.value == pytest.approx(stats.spearmanr(values, measured).statistic)
             assert found.n_members == len(loras)
+        poisoned = {(cell.attack, cell.dose): cell.n_poisoned for cell in BESIDE.cells}
+        doses = [poisoned[cell["attack"], cell["dose"]] for cell in cells]
+        by_dose = stats.spearmanr(doses, sides[1]).statistic
+        assert comparison.baselines["dose"].value == pytest.approx(
+            by_dose if comparison.measure == "attack_success" else -by_dose
+        )
+        assert comparison.baselines["dose"].n_members == len(cells)
         assert comparison.baselines["ασ"].value is None  # one alpha and one variance: nothing to rank by
         assert comparison.baselines["ασ"].note == "It is the same in every cell."
 
@@ -137,7 +144,7 @@ def test_cells_of_one_method_are_taken_together():
     assert twice.spearman.lower == pytest.approx(whole.spearman.lower, abs=0.02)
     alone = [cell for cell in chosen if cell.method.name == "full"]
     (one,) = compared(alone, run="r", confidence=0.95)
-    assert (one.spearman.lower, one.baselines) == (None, {})
+    assert (one.spearman.lower, list(one.baselines)) == (None, ["dose"])
     assert one.spearman.note.startswith("No interval: too few methods")
 
 

@@ -25,7 +25,7 @@ from loraudit.report.memorization.numbers import interval_words, number_cell, sh
 from loraudit.report.memorization.page import agreement_words
 from loraudit.report.memorization.tables import capacity_sheet, copies_sheet, greedy_sheet, sampled_sheet
 from loraudit.spec import Agreement, AuditResult, Gate, LeakedRecord, MemorizationResult, ValidityResult, WithControls
-from loraudit.store.run_folder import Run
+from loraudit.store.finished_runs import Run
 from loraudit.types import Finding
 from synthetic_memorization import Extraction, share
 

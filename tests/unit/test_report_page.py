@@ -24,7 +24,7 @@ from loraudit.spec import (
 )
 from loraudit.statistics import measure
 from loraudit.store import RunFolder, read_run
-from loraudit.store.run_folder import Run
+from loraudit.store.finished_runs import Run
 from loraudit.types import Record
 
 N_MEMBERS, N_NONMEMBERS = 300, 250

@@ -266,6 +266,18 @@ def test_a_panel_without_a_number_says_so():
     assert "No cell has a number here." in Page(html_of("ordinary")).text
 
 
+def test_a_row_of_a_long_name_still_says_which_of_its_series_it_is_and_the_caption_what_rows_are():
+    methods = tuple(f"lora:rank={rank},learning_rate=0.0003,dropout=0.1" for rank in (4, 8, 16))
+    result = Study(methods=methods, epochs=(1,), seeds=(0, 1), against=None).result()
+    found = next(one for one in measures_of(result) if plan_of(one).along == "tuning")
+    (panel,) = panels_of(found)
+    assert panel.caption == "Rows: tuning · seed"
+    (svg,) = figures(panel.svg)
+    names = [e.text or "" for e in svg.iter("text") if "name" in (e.get("class") or "").split()]
+    assert [name.rpartition("… · ")[2] for name in names] == ["0", "1"] * 3
+    assert all(len(name) == 30 for name in names)
+
+
 def test_a_measure_with_very_many_values_is_drawn_within_bounds():
     study = Study(methods=tuple(f"m{k}" for k in range(12)), epochs=(1, 3), seeds=tuple(range(30)))
     result = study.result()

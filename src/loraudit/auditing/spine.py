@@ -49,7 +49,7 @@ from loraudit.policy import judge, verdict_of
 from loraudit.report import render_html, write_page
 from loraudit.spec import AuditResult, AuditSpec
 from loraudit.store import EvidenceStore, RunFolder, read_run, user_secret
-from loraudit.store.run_folder import Run
+from loraudit.store.finished_runs import Run
 
 
 class AuditRun(Run):

@@ -31,12 +31,10 @@ from loraudit.execution import Progress, StopRequest
 from loraudit.membership import AnyAttack, score_attacks, without_noise
 from loraudit.models import JointPlan
 from loraudit.scoring import gather_evidence
-from loraudit.spec import AuditSpec
+from loraudit.spec import N_TOKENS, SUMMED_LOSS, AuditSpec
 from loraudit.store import EvidenceStore, open_private_folder, write_atomically
 from loraudit.types import BoolArray, FloatArray, RecordFacts, TokenTable
 
-_LOSS = "loss_of_record"
-_TOKENS = "n_tokens"
 _KEY = b"measured"
 _BASE = "base"
 
@@ -201,14 +199,14 @@ class Meter:
         if (table.schema.metadata or {}).get(_KEY) != key.encode():
             return None
         columns = {column: np.asarray(table.column(column), dtype=np.float64) for column in table.column_names}
-        if not {attack.name for attack in self.attacks} <= set(columns):
+        if not {SUMMED_LOSS, N_TOKENS, *(attack.name for attack in self.attacks)} <= set(columns):
             return None
-        losses, n_tokens = columns.pop(_LOSS), columns.pop(_TOKENS)
+        losses, n_tokens = columns.pop(SUMMED_LOSS), columns.pop(N_TOKENS)
         return Scores(columns, losses, n_tokens)
 
     def _write(self, name: str, key: str, scores: Scores) -> None:
         buffer = io.BytesIO()
-        columns = {**scores.attacks, _LOSS: scores.losses, _TOKENS: scores.n_tokens}
+        columns = {**scores.attacks, SUMMED_LOSS: scores.losses, N_TOKENS: scores.n_tokens}
         pq.write_table(
             pa.table(columns).replace_schema_metadata({_KEY: key}), buffer, compression="zstd", write_page_checksum=True
         )

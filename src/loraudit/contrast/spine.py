@@ -33,7 +33,7 @@ from loraudit.spec import (
     ContrastSpec,
 )
 from loraudit.store import EvidenceStore, RunFolder, open_private_folder, user_secret
-from loraudit.store.run_folder import Run
+from loraudit.store.finished_runs import Run
 
 
 class ContrastRun(NamedTuple):

@@ -18,7 +18,10 @@ from loraudit.contrast.runs import Trained
 from loraudit.contrast.words import verdict_words
 from loraudit.errors import scrubbed
 from loraudit.finetuning import Arm
+from loraudit.membership import without_noise
 from loraudit.spec import (
+    N_TOKENS,
+    SUMMED_LOSS,
     ArmResult,
     ArmRun,
     ContrastResult,
@@ -26,8 +29,8 @@ from loraudit.spec import (
     TriedRate,
 )
 from loraudit.store import RunFolder, library_versions, shown_ids
+from loraudit.store.finished_runs import Run
 from loraudit.store.identity import run_key
-from loraudit.store.run_folder import Run
 
 
 def write_scores(folder: RunFolder, sides: Sides, trained: list[Trained], copies: np.ndarray) -> str:
@@ -48,7 +51,8 @@ def write_scores(folder: RunFolder, sides: Sides, trained: list[Trained], copies
                 "seed": pa.array(np.full(n, run.seed), pa.int32()),
                 "step": pa.array(np.full(n, step), pa.int32()),
                 "epoch": pa.array(np.full(n, epoch), pa.float32()),
-                "loss": pa.array(scores.losses),
+                SUMMED_LOSS: pa.array(without_noise(scores.losses)),
+                N_TOKENS: pa.array(scores.n_tokens.astype(np.int32)),
                 **{name: pa.array(values) for name, values in scores.attacks.items()},
             }
             parts.append(pa.table(columns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from loraudit.data import load_records
 from loraudit.errors import StoreError
-from loraudit.spec import ArmResult, ArmRun, ContrastResult, Match, RecordFormat, from_usual
+from loraudit.spec import N_TOKENS, SUMMED_LOSS, ArmResult, ArmRun, ContrastResult, Match, RecordFormat, from_usual
 from loraudit.statistics import crossing
 from loraudit.store import read_measures, read_run, shown_ids
 from loraudit.store.identity import run_key
 from loraudit.types import BoolArray, FloatArray, IntArray, Record
 
-ERROR_ZONE, LOSS = "error_zone", "loss"
+ERROR_ZONE = "error_zone"
 _BASE = "base"
 
 
@@ -83,17 +83,15 @@ class ContrastScores:
     Args:
         folder: Of the contrast.
         result: Its result.
-        tokens_of: [N] audited tokens of records.
 
     Raises:
         StoreError: Something is missing, damaged, changed, or made under another account's secret.
     """
 
-    def __init__(self, folder: Path, result: ContrastResult, tokens_of: Callable[[Sequence[Record]], IntArray]) -> None:
+    def __init__(self, folder: Path, result: ContrastResult) -> None:
         self.folder, self.result = folder, result
         self.table = self._read()
         records, is_member = self._records()
-        self.n_tokens = np.maximum(tokens_of(records), 1)
         self._places = self._matched(shown_ids(records, run_key(result.spec_hash)), self._column("id"))
         n = len(records)
         arms, seeds, steps = (self._column(name)[::n] for name in ("arm", "seed", "step"))
@@ -102,7 +100,7 @@ class ContrastScores:
             for place, (arm, seed, step) in enumerate(zip(arms, seeds, steps, strict=True))
         }
         base = self._rows(_BASE, None, 0)
-        self.sides = Sides(records, is_member, np.maximum(base("n_copies"), 1).astype(np.int64), self._f(base))
+        self.sides = Sides(records, is_member, np.maximum(base("n_copies"), 1).astype(np.int64), _f(base))
         self.base = base
 
     def at(self, match: Match, arm: ArmResult) -> MeasuredArm | None:
@@ -129,7 +127,7 @@ class ContrastScores:
             for place in np.flatnonzero(weights):
                 rows = self.base if place == 0 else self._rows(arm.name, run.seed, run.points[int(place)].step)
                 share = weights[place] / len(arm.runs)
-                values = values + share * self._f(rows)
+                values = values + share * _f(rows)
                 scores = {name: total + share * rows(name) for name, total in scores.items()}
         return MeasuredArm(arm, float(np.mean(epochs)), values, scores)
 
@@ -160,11 +158,6 @@ class ContrastScores:
             base = _numbers(measures, _log_prob("reference", prefix))[places]
         return None if base is None else MeasuredSuffixes(prefix, spec.suffix_tokens, base, tuned)
 
-    def _f(self, rows: _Block) -> FloatArray:
-        """[N] mean log p. Where the attack `loss` ran its column is just that; else the column is the summed loss."""
-        attacks = {name for match in self.result.matches for arm in match.arms for name in arm.attacks}
-        return rows(LOSS) if LOSS in attacks else -rows(LOSS) / self.n_tokens
-
     def _read(self) -> pa.Table:
         path = self.folder / "scores.parquet"
         try:
@@ -175,6 +168,11 @@ class ContrastScores:
                 f"Scores '{path}' cannot be read: {error}. Expected those of a finished contrast. Run it again; it "
                 "resumes."
             ) from None
+        if SUMMED_LOSS not in table.schema.names:
+            raise StoreError(
+                f"Scores '{path}' have no column {SUMMED_LOSS}. Expected those of this version of loraudit. Run the "
+                "contrast again, into another folder."
+            )
         if hashlib.sha256(content).hexdigest() != self.result.scores:
             raise StoreError(
                 f"Scores '{path}' have another sha256 than the contrast recorded: they were changed after the run. "
@@ -219,6 +217,11 @@ class _Block:
 
     def __call__(self, name: str) -> FloatArray:
         return _numbers(self._table, name)[self._places]
+
+
+def _f(rows: _Block) -> FloatArray:
+    """[N] mean log p of the audited tokens."""
+    return -rows(SUMMED_LOSS) / np.maximum(rows(N_TOKENS), 1)
 
 
 def final_point(arm: ArmResult, run: ArmRun) -> int:

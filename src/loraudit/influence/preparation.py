@@ -65,10 +65,7 @@ def prepare(spec: InfluenceSpec) -> Prepared:
     """
     contrast, match = asked_contrast(spec)
     source = asked_base(spec, contrast)
-    tokenizer = load_tokenizer(source.folder)
-    scores = ContrastScores(
-        Path(spec.contrast), contrast, lambda records: encoded_records(records, tokenizer, contrast.spec)[1]
-    )
+    scores = ContrastScores(Path(spec.contrast), contrast)
     device = training_device(spec.device)
     module = load_checkpoint(source, Numerics(device_kind([device]), "fp32"), device)
     known = {one.kind for one in counted_parameters(module) if one.is_map}
@@ -92,7 +89,7 @@ def prepare(spec: InfluenceSpec) -> Prepared:
             f"among them. Run a contrast with one.\n{reasons}"
         )
     sides, suffixes = scores.sides, scores.suffixes()
-    encoded, n_tokens = encoded_records(sides.records, tokenizer, contrast.spec)
+    encoded, n_tokens = encoded_records(sides.records, load_tokenizer(source.folder), contrast.spec)
     is_usable = (n_tokens > 0) & np.isfinite(sides.base)
     for one in arms.values():
         is_usable &= np.isfinite(one.values)

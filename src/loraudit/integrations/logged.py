@@ -12,7 +12,7 @@ from loraudit.integrations.shareable import Places, asked, short
 from loraudit.policy import verdict_of
 from loraudit.spec import AuditResult, CellResult, StudyResult
 from loraudit.store import read_canaries, read_contrast, read_forecast, read_robustness, read_run, read_scan
-from loraudit.store.run_folder import read_result
+from loraudit.store.finished_runs import read_result
 
 _READERS = {
     "canaries": read_canaries,

@@ -27,7 +27,7 @@ from loraudit.spec import (
     StudyFinding,
     StudyResult,
 )
-from loraudit.store.run_folder import InfluenceRun, Run
+from loraudit.store.finished_runs import InfluenceRun, Run
 
 FORMATS: Mapping[str, Callable[[Run], str]] = {
     "html": render_html,

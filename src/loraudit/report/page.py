@@ -26,7 +26,7 @@ from loraudit.report.words import (
 )
 from loraudit.spec import AttackResult, AuditResult
 from loraudit.store import read_run, write_atomically
-from loraudit.store.run_folder import Run
+from loraudit.store.finished_runs import Run
 
 _N_COMPARED = 3
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from loraudit.store.run_folder import Run
+from loraudit.store.finished_runs import Run
 
 _STEPS = (0.0, 0.5, 2.0)
 """Nats from which a token is shaded one, two and three steps."""

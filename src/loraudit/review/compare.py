@@ -19,7 +19,7 @@ from loraudit.spec import (
 )
 from loraudit.statistics import Difference, PairedScores, compare_scores, finding, finite, holm, rate_metric
 from loraudit.store import read_run
-from loraudit.store.run_folder import Run
+from loraudit.store.finished_runs import Run
 from loraudit.types import IntArray
 
 

@@ -19,7 +19,7 @@ from loraudit.review.agreeing import check, check_equal, check_files, check_spec
 from loraudit.review.checks import Check
 from loraudit.spec import AuditResult
 from loraudit.store import read_measures, read_robustness, read_run
-from loraudit.store.run_folder import Run
+from loraudit.store.finished_runs import Run
 
 
 def verify_run(path: Path) -> list[Check]:

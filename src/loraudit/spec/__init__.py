@@ -19,6 +19,8 @@ from loraudit.spec.canaries import (
 )
 from loraudit.spec.comparison import ComparedAttack, ComparedNumber, ComparedRate, ComparedRun, ComparisonResult
 from loraudit.spec.contrasts import (
+    N_TOKENS,
+    SUMMED_LOSS,
     ArmResult,
     ArmRun,
     ContrastResult,
@@ -186,8 +188,10 @@ __all__ = [
     "HOW_UNITS_ARE_CARRIED_OUT",
     "KAIMING_VARIANCE",
     "MOST_EIGENVALUES",
+    "N_TOKENS",
     "SCHEMAS",
     "SCHEMA_VERSION",
+    "SUMMED_LOSS",
     "Agreement",
     "ArmResult",
     "ArmRun",

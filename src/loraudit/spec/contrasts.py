@@ -20,6 +20,8 @@ Rates = Annotated[tuple[Rate, ...], BeforeValidator(as_tuple)]
 LearningRates = Annotated[tuple[PositiveFloat, ...], BeforeValidator(as_tuple)]
 MatchKind = Literal["validation_loss", "training_loss", "epochs", "best"]
 DEFAULT_METHODS = ("full", "head", "lora:4", "lora:16", "lora:64")
+SUMMED_LOSS, N_TOKENS = "summed_loss", "n_tokens"
+"""Columns of a contrast's `scores.parquet`: summed −log p of the audited tokens in nats, and how many those are."""
 
 
 class ContrastSpec(Request, RecordFormat, MemorizationOptions):

@@ -195,7 +195,7 @@ class MeasuredComparison(Strict):
     measure: Literal["accuracy", "attack_success"]
     spearman: Finding
     cells: list[dict[str, Any]] = Field(description="method, attack, dose, predicted, measured of each cell.")
-    baselines: dict[str, Finding] = Field(description="Spearman of H1', H2', rσ² and ασ with what was measured.")
+    baselines: dict[str, Finding] = Field(description="Spearman of dose, H1', H2', rσ² and ασ with what was measured.")
 
 
 class ForecastResult(Strict):

@@ -7,12 +7,8 @@ only. A killed write leaves a temporary file that the next run ignores, never ha
 from loraudit.store.canaries import MANIFEST_NAME, read_canaries, read_manifest, write_manifest
 from loraudit.store.evidence import EvidenceFolder, EvidenceStore
 from loraudit.store.files import WORKERS, Lock, is_running, open_private_folder, write_atomically
-from loraudit.store.identity import lend_secret, run_key, shown_ids, user_secret
-from loraudit.store.numbers import NumberFolder
-from loraudit.store.poisons import POISON_MANIFEST_NAME, read_poison_manifest, write_poison_manifest
-from loraudit.store.run_folder import (
+from loraudit.store.finished_runs import (
     InfluenceRun,
-    RunFolder,
     read_contrast,
     read_forecast,
     read_influence,
@@ -22,6 +18,10 @@ from loraudit.store.run_folder import (
     read_scan,
     read_study,
 )
+from loraudit.store.identity import lend_secret, run_key, shown_ids, user_secret
+from loraudit.store.numbers import NumberFolder
+from loraudit.store.poisons import POISON_MANIFEST_NAME, read_poison_manifest, write_poison_manifest
+from loraudit.store.run_folder import RunFolder
 from loraudit.store.substitutions import SubstitutionFolder
 from loraudit.store.versions import library_versions
 

@@ -12,7 +12,7 @@ from loraudit.errors import ConfigError, DataError
 from loraudit.spec import CanaryManifest, CanaryResult, refuse_newer
 from loraudit.spec.form import Strict
 from loraudit.store.files import write_atomically
-from loraudit.store.run_folder import read_result
+from loraudit.store.finished_runs import read_result
 
 MANIFEST_NAME = "canaries.json"
 

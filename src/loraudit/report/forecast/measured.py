@@ -33,6 +33,7 @@ Side = Literal["accuracy", "attack_success"]
 _MEASURES: tuple[Side, ...] = ("attack_success", "accuracy")
 _FAMILIES = {"kaiming": "uniform", "gaussian": "gaussian", "orthogonal": "orthogonal"}
 _HOW = "Spearman's ρ, Fisher's scale, cells of one method together"
+_DOSE = "dose"
 _ALONE = "on LoRA alone"
 _BASELINES: Mapping[str, Callable[[ForecastMethod, LoraTheory], float | None]] = {
     "H1′": lambda _, theory: theory.h1_published,
@@ -65,6 +66,7 @@ class BesideCell:
         method: Name in the forecast.
         attack: Its name.
         dose: As asked for in both.
+        n_poisoned: Records that it poisons.
         predicted: With its interval.
         measured: With its interval.
     """
@@ -73,6 +75,7 @@ class BesideCell:
     method: ForecastMethod
     attack: str
     dose: float
+    n_poisoned: int
     predicted: Finding
     measured: Finding
 
@@ -157,7 +160,8 @@ def compared(cells: Sequence[BesideCell], *, run: str, confidence: float) -> lis
         if not chosen:
             continue
         of_lora = [(cell, cell.method.theory) for cell in chosen if cell.method.theory is not None]
-        baselines: dict[str, Finding] = {}
+        harm = 1 if measure == "attack_success" else -1
+        baselines = {_DOSE: _spearman(chosen, [harm * cell.n_poisoned for cell in chosen], confidence)}
         if of_lora:
             loras = [cell for cell, _ in of_lora]
             baselines[_ALONE] = _spearman(loras, [cell.predicted.value for cell in loras], confidence)
@@ -264,7 +268,9 @@ def _cells(
         if finding is None or finding.value is None or other.finding.value is None:
             n_undefined += 1
             continue
-        found.append(BesideCell(measure, pair.predicted, attack.name, point.dose, finding, other.finding))
+        found.append(
+            BesideCell(measure, pair.predicted, attack.name, point.dose, point.n_poisoned, finding, other.finding)
+        )
     return found, n_undefined
 
 

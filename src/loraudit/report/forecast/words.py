@@ -42,9 +42,9 @@ HOW_LINEAR = (
     "them is off by more than the bound, the method is refused."
 )
 HOW_COMPARED = (
-    "Each cell is one method at one dose of one attack. The baselines are what the settings of a LoRA alone would say, "
-    "against the same measurements, on its cells alone. Cells of one method are not independent: intervals take them "
-    "together."
+    "Each cell is one method at one dose of one attack. The baselines are what the number of poisoned records says of "
+    "every cell (dose), and what the settings of a LoRA say of its cells, against the same measurements. Cells "
+    "of one method are not independent: intervals take them together."
 )
 NOTHING = "Nothing is predicted: every method is refused, or none reaches a shared clean loss."
 

@@ -20,6 +20,8 @@ _MOST_SERIES = 8
 _MOST_ROWS = 40
 _MOST_TICKS = 6
 _MOST_LETTERS = 50
+_MOST_LETTERS_OF_A_ROW, _LETTERS_WITH_ROOM = 30, 18
+_PIXELS_OF_A_LETTER = 8
 _LOG_FROM = 16.0
 _HOW_LINES = "One mark per cell with its interval. Hollow: a cell whose own validity gate or control failed."
 _HOW_ROWS = "One row per cell: mark, interval and number. Named 'not valid': its own validity gate or control failed."
@@ -79,7 +81,8 @@ def panels_of(measure: Measure) -> list[Panel]:
     for where in _combinations(measure.points, plan.panels):
         points = [point for point in measure.points if all(point.places.get(k) == v for k, v in where.items())]
         svg = _drawn(measure, plan, points, scale, series, where) if any(map(_is_known, points)) else ""
-        found.append(Panel(", ".join(f"{name} {value}" for name, value in where.items()), svg))
+        at = ", ".join(f"{name} {value}" for name, value in where.items())
+        found.append(Panel(". ".join(part for part in (at, _rows_are(measure, plan)) if part), svg))
     return found[:MOST_PANELS] if any(panel.svg for panel in found) else []
 
 
@@ -147,21 +150,31 @@ def _row_panel(
         )
         for point in ranked
     ]
+    longest = max(len(row.name) for row in rows)
     return forest_figure(
         rows,
         scale,
         heading=shortened(title, _MOST_LETTERS),
         chance=0.5 if _has_chance(scale) else None,
         description=f"{title}. {_HOW_ROWS}",
-        width=_PANEL[0],
-        most_letters=18,
+        width=_PANEL[0] + _PIXELS_OF_A_LETTER * max(0, longest - _LETTERS_WITH_ROOM),
+        most_letters=_MOST_LETTERS_OF_A_ROW,
     )
 
 
 def _row_name(plan: Plan, point: Point) -> str:
-    named = [point.places.get(name, "") for name in (plan.along, plan.series) if name is not None]
-    flaw = ["not valid"] if point.cell.flaw else []
-    return " · ".join([*flaw, *(named or [point.cell.id])])
+    """What tells the row apart; where that is long, the dimension along the axis is cut and the series stays."""
+    along, series = ("" if name is None else point.places.get(name, "") for name in (plan.along, plan.series))
+    flaw = "not valid" if point.cell.flaw else ""
+    room = _MOST_LETTERS_OF_A_ROW - sum(len(f" · {part}") for part in (flaw, series) if part)
+    name = shortened(along or point.cell.id, max(_MOST_LETTERS_OF_A_ROW // 3, room))
+    return " · ".join(part for part in (flaw, name, series) if part)
+
+
+def _rows_are(measure: Measure, plan: Plan) -> str:
+    """What the names of rows say, where a panel has rows."""
+    named = [name for name in (plan.along, plan.series) if name is not None]
+    return "" if not named or _numbers(measure.points, plan.along) is not None else f"Rows: {' · '.join(named)}"
 
 
 def _values(points: Sequence[Point], dimension: str) -> list[str]:
