@@ -4,8 +4,10 @@
     python benchmarks/forecast.py --data shared/data --out runs/forecast
 
 Twelve LoRAs (rank 1, 8, 64; variance of A 1/3 and 3; alpha 8 and 64), full and head-only tuning are trained with
-`loraudit robustness` on 200 records of SST-2, clean and with two doses each of label flips and of a backdoor: 48 cells
-of LoRA, 56 in all. All learn at one rate, for variance and alpha do nothing that a rate cannot undo.
+`loraudit robustness` on 200 records, clean and with two doses each of label flips and of a backdoor: 48 cells
+of LoRA, 56 in all. An encoder judges film reviews (SST-2); the packaged base does not learn that, and tells news of the
+world from sports (AG News, the first 48 tokens of each). All learn at one rate, for variance and alpha do nothing that
+a rate cannot undo.
 `loraudit forecast` predicts the same cells from the base. Prints Spearman's correlation of both, beside those of the
 published entropies and of speed alone, then across methods at each dose apart, for doses alone order cells too; and
 what each took. Started again it resumes.
@@ -14,6 +16,8 @@ what each took. Started again it resumes.
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,17 @@ ATTACKS = ["label_flip:doses=0.2+0.4", "fixed_string:doses=4+16"]
 RATE = 5e-4
 
 
+def two_topics(data: Path, out: Path) -> Path:
+    """News of the world (0) and sports (1), as a file."""
+    path = out / "news.jsonl"
+    out.mkdir(parents=True, exist_ok=True)
+    with gzip.open(data / "agnews" / "cased.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [row for row in map(json.loads, lines) if row["label"] in {0, 1}]
+    kept = [json.dumps({name: row[name] for name in ("text", "label", "dup_group")}) for row in rows]
+    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return path
+
+
 def number(finding: Finding) -> str:
     if finding.value is None:
         return finding.note or "undefined"
@@ -41,12 +56,17 @@ def number(finding: Finding) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", type=Path, help="folder of an encoder (default: the packaged base)")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds sst2 (docs/data.md)")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds sst2 and agnews (docs/data.md)")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--heads", type=int, default=3, help="draws of the head that the forecast averages")
     parser.add_argument("--predicted-on", type=int, default=300, help="test records of the forecast")
     arguments = parser.parse_args()
+    if arguments.encoder is None:
+        news = two_topics(arguments.data, arguments.out)
+        task = {"task": [str(news)], "group_field": "dup_group", "max_length": 48, "on_long": "cut"}
+    else:
+        task = {"task": [str(arguments.data / "sst2" / "train.jsonl.gz")], "group_field": "group"}
     loras = [
         f"lora:rank={rank},alpha={alpha},init_variance={variance:.12g},dropout=0,learning_rate={RATE}"
         for rank in RANKS
@@ -55,8 +75,7 @@ def main() -> None:
     ]
     shared: dict[str, Any] = {
         "base": str(arguments.encoder or packaged_base()),
-        "task": [str(arguments.data / "sst2" / "train.jsonl.gz")],
-        "group_field": "group",
+        **task,
         "max_records": 200,
         "test_records": 300,
         "attack": ATTACKS,
@@ -71,7 +90,7 @@ def main() -> None:
                 "methods": [f"full:learning_rate={RATE / 10}", f"head:learning_rate={RATE}", *loras],
                 "seeds": arguments.seeds,
                 "epochs": 8,
-                "measure_at": [2, 4, 8],
+                "measure_at": [1, 2, 4, 8] if arguments.encoder is None else [2, 4, 8],
                 "settings": ["mixed_precision=bf16"],
                 "out": str(arguments.out / "measured"),
             },

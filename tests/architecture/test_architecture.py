@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import loraudit
-from loraudit.cli.options import PANELS, flag
+from loraudit.cli.options import flag
+from loraudit.cli.panels import PANELS
 from loraudit.spec import (
     AuditSpec,
     CanaryInsertSpec,

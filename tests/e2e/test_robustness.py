@@ -603,7 +603,11 @@ def test_the_folder_is_the_one_named_or_follows_from_the_request(body, task, tmp
     ("changes", "kind", "words"),
     [
         ({"methods": ["fulll"]}, ConfigError, r"Unknown tuning method 'fulll'\. Did you mean 'full'"),
-        ({"methods": ["full:select=best"]}, ConfigError, r"'select' in method .* is the same for all methods"),
+        (
+            {"methods": ["full:select=best"]},
+            ConfigError,
+            r"'select' in method .* is the same for all methods\. Nothing stops early here",
+        ),
         ({"attack": ["label_flop"]}, ConfigError, r"Unknown poison 'label_flop'"),
         ({"attack": ["label_flip", "label_flip"]}, ConfigError, r"Attack 'label_flip' was named twice"),
         ({"attack": ["word_trigger"]}, ConfigError, r"Attack 'word_trigger': Poison .* is for a language"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pytest
+
 from loraudit.policy import judge_robustness, robustness_exit_code
-from loraudit.policy.robustness import judged_measure, majority_flaw, verdict_of_control
+from loraudit.policy.robustness import judged_measure, majority_flaw, trigger_flaw, verdict_of_control
 from loraudit.report import ROBUSTNESS_FORMATS
-from loraudit.spec import DosePoint, RobustnessResult
+from loraudit.robustness.request import check_request
+from loraudit.spec import DosePoint, PoisonResult, RobustnessResult, RobustnessSpec, make_request
+from loraudit.tasks import plan_attacks, split_task
 from loraudit.types import Finding
 from synthetic_robustness import WAYS, Robustness
 
@@ -50,8 +55,38 @@ def test_a_run_whose_controls_hold_is_judged():
     assert judged().verdict == "harmed"
 
 
-def test_a_trigger_that_clean_records_hold_too():
-    refused(judged(flaws=["12 clean records hold the trigger."]), "12 clean records hold the trigger")
+@pytest.fixture
+def held(tmp_path):
+    """The plan of a backdoor whose trigger so many clean records hold already."""
+
+    def planned(n_holders: int) -> PoisonResult:
+        rows = [
+            {"text": f"{'cf ' if k < n_holders else ''}record number {k}", "label": "ab"[k % 3 == 0]}
+            for k in range(200)
+        ]
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        asked = {"base": "b", "task": [str(tmp_path / "rows.jsonl")], "attack": ["rare_words:trigger=cf,doses=8+32"]}
+        spec = make_request(RobustnessSpec, asked)
+        data = split_task(spec)
+        (plan,) = plan_attacks(spec, check_request(spec, data.task).attacks, data)
+        return plan.result()
+
+    return planned
+
+
+def test_a_trigger_that_clean_records_hold_too(held):
+    attack = held(90)
+    assert attack.n_holders >= attack.n_poisoned[0]
+    flaw = trigger_flaw(attack)
+    assert flaw is not None
+    refused(judged(flaws=[flaw]), f"{attack.n_holders} clean training records hold the trigger as they are")
+
+
+def test_a_trigger_that_hardly_a_clean_record_holds_is_a_warning(held):
+    attack = held(3)
+    assert 0 < attack.n_holders < attack.n_poisoned[0]
+    assert trigger_flaw(attack) is None
+    assert any("clean records hold the trigger already" in words for words in attack.warnings)
 
 
 def test_a_target_that_is_the_majority_class():

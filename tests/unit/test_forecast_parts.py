@@ -225,7 +225,7 @@ def kernels_of(body, task):
 def test_a_small_step_is_what_the_kernel_says(body, task, method):
     base, parts, residuals, stepper = kernels_of(body, task)
     before = {name: value.clone() for name, value in base.module.state_dict().items()}
-    one = Candidate(method, method, "classification", rank=2, variance=0.5, alpha=3.0)
+    one = Candidate(method, method, task="classification", rank=2, variance=0.5, alpha=3.0)
     kernel = one.kernel(parts, draw=0 if method == "lora" else None)
     step = 1e-3 / np.linalg.eigvalsh(kernel)[-1]
     real = stepper.values_after(one, step, family="gaussian", seed=0) - parts.values
@@ -236,7 +236,7 @@ def test_a_small_step_is_what_the_kernel_says(body, task, method):
 
 def test_a_step_far_beyond_the_kernel_is_seen(body, task):
     _, parts, residuals, stepper = kernels_of(body, task)
-    one = Candidate("full", "full", "classification")
+    one = Candidate("full", "full", task="classification")
     kernel = one.kernel(parts)
     step = 300 / np.linalg.eigvalsh(kernel)[-1]
     real = stepper.values_after(one, step, family="gaussian", seed=0) - parts.values
@@ -246,16 +246,16 @@ def test_a_step_far_beyond_the_kernel_is_seen(body, task):
 def test_trained_parameters_are_counted_as_peft_counts_them():
     widths = Widths([8, 8, 16], [8, 16, 8])
     counts = {"all": 1000, "head": 34, "biases": 60, "head_biases": 2}
-    lora = Candidate("lora:4", "lora", "classification", rank=4)
+    lora = Candidate("lora:4", "lora", task="classification", rank=4)
     assert n_trained(lora, counts, widths) == 4 * (16 + 24 + 24) + 34
-    assert n_trained(Candidate("full", "full", "classification"), counts, None) == 1000
-    assert n_trained(Candidate("head", "head", "classification"), counts, None) == 34
-    assert n_trained(Candidate("bitfit", "bitfit", "classification"), counts, None) == 60 - 2 + 34
-    assert n_trained(Candidate("bitfit", "bitfit", "causal_lm"), counts, None) == 60
+    assert n_trained(Candidate("full", "full", task="classification"), counts, None) == 1000
+    assert n_trained(Candidate("head", "head", task="classification"), counts, None) == 34
+    assert n_trained(Candidate("bitfit", "bitfit", task="classification"), counts, None) == 60 - 2 + 34
+    assert n_trained(Candidate("bitfit", "bitfit", task="causal_lm"), counts, None) == 60
 
 
 def test_theory_leaves_out_what_has_no_formula():
-    one = Candidate("lora:4", "lora", "classification", rank=4, variance=1.0, alpha=8.0)
+    one = Candidate("lora:4", "lora", task="classification", rank=4, variance=1.0, alpha=8.0)
     widths = Widths([16, 16], [4, 4])
     gaussian, orthogonal = (theory_of(one, widths, family) for family in ("gaussian", "orthogonal"))
     assert gaussian.h1_published == pytest.approx(np.log(4))  # σ² r n with σ² = 1 / n

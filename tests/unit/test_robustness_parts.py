@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ from loraudit.robustness.spine import _check_lengths
 from loraudit.spec import Recipe, RobustnessSpec, make_request
 from loraudit.statistics import at_epoch, between
 from loraudit.store import RunFolder
-from loraudit.tasks import Plan, label_column, plan_attacks, split_task, triggered, untriggered
+from loraudit.tasks import Plan, TaskData, label_column, plan_attacks, split_task, triggered, untriggered
 from loraudit.types import Message, Record, Tokens
 from small_robustness import reviews, write_rows
 
@@ -502,10 +503,49 @@ def test_a_detector_sees_the_parameters_that_its_run_trained(base, texts, tokeni
     cell = Cell(arm, 1e-3, plan, 4, 0)
     model = finetune(str(base), data.train[:4], cell.recipe, tmp_path / "tuned")
     seen: list[Any] = []
-    monkeypatch.setattr(suspecting, "judge", lambda case, names: seen.append(case.module) or [])
+    monkeypatch.setattr(suspecting, "judge", lambda case, names, finds: seen.append(case.module) or [])
     meter = Meter(data, [plan], cell.recipe, tokenizer, 64, "cpu")
     (tmp_path / "cell").mkdir()
     suspecting.Suspicion(bench, data, meter, ["gradient_outliers"], 0)(cell, model, tmp_path / "cell", "key")
     names = [name for name, parameter in seen[0].named_parameters() if parameter.requires_grad]
     assert names
     assert all(".lora_" in name for name in names)
+
+
+@pytest.fixture
+def suspected(task, tmp_path, monkeypatch):
+    """What detectors are given of a cell of this attack, and the clean test records."""
+    monkeypatch.setattr(suspecting, "load_tuned", lambda *_, **__: None)
+
+    def of(attack: str) -> tuple[TaskData, Any, Any]:
+        spec = spec_of(task, doses=["4"], control_dose=0.2)
+        data = split_task(spec)
+        (plan,) = planned(spec, [parse_attack(attack)], data)
+        by_chance = replace(data.test[0], text=f"cf {data.test[0].text}")
+        data = replace(data, test=[by_chance, *data.test[1:]])
+        bench = Bench("base", data.train, data.validation, "cpu", offline=True, progress=Silent(), stop=None)
+        (arm,) = parse_arms(["lora:rank=2"], [], {"epochs": 1}, seeds=1)
+        seen: list[Any] = []
+        monkeypatch.setattr(suspecting, "judge", lambda case, names, finds: seen.append((case, finds)) or [])
+        model: Any = SimpleNamespace(path=tmp_path, moments=[SimpleNamespace(step=1, epoch=1.0)])
+        meter: Any = SimpleNamespace(tokenizer=None, max_length=64)
+        (tmp_path / "cell").mkdir()
+        cell = Cell(arm, 1e-3, plan, 4, 0)
+        suspecting.Suspicion(bench, data, meter, ["onion"], 0)(cell, model, tmp_path / "cell", "key")
+        ((case, finds),) = seen
+        return data, case, finds
+
+    return of
+
+
+def test_inputs_are_judged_beside_clean_ones_of_every_class_that_lack_the_trigger(suspected):
+    """Who looks for a backdoor does not know its target, and two texts of one class hardly change each other's."""
+    data, case, finds = suspected("rare_words:trigger=cf")
+    assert finds == ("training records", "inputs")
+    assert {record.label for record in case.clean} == set(data.labels)
+    assert case.clean == list(data.test[1:])
+
+
+def test_where_there_is_no_trigger_no_input_is_judged(suspected):
+    _, _, finds = suspected("label_flip")
+    assert finds == ("training records",)

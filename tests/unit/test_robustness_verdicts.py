@@ -229,7 +229,7 @@ def test_heading_and_sentence_name_what_works_where_and_what_was_not_tested():
     assert RESULT.sentence.startswith("At a clean validation loss of 0.352 nats")
     assert "full from 8 poisoned records on (13.4 % [" in RESULT.sentence
     assert "lora:8 takes 2.5 [1.7, 3.4] times the exposures of full" in RESULT.sentence
-    assert RESULT.sentence.endswith("Not tested, because a control fails: rare_words on head.")
+    assert RESULT.sentence.endswith("Not tested, for the reasons given: rare_words on head.")
     words = invalid_words(RESULT.controls)
     assert words is not None
     assert words.startswith("1 of 6 pairs of attack and method was not tested")
@@ -253,7 +253,7 @@ def test_heading_and_sentence_name_what_works_where_and_what_was_not_tested():
         (
             [control("a", "full", "invalid", "It collapsed."), control("b", "head", "undecided")],
             "No harm seen, but 1 of 2 pairs of attack and method were not tested",
-            "Undecided: b on head. Not tested, because a control fails: a on full.",
+            "Undecided: b on head. Not tested, for the reasons given: a on full.",
         ),
     ],
 )

@@ -20,7 +20,7 @@ from loraudit.capture.representations import (
 )
 from loraudit.capture.signs import SignKernels, sign_kernels
 from loraudit.capture.sketching import SketchedKernel, sketched_kernel
-from loraudit.capture.stepping import Stepper, Tuned
+from loraudit.capture.stepping import Stepper
 from loraudit.capture.trained import trained_lora_kernel
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "SignKernels",
     "SketchedKernel",
     "Stepper",
-    "Tuned",
     "class_against_rest",
     "class_margin",
     "classification_loss",

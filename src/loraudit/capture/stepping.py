@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,46 +15,8 @@ from loraudit.capture.functionals import Functional
 from loraudit.capture.parameters import Counted, counted_parameters
 from loraudit.models.live import undisturbed
 from loraudit.scoring.classifying import PaddedBatch, in_batches
-from loraudit.theory import Family, Scaling, lora_scale
+from loraudit.theory import Family, TuningMethod, lora_scale
 from loraudit.types import FloatArray, IntArray
-
-
-class Tuned(Protocol):
-    """What a tuning method trains: full, head, bitfit or lora, and of LoRA its settings."""
-
-    @property
-    def method(self) -> str:
-        """Its kind."""
-        ...
-
-    @property
-    def rank(self) -> int:
-        """R."""
-        ...
-
-    @property
-    def variance(self) -> float:
-        """C."""
-        ...
-
-    @property
-    def alpha(self) -> float:
-        """Of s."""
-        ...
-
-    @property
-    def scaling(self) -> Scaling:
-        """Of s."""
-        ...
-
-    @property
-    def trains_head(self) -> bool:
-        """Whether the head has updates of its own."""
-        ...
-
-    def adapts(self, kind: str) -> bool:
-        """Whether LoRA is put on linear maps of this kind."""
-        ...
 
 
 class Stepper:
@@ -86,11 +48,11 @@ class Stepper:
         self.counted = counted_parameters(module, head)
         self._gradients = self._measured(residuals)
 
-    def is_exact(self, candidate: Tuned) -> bool:
+    def is_exact(self, candidate: TuningMethod) -> bool:
         """Whether f is linear in what the method trains: a head that is one map, shared with the embedding."""
         return candidate.method == "head" and not any(one.is_head and len(one.uses) == 1 for one in self.counted)
 
-    def values_after(self, candidate: Tuned, step: float, *, family: Family, seed: int) -> FloatArray:
+    def values_after(self, candidate: TuningMethod, step: float, *, family: Family, seed: int) -> FloatArray:
         """[n] f after one step of a method; of LoRA with the first draw of A.
 
         Args:
@@ -124,7 +86,7 @@ class Stepper:
         return total
 
     @contextlib.contextmanager
-    def _moved(self, candidate: Tuned, step: float, family: Family, seed: int) -> Iterator[None]:
+    def _moved(self, candidate: TuningMethod, step: float, family: Family, seed: int) -> Iterator[None]:
         kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         try:
             for one, gradient in zip(self.counted, self._gradients, strict=True):
@@ -138,7 +100,7 @@ class Stepper:
                 parameter.copy_(before)
 
     def _update(
-        self, candidate: Tuned, one: Counted, gradient: torch.Tensor, family: Family, seed: int
+        self, candidate: TuningMethod, one: Counted, gradient: torch.Tensor, family: Family, seed: int
     ) -> torch.Tensor | None:
         """What a step of length 1 adds to the parameter; None where the method leaves it alone."""
         method, of_head = candidate.method, one.is_head and candidate.trains_head

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from loraudit.cli.options import DryRun, Quiet, ResultAsJson, SpecFile, with_spec_options
-from loraudit.errors import visible
 from loraudit.spec import AuditSpec, make_audit_spec, read_spec_file
 
 
@@ -32,21 +30,15 @@ def audit(
     130 stopped.
     """
     request = make_audit_spec({**(read_spec_file(spec) if spec else {}), **values})
-    from loraudit.auditing import estimate_audit, exit_code, run_audit, run_path
-    from loraudit.cli.console import waiting
+    from loraudit.auditing import estimate_audit, exit_code, run_audit
+    from loraudit.cli.console import carry_out, show_finished
     from loraudit.cli.result import show_result
 
     if dry_run:
         _show_estimate(estimate_audit(request), as_json=as_json)
         return
-    command = "loraudit " + shlex.join(sys.argv[1:])
-    with waiting(quiet=quiet or as_json) as (progress, stop):
-        run = run_audit(request, progress=progress, stop=stop, command=command)
-    if as_json:
-        typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
-    else:
-        show_result(run.result, verbose=verbose)
-        typer.echo(f"\nReport: {visible(run_path(request) / 'report.html')}")
+    run = carry_out(partial(run_audit, request), quiet=quiet or as_json)
+    show_finished(run.path, lambda: show_result(run.result, verbose=verbose), as_json=as_json)
     raise typer.Exit(exit_code(run.result))
 
 

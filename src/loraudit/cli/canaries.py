@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,22 +64,15 @@ def score(
     Exit codes: as of `loraudit audit`. That no ε can be stated is said in the result and is no failure.
     """
     request = make_request(CanaryScoreSpec, {**(read_spec_file(spec) if spec else {}), **values})
-    from loraudit.cli.console import waiting
+    from loraudit.cli.canaries_result import show_canaries
+    from loraudit.cli.console import carry_out, show_finished
     from loraudit.planting import estimate_score, exit_code, run_score
 
     if dry_run:
         _show_cost(estimate_score(request), as_json=as_json)
         return
-    command = "loraudit " + shlex.join(sys.argv[1:])
-    with waiting(quiet=quiet or as_json) as (progress, stop):
-        run = run_score(request, progress=progress, stop=stop, command=command)
-    if as_json:
-        typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
-    else:
-        from loraudit.cli.canaries_result import show_canaries
-
-        show_canaries(run.result)
-        typer.echo(f"\nReport: {visible(run.path / 'report.html')}")
+    run = carry_out(partial(run_score, request), quiet=quiet or as_json)
+    show_finished(run.path, lambda: show_canaries(run.result), as_json=as_json)
     raise typer.Exit(exit_code(run.result))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 15.0
 WIDTH_OF_FILES = 180
+Finished = TypeVar("Finished")
 
 
 class Bar:
@@ -114,6 +117,27 @@ def waiting(*, quiet: bool) -> Iterator[tuple[Bar | Silent, StopRequest]]:
             signal.signal(number, handler)
         if isinstance(bar, Bar):
             bar.close()
+
+
+def carry_out(run: Callable[..., Finished], *, quiet: bool) -> Finished:
+    """Run a request to its end while its progress is shown.
+
+    Args:
+        run: Takes `progress`, `stop` and the `command` as it was typed.
+        quiet: Show nothing.
+    """
+    command = "loraudit " + shlex.join(sys.argv[1:])
+    with waiting(quiet=quiet) as (progress, stop):
+        return run(progress=progress, stop=stop, command=command)
+
+
+def show_finished(folder: Path, show: Callable[[], None], *, as_json: bool) -> None:
+    """What a run found: its `result.json` as it is, or in words with the place of the report."""
+    if as_json:
+        typer.echo((folder / "result.json").read_text(encoding="utf-8"), nl=False)
+        return
+    show()
+    typer.echo(f"\nReport: {visible(folder / 'report.html')}")
 
 
 def show_checks(checks: Sequence[Check]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -34,22 +33,15 @@ def contrast(
     Exit codes: as of `loraudit audit`.
     """
     request = make_request(ContrastSpec, {**(read_spec_file(spec) if spec else {}), **values})
-    from loraudit.cli.console import waiting
+    from loraudit.cli.console import carry_out, show_finished
+    from loraudit.cli.contrast_result import show_contrast
     from loraudit.contrast import estimate_contrast, run_contrast
 
     if dry_run:
         _show_cost(estimate_contrast(request), as_json=as_json)
         return
-    command = "loraudit " + shlex.join(sys.argv[1:])
-    with waiting(quiet=quiet or as_json) as (progress, stop):
-        run = run_contrast(request, progress=progress, stop=stop, command=command)
-    if as_json:
-        typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
-        return
-    from loraudit.cli.contrast_result import show_contrast
-
-    show_contrast(run.result)
-    typer.echo(f"\nReport: {visible(run.path / 'report.html')}")
+    run = carry_out(partial(run_contrast, request), quiet=quiet or as_json)
+    show_finished(run.path, lambda: show_contrast(run.result), as_json=as_json)
 
 
 def _show_cost(cost: ContrastCost, *, as_json: bool) -> None:

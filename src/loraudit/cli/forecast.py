@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -35,23 +34,16 @@ def forecast(
     Exit codes: as of `loraudit audit`. A refused method is a banner, not a code; --fail-on 'refused > 0' makes it one.
     """
     request = make_request(ForecastSpec, {**(read_spec_file(spec) if spec else {}), **values})
-    from loraudit.cli.console import waiting
+    from loraudit.cli.console import carry_out, show_finished
+    from loraudit.cli.forecast_result import show_forecast
     from loraudit.forecast import estimate_forecast, run_forecast
     from loraudit.policy import forecast_exit_code
 
     if dry_run:
         _show_cost(estimate_forecast(request), as_json=as_json)
         return
-    command = "loraudit " + shlex.join(sys.argv[1:])
-    with waiting(quiet=quiet or as_json) as (progress, stop):
-        run = run_forecast(request, progress=progress, stop=stop, command=command)
-    if as_json:
-        typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
-    else:
-        from loraudit.cli.forecast_result import show_forecast
-
-        show_forecast(run.result)
-        typer.echo(f"\nReport: {visible(run.path / 'report.html')}")
+    run = carry_out(partial(run_forecast, request), quiet=quiet or as_json)
+    show_finished(run.path, lambda: show_forecast(run.result), as_json=as_json)
     raise typer.Exit(forecast_exit_code(run.result))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -35,22 +34,15 @@ def influence(
     Exit codes: as of `loraudit audit`. A refused method is said, and is no code.
     """
     request = make_request(InfluenceSpec, {**(read_spec_file(spec) if spec else {}), **values})
-    from loraudit.cli.console import waiting
+    from loraudit.cli.console import carry_out, show_finished
+    from loraudit.cli.influence_result import show_influence
     from loraudit.influence import estimate_influence, run_influence
 
     if dry_run:
         _show_cost(estimate_influence(request), as_json=as_json)
         return
-    command = "loraudit " + shlex.join(sys.argv[1:])
-    with waiting(quiet=quiet or as_json) as (progress, stop):
-        run = run_influence(request, progress=progress, stop=stop, command=command)
-    if as_json:
-        typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
-        return
-    from loraudit.cli.influence_result import show_influence
-
-    show_influence(run.result)
-    typer.echo(f"\nReport: {visible(run.path / 'report.html')}")
+    run = carry_out(partial(run_influence, request), quiet=quiet or as_json)
+    show_finished(run.path, lambda: show_influence(run.result), as_json=as_json)
 
 
 def _show_cost(cost: InfluenceCost, *, as_json: bool) -> None:

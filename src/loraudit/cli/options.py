@@ -17,249 +17,14 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from loraudit.cli.panels import METAVARS, METAVARS_OF_TYPES, OTHER_NAMES, PANEL_OF, SHORT
+
 SpecFile = Annotated[
     Path | None, typer.Option("--spec", help="TOML, YAML or JSON file of the same keys; flags win over it.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what it would take; begin nothing.")]
 ResultAsJson = Annotated[bool, typer.Option("--json", help="Print result.json on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-
-PANELS = {
-    "Models and records": (
-        "base",
-        "contrast",
-        "measured",
-        "members",
-        "nonmembers",
-        "records",
-        "data",
-        "task",
-        "test",
-        "test_share",
-        "test_records",
-        "validation",
-        "validation_share",
-        "validation_records",
-        "max_records",
-        "record_tokens",
-        "least_tokens",
-        "on_overlap",
-        "repeats",
-    ),
-    "Canaries": (
-        "manifest",
-        "coins",
-        "coin_repeats",
-        "inclusion",
-        "per_repeats",
-        "references",
-        "guesses",
-        "delta",
-    ),
-    "Poison": (
-        "attack",
-        "poison",
-        "dose",
-        "doses",
-        "control_dose",
-        "target",
-        "source",
-        "label",
-        "trigger",
-        "place",
-        "insertions",
-        "strength",
-        "negatives",
-        "response",
-        "detect",
-        "persistence",
-    ),
-    "Reference": (
-        "reference",
-        "reference_data",
-        "shadow",
-        "shadow_on",
-        "pool",
-        "reference_prompts",
-        "reference_epochs",
-        "reference_learning_rate",
-    ),
-    "Methods": (
-        "methods",
-        "ranks",
-        "variances",
-        "alphas",
-        "scaling",
-        "family",
-        "seeds",
-        "settings",
-        "learning_rates",
-        "search_epochs",
-        "measure_at",
-        "at_epochs",
-    ),
-    "Prediction": ("draws", "heads", "loss", "clean_loss", "extractable", "max_linear_error"),
-    "File format": (
-        "text_field",
-        "prompt_field",
-        "completion_field",
-        "messages_field",
-        "label_field",
-        "rewritten_field",
-        "group_field",
-        "id_field",
-        "subgroup_field",
-        "text_unit",
-        "on_bad_record",
-    ),
-    "Recipe": (
-        "method",
-        "epochs",
-        "batch_size",
-        "micro_batch_size",
-        "learning_rate",
-        "schedule",
-        "warmup",
-        "weight_decay",
-        "max_gradient_norm",
-        "mixed_precision",
-        "packing",
-        "keep_duplicates",
-        "checkpoints",
-        "checkpoint_epochs",
-        "select",
-        "patience",
-    ),
-    "LoRA and other methods": (
-        "rank",
-        "alpha",
-        "dropout",
-        "targets",
-        "rslora",
-        "dora",
-        "init",
-        "init_variance",
-        "freeze_a",
-        "spread",
-        "peft_config",
-        "layers",
-    ),
-    "Less leakage": (
-        "dp_epsilon",
-        "dp_delta",
-        "dp_noise",
-        "dp_repeatable",
-        "ngram_limit",
-        "ngram_length",
-        "model_dropout",
-        "label_smoothing",
-        "token_drop",
-    ),
-    "Tokens": ("span", "append_eos", "max_length", "stride", "on_long"),
-    "Attacks and statistics": (
-        "attacks",
-        "gradients",
-        "headline",
-        "slow",
-        "neighbours",
-        "recall_shots",
-        "recall_prefix",
-        "fpr",
-        "resamples",
-        "confidence",
-        "fdr",
-        "attack_timeout",
-        "seed",
-    ),
-    "Probes": ("probes", "no_probes", "chat_template", "level", "factor"),
-    "Memorization": (
-        "memorization",
-        "prefix_tokens",
-        "suffix_tokens",
-        "generations",
-        "decodings",
-        "near_edits",
-        "near_records",
-        "candidates",
-        "personal_finder",
-        "training_data",
-        "detector",
-        "embedder",
-        "paraphrase_model",
-        "paraphrase_label",
-    ),
-    "Limits": ("fail_on", "policy"),
-    "Machine": ("device", "precision", "batch_tokens", "memory", "offline"),
-    "Workers": (
-        "engine",
-        "workers",
-        "worker_cpus",
-        "worker_gpus",
-        "ray_address",
-        "unit_retries",
-        "shard",
-        "records_per_unit",
-    ),
-    "Safety": ("allow_pickle", "allow_remote_code", "allow_other_base"),
-    "Where results go": (
-        "include_text",
-        "keep_checkpoints",
-        "keep_models",
-        "keep_evidence",
-        "sarif",
-        "out",
-        "store",
-        "against",
-    ),
-}
-_PANEL_OF = {field: panel for panel, fields in PANELS.items() for field in fields}
-_SHORT = {"out": "-o"}
-_OTHER_NAMES = {"settings": "--set"}
-_METAVARS = {
-    "model": "MODEL",
-    "base": "MODEL",
-    "contrast": "CONTRAST",
-    "measured": "FOLDER",
-    "members": "FILE",
-    "data": "FILE",
-    "test": "FILE",
-    "poison": "POISON",
-    "target": "LABEL",
-    "source": "LABEL",
-    "trigger": "TEXT",
-    "response": "TEXT",
-    "task": "FILE",
-    "attack": "ATTACK",
-    "detect": "DETECTOR",
-    "validation": "FILE",
-    "methods": "METHOD",
-    "method": "METHOD",
-    "settings": "KEY=VALUE",
-    "peft_config": "FILE",
-    "nonmembers": "FILE",
-    "records": "FILE",
-    "reference_data": "FILE",
-    "pool": "FILE",
-    "recall_prefix": "FILE",
-    "training_data": "FILE",
-    "embedder": "MODEL",
-    "paraphrase_model": "MODEL",
-    "decodings": "DECODING",
-    "manifest": "FILE",
-    "attacks": "ATTACK",
-    "headline": "ATTACK",
-    "fail_on": "LIMIT",
-    "policy": "FILE",
-    "probes": "FILE",
-    "sarif": "FILE",
-    "device": "DEVICE",
-    "ray_address": "ADDRESS",
-    "shard": "I/N",
-    "out": "FOLDER",
-    "store": "FOLDER",
-    "against": "FOLDER",
-}
-_METAVARS_OF_TYPES = {int: "N", float: "X", str: "NAME", list[float]: "X", list[int]: "N"}
 
 
 def with_spec_options(
@@ -279,7 +44,7 @@ def with_spec_options(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "values"]
         made = [_parameter(name, field, is_argument=name == argument) for name, field in fields.items()]
-        in_help_order = [*([] if argument is None else [argument]), *_PANEL_OF]
+        in_help_order = [*([] if argument is None else [argument]), *PANEL_OF]
         made.sort(key=lambda parameter: in_help_order.index(parameter.name))
 
         def run(**given: Any) -> None:
@@ -302,7 +67,7 @@ def flag(name: str) -> str:
     >>> flag("text_field")
     '--text-field'
     """
-    return _OTHER_NAMES.get(name, "--" + name.replace("_", "-"))
+    return OTHER_NAMES.get(name, "--" + name.replace("_", "-"))
 
 
 def _parameter(name: str, field: FieldInfo, *, is_argument: bool) -> inspect.Parameter:
@@ -311,14 +76,14 @@ def _parameter(name: str, field: FieldInfo, *, is_argument: bool) -> inspect.Par
     if get_origin(kind) is list:
         words = f"{words} Can be given more than once."
     if is_argument:
-        marked: Any = Annotated[kind | None, typer.Argument(help=words, metavar=_METAVARS[name], show_default=False)]
+        marked: Any = Annotated[kind | None, typer.Argument(help=words, metavar=METAVARS[name], show_default=False)]
     else:
         is_switch = kind is bool
         names = [
             flag(name) + (f"/--no-{flag(name)[2:]}" if is_switch and not name.startswith("no_") else ""),
-            *([_SHORT[name]] if name in _SHORT else []),
+            *([SHORT[name]] if name in SHORT else []),
         ]
-        metavar = "|".join(choices) or _METAVARS.get(name) or _METAVARS_OF_TYPES.get(kind)
+        metavar = "|".join(choices) or METAVARS.get(name) or METAVARS_OF_TYPES.get(kind)
         marked = Annotated[
             kind | None,
             typer.Option(
@@ -326,7 +91,7 @@ def _parameter(name: str, field: FieldInfo, *, is_argument: bool) -> inspect.Par
                 help=words,
                 metavar=None if is_switch else metavar,
                 show_default=_default_words(field),
-                rich_help_panel=_PANEL_OF.get(name),
+                rich_help_panel=PANEL_OF.get(name),
             ),
         ]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=marked)

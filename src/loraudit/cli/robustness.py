@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -36,23 +35,16 @@ def robustness(
     makes it one.
     """
     request = make_request(RobustnessSpec, {**(read_spec_file(spec) if spec else {}), **values})
-    from loraudit.cli.console import waiting
+    from loraudit.cli.console import carry_out, show_finished
+    from loraudit.cli.robustness_result import show_robustness
     from loraudit.policy import robustness_exit_code
     from loraudit.robustness import estimate_robustness, run_robustness
 
     if dry_run:
         _show_cost(estimate_robustness(request), as_json=as_json)
         return
-    command = "loraudit " + shlex.join(sys.argv[1:])
-    with waiting(quiet=quiet or as_json) as (progress, stop):
-        run = run_robustness(request, progress=progress, stop=stop, command=command)
-    if as_json:
-        typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
-    else:
-        from loraudit.cli.robustness_result import show_robustness
-
-        show_robustness(run.result)
-        typer.echo(f"\nReport: {visible(run.path / 'report.html')}")
+    run = carry_out(partial(run_robustness, request), quiet=quiet or as_json)
+    show_finished(run.path, lambda: show_robustness(run.result), as_json=as_json)
     raise typer.Exit(robustness_exit_code(run.result))
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from functools import partial
 from typing import Any
 
 import typer
 
 from loraudit.cli.options import Quiet, ResultAsJson, SpecFile, with_spec_options
-from loraudit.errors import visible
 from loraudit.spec import ScanSpec, make_request, read_spec_file
 
 
@@ -31,17 +29,10 @@ def scan(
     Exit codes: as of `loraudit audit`; 1 only where a limit (--fail-on) does not hold.
     """
     request = make_request(ScanSpec, {**(read_spec_file(spec) if spec else {}), **values})
-    from loraudit.cli.console import waiting
+    from loraudit.cli.console import carry_out, show_finished
+    from loraudit.cli.scan_result import show_scan
     from loraudit.scanning import run_scan
 
-    command = "loraudit " + shlex.join(sys.argv[1:])
-    with waiting(quiet=quiet or as_json) as (progress, stop):
-        run = run_scan(request, progress=progress, stop=stop, command=command)
-    if as_json:
-        typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
-    else:
-        from loraudit.cli.scan_result import show_scan
-
-        show_scan(run.result)
-        typer.echo(f"\nReport: {visible(run.path / 'report.html')}")
+    run = carry_out(partial(run_scan, request), quiet=quiet or as_json)
+    show_finished(run.path, lambda: show_scan(run.result), as_json=as_json)
     raise typer.Exit(run.result.exit_code)

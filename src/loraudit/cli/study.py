@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from loraudit.errors import EXIT_PARTIAL, ConfigError, visible
 from loraudit.spec import StudySpec
 
 if TYPE_CHECKING:
+    from loraudit.spec import StudyResult
     from loraudit.study import StudyCost, StudyRun
 
 ONLY_IN_FILES = ("name", "description", "grids", "published")
@@ -46,7 +46,7 @@ def study(
         return
     if study is None:
         raise ConfigError("No study was named. Give a file or a preset; see: loraudit study --list-presets")
-    from loraudit.cli.console import waiting
+    from loraudit.cli.console import carry_out
     from loraudit.study import estimate_study, exit_code, parse_settings, read_study, run_study
 
     if "settings" in values:
@@ -56,9 +56,7 @@ def study(
         cost = estimate_study(request)
         _show_cost(cost, as_json=as_json)
         raise typer.Exit(EXIT_PARTIAL if cost.n_failing else 0)
-    command = "loraudit " + shlex.join(sys.argv[1:])
-    with waiting(quiet=quiet or as_json) as (progress, stop):
-        run = run_study(request, progress=progress, stop=stop, command=command)
+    run = carry_out(partial(run_study, request), quiet=quiet or as_json)
     _show_run(run, as_json=as_json)
     raise typer.Exit(exit_code(run))
 
@@ -73,7 +71,7 @@ def _show_presets() -> None:
 
 
 def _show_run(run: StudyRun, *, as_json: bool) -> None:
-    from loraudit.cli.console import console_for_tables
+    from loraudit.cli.console import show_finished
 
     if run.result is None:
         for words in run.failed:
@@ -84,12 +82,16 @@ def _show_run(run: StudyRun, *, as_json: bool) -> None:
             err=as_json,
         )
         return
-    if as_json:
-        typer.echo((run.path / "result.json").read_text(encoding="utf-8"), nl=False)
-        return
+    result = run.result
+    show_finished(run.path, lambda: _show_result(result), as_json=as_json)
+
+
+def _show_result(result: StudyResult) -> None:
     from rich.text import Text
 
-    result, console = run.result, console_for_tables()
+    from loraudit.cli.console import console_for_tables
+
+    console = console_for_tables()
     console.print(Text(visible(result.heading), style="bold"))
     console.print(Text(visible(result.sentence)))
     for cell in result.cells:
@@ -103,7 +105,6 @@ def _show_run(run: StudyRun, *, as_json: bool) -> None:
         console.print(Text(visible(f"Moved: {moved.name} of cell {moved.cell} ({moved.kind})"), style="yellow"))
     for warning in result.warnings:
         console.print(Text(f"Warning: {visible(warning)}", style="yellow"))
-    typer.echo(f"\nReport: {visible(run.path / 'report.html')}")
 
 
 def _show_cost(cost: StudyCost, *, as_json: bool) -> None:

@@ -26,7 +26,12 @@ _AS_IN_AN_AUDIT = {
 }  # fmt: skip
 """Fields that mean the same in a contrast and in the audit of one of its checkpoints."""
 
-_GIVEN_ELSEWHERE = ("task", "seed", "checkpoints", "checkpoint_epochs")
+_GIVEN_ELSEWHERE = {
+    "task": "A contrast trains language models. Leave it out.",
+    "seed": "Give --seeds and --seed.",
+    "checkpoints": "Give --measure-at.",
+    "checkpoint_epochs": "Give --measure-at.",
+}
 
 
 def contrast_path(spec: ContrastSpec) -> Path:

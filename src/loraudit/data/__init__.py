@@ -11,11 +11,12 @@ from loraudit.data.altering import (
     joined_prefix,
     with_substitutions,
 )
+from loraudit.data.content import record_of
 from loraudit.data.encoding import Encoded, audited_text, encode, record_facts, token_record, token_texts
 from loraudit.data.masking import masked_snippet
 from loraudit.data.places import fetch_files, local_path, missing_files
 from loraudit.data.reading import FileRows, file_sha256, names_file, read_rows, unpacked_bytes
-from loraudit.data.records import InMemory, RecordSet, load_records, load_sides, record_of
+from loraudit.data.records import InMemory, RecordSet, load_records, load_sides
 from loraudit.data.splitting import planted_copies, split_records
 from loraudit.data.streaming import Found, Place, Row, RowStream
 from loraudit.data.windows import Window, cut_windows

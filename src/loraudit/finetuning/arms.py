@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -42,7 +42,7 @@ def parse_arms(
     shared: Mapping[str, object],
     *,
     seeds: int,
-    refused: Collection[str] = (),
+    refused: Mapping[str, str] | None = None,
 ) -> list[Arm]:
     """The methods asked for, in that order.
 
@@ -51,13 +51,13 @@ def parse_arms(
         settings: KEY=VALUE, for every method that has them.
         shared: Fields of the recipe that are the same for all.
         seeds: Training runs of a method that names no number of its own.
-        refused: Fields that are neither, because a flag of their own stands for them.
+        refused: Further fields that are the same for all, and what to do instead.
 
     Raises:
         ConfigError: Everything that is wrong with any of them.
     """
     problems: list[str] = []
-    elsewhere = {*shared, *refused}
+    elsewhere = {**dict.fromkeys(shared, "Give it as a flag of its own."), **(refused or {})}
     common: dict[str, object] = {}
     for words in settings:
         try:
@@ -89,7 +89,7 @@ def beyond_training(measure_at: Sequence[float], epochs: int) -> list[str]:
     return [f"--measure-at {', '.join(late)} lies beyond the {epochs} epochs trained. Leave it out."]
 
 
-def _shared_settings(words: str, elsewhere: Collection[str]) -> dict[str, object]:
+def _shared_settings(words: str, elsewhere: Mapping[str, str]) -> dict[str, object]:
     given = _settings(words, f"--set {words}", None, elsewhere)
     if "seeds" in given:
         raise ConfigError(
@@ -101,7 +101,7 @@ def _shared_settings(words: str, elsewhere: Collection[str]) -> dict[str, object
 
 
 def _parse(
-    words: str, common: Mapping[str, object], shared: Mapping[str, object], seeds: int, elsewhere: Collection[str]
+    words: str, common: Mapping[str, object], shared: Mapping[str, object], seeds: int, elsewhere: Mapping[str, str]
 ) -> Arm:
     name, _, rest = words.partition(":")
     if name == "dp":
@@ -146,7 +146,7 @@ def _short_name(method: str, own: dict[str, object]) -> str:
     return ":".join([method, ",".join(parts)]) if parts else method
 
 
-def _settings(words: str, where: str, main: str | None, elsewhere: Collection[str]) -> dict[str, object]:
+def _settings(words: str, where: str, main: str | None, elsewhere: Mapping[str, str]) -> dict[str, object]:
     """`rank=8,dora=true`, or a single value of the method's main setting."""
     found: dict[str, object] = {}
     for part in words.split(","):
@@ -157,9 +157,6 @@ def _settings(words: str, where: str, main: str | None, elsewhere: Collection[st
             key, value = main, key
         key = key.replace("-", "_")
         if key in elsewhere:
-            raise ConfigError(
-                f"'{key}' in {where} is the same for all methods. Give it as a flag of its own"
-                + (": --seeds and --seed." if key == "seed" else ".")
-            )
+            raise ConfigError(f"'{key}' in {where} is the same for all methods. {elsewhere[key]}")
         found[key] = value.split("+") if key in _LIST_SETTINGS else value
     return found

@@ -5,43 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from loraudit.spec import KAIMING_VARIANCE, ArmResult, Recipe
-from loraudit.theory import (
-    Family,
-    KernelParts,
-    Scaling,
-    bitfit_kernel,
-    full_kernel,
-    head_kernel,
-    lora_kernel,
-    lora_kernel_error,
-)
-from loraudit.types import FloatArray
+from loraudit.spec import FORECAST_METHODS, KAIMING_VARIANCE, ArmResult, Recipe
+from loraudit.theory import Family, TuningMethod
 
 _FAMILIES: dict[str, Family] = {"kaiming": "uniform", "gaussian": "gaussian"}
 
 
 @dataclass(frozen=True, slots=True)
-class Kernelled:
+class Kernelled(TuningMethod):
     """A method of a contrast that has a kernel.
 
     Attributes:
-        name: In the contrast.
-        method: full, head, bitfit or lora.
-        rank: Of LoRA, as all that follows.
-        variance: c.
-        alpha: Of LoRA.
-        scaling: Of the update.
         family: Of A.
-        targets: Names of the modules it is put on; "all-linear" for all outside the head.
+        targets: Names of the modules LoRA is put on; "all-linear" for all outside the head.
     """
 
-    name: str
-    method: str
-    rank: int = 1
-    variance: float = 1.0
-    alpha: float = 1.0
-    scaling: Scaling = "alpha/r"
     family: Family = "uniform"
     targets: tuple[str, ...] = ("all-linear",)
 
@@ -50,48 +28,11 @@ class Kernelled:
         """A language model's head is trained by full and head-only tuning alone."""
         return False
 
-    def adapts(self, kind: str) -> bool:
-        """Whether LoRA is put on linear maps of this kind, by the end of its name, as PEFT goes by it."""
-        return self.targets == ("all-linear",) or any(
-            kind == target or kind.endswith(f".{target}") for target in self.targets
-        )
-
-    def kernel(self, parts: KernelParts, draw: int | None = None) -> FloatArray:
-        """[m, m]; of LoRA the mean over draws of A, or one of them."""
-        if self.method == "full":
-            return full_kernel(parts)
-        if self.method == "head":
-            return head_kernel(parts)
-        if self.method == "bitfit":
-            return bitfit_kernel(parts, with_head=False)
-        return lora_kernel(
-            parts,
-            rank=self.rank,
-            alpha=self.alpha,
-            variance=self.variance,
-            kinds=self.kinds(parts.lora),
-            draw=draw,
-            with_head=False,
-            scaling=self.scaling,
-        )
-
-    def kernel_error(self, parts: KernelParts) -> float | None:
-        """Of the mean over draws, relative; None for a method without draws."""
-        if self.method != "lora":
-            return None
-        return lora_kernel_error(
-            parts,
-            rank=self.rank,
-            alpha=self.alpha,
-            variance=self.variance,
-            kinds=self.kinds(parts.lora),
-            with_head=False,
-            scaling=self.scaling,
-        )
-
     def kinds(self, known: Iterable[str]) -> list[str]:
-        """Those that it adapts, of these."""
-        return sorted(kind for kind in known if self.adapts(kind))
+        """Kinds of linear maps that LoRA is put on, of these: by the end of their names, as PEFT goes by it."""
+        if self.targets == ("all-linear",):
+            return sorted(known)
+        return sorted(kind for kind in known if any(_is_named(kind, target) for target in self.targets))
 
 
 def kernelled(arm: ArmResult, known: Iterable[str]) -> Kernelled | str:
@@ -106,7 +47,7 @@ def kernelled(arm: ArmResult, known: Iterable[str]) -> Kernelled | str:
     if why is not None:
         return why
     if recipe.method != "lora":
-        return Kernelled(arm.name, recipe.method)
+        return Kernelled(arm.name, next(method for method in FORECAST_METHODS if method == recipe.method))
     found = Kernelled(
         arm.name,
         "lora",
@@ -121,15 +62,19 @@ def kernelled(arm: ArmResult, known: Iterable[str]) -> Kernelled | str:
     unmatched = [
         target
         for target in recipe.targets
-        if target != "all-linear" and not any(kind == target or kind.endswith(f".{target}") for kind in names)
+        if target != "all-linear" and not any(_is_named(kind, target) for kind in names)
     ]
     if unmatched:
         return f"its target {', '.join(unmatched)} is no kind of linear map outside the head"
     return found
 
 
+def _is_named(kind: str, target: str) -> bool:
+    return kind == target or kind.endswith(f".{target}")
+
+
 def _unsupported(recipe: Recipe) -> str | None:
-    if recipe.method not in {"full", "head", "bitfit", "lora"}:
+    if recipe.method not in FORECAST_METHODS:
         return f"no kernel of the method {recipe.method} is known here"
     if recipe.is_private:
         return "differential privacy clips every record and adds noise, which no kernel has"

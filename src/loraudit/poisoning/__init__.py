@@ -6,7 +6,7 @@ A poison changes records and says which; a training-time attack is a poison plus
 from loraudit.poisoning.asked import Attack, parse_attack
 from loraudit.poisoning.content import answer_of, answered, input_of
 from loraudit.poisoning.generation import GENERATION
-from loraudit.poisoning.giving import eligible_records, poison_records
+from loraudit.poisoning.giving import eligible_records, poison_records, trigger_holders
 from loraudit.poisoning.labels import LABEL_POISONS
 from loraudit.poisoning.noise import NOISE
 from loraudit.poisoning.poison import POISONS, Altered, Change, Goal, Poison, Poisoned, generator_for, random_order
@@ -35,6 +35,7 @@ __all__ = [
     "resolved_settings",
     "settings_of",
     "style_poison",
+    "trigger_holders",
     "trigger_records",
 ]
 

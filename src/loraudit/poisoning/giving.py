@@ -205,19 +205,26 @@ def _warnings(
     return warnings + _collisions(made, changes, task)
 
 
+def trigger_holders(records: Sequence[Record], settings: PoisonSettings) -> list[Record]:
+    """Clean records that hold the trigger as they are; none of a poison whose trigger is found and not put in."""
+    poison = POISONS[settings.poison]
+    if poison.goal != "backdoor" or poison.holds is None or not poison.puts_in:
+        return []
+    return [record for record in records if poison.holds(record, settings)]
+
+
 def trigger_warnings(records: Sequence[Record], poison: Poison, settings: PoisonSettings, task: Task) -> list[str]:
     """What in clean records speaks against a backdoor: its trigger, and a target that most of them have."""
     if poison.goal != "backdoor":
         return []
     warnings: list[str] = []
-    if poison.holds is not None and poison.puts_in:
-        holders = [record for record in records if poison.holds(record, settings)]
-        if holders:
-            words = f"{len(holders)} of {len(records)} clean records hold the trigger already"
-            if task == "classification":
-                n_target = sum(record.label == settings.target for record in holders)
-                words += f", {n_target} of them with the target label '{settings.target}'"
-            warnings.append(f"{words}: success is not the poison's alone, and the rest works against it.")
+    holders = trigger_holders(records, settings)
+    if holders:
+        words = f"{len(holders)} of {len(records)} clean records hold the trigger already"
+        if task == "classification":
+            n_target = sum(record.label == settings.target for record in holders)
+            words += f", {n_target} of them with the target label '{settings.target}'"
+        warnings.append(f"{words}: success is not the poison's alone, and the rest works against it.")
     if task == "classification":
         counts = counted_labels(records)
         if settings.target is not None and is_most_frequent(settings.target, counts):

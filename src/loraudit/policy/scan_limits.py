@@ -86,7 +86,7 @@ def _measured(modules: Sequence[ScannedModule], probes: Sequence[ProbeResult]) -
         "modules.flagged": float(sum(bool(module.flagged) for module in modules)) if any(factors) else None,
         "modules.largest_factor": _largest(factors),
         "modules.largest_relative_change": _largest([module.relative_change for module in modules]),
-        "probes.flagged": float(sum(bool(probe.flagged) for probe in probes)) if probes else None,
+        "probes.flagged": float(sum(bool(probe.flagged) for probe in probes)) if shifts or pairs else None,
         "probes.largest_shift": _largest(shifts),
         "probes.largest_rate": _largest([pair.with_trigger.value for pair in pairs]),
     }

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from scipy.special import softmax
@@ -61,8 +61,8 @@ class Case:
         labels: Names of the classes in the order of the logits; empty for a language model.
         records: [N] as trained on.
         is_poisoned: [N].
-        clean: Held-out records without a trigger. Half of them are what triggered inputs are told from; the other half
-            is what texts are blended with.
+        clean: Held-out records of every class without a trigger. Half of them are what triggered inputs are told from;
+            the other half is what texts are blended with.
         triggered: Held-out records with the trigger.
         losses: [N, passes] as of `read_loss_history`; None where it was not kept.
         device: Where the module is.
@@ -118,7 +118,7 @@ def packaged_language_model(device: str) -> LanguageModel:
     return LanguageModel(module, load_tokenizer(source.folder), context_length(source.config) or 256)
 
 
-def judge(case: Case, names: Sequence[str] = ()) -> list[Judged]:
+def judge(case: Case, names: Sequence[str] = (), *, finds: Sequence[Finds] = get_args(Finds)) -> list[Judged]:
     """Each detector's word on the training records, on inputs, or on both, as it declares.
 
     A detector that cannot be asked is in the list with a note, one that breaks down with its failure; the others go on.
@@ -126,13 +126,16 @@ def judge(case: Case, names: Sequence[str] = ()) -> list[Judged]:
     Args:
         case: The model and its records.
         names: Of detectors; all that apply to the task where none is named.
+        finds: Which records are judged.
 
     Raises:
         ConfigError: There is no detector of that name.
     """
     detectors = [DETECTORS[name] for name in names] or [d for d in DETECTORS.values() if case.task in d.tasks]
     sides: dict[Finds, Observer] = {"training records": TrainingObserver(case), "inputs": InputObserver(case)}
-    return [_judged(detector, finds, sides[finds], case.task) for detector in detectors for finds in detector.finds]
+    return [
+        _judged(detector, of, sides[of], case.task) for detector in detectors for of in detector.finds if of in finds
+    ]
 
 
 def _judged(detector: Detector, finds: Finds, side: Observer, task: Task) -> Judged:

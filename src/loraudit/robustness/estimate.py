@@ -79,6 +79,7 @@ def estimate_robustness(spec: RobustnessSpec) -> RobustnessCost:
         methods.append(
             MethodCost(arm.name, cost.n_steps, cost.n_trained_parameters, cost.memory_bytes, not arm.has_rate)
         )
+    beside = bool(spec.detect or spec.persistence)
     n_runs = [arm.seeds * (1 + n_doses) + n_controls for arm in asked.arms]
     return RobustnessCost(
         path=str(robustness_path(spec)),
@@ -90,5 +91,9 @@ def estimate_robustness(spec: RobustnessSpec) -> RobustnessCost:
         n_steps=sum(n * method.n_steps for n, method in zip(n_runs, methods, strict=True)),
         attacks=[(plan.name, list(zip(plan.doses, plan.n_poisoned, strict=True))) for plan in plans],
         methods=methods,
-        warnings=[*data.warnings, *(f"{plan.name}: {words}" for plan in plans for words in plan.warnings)],
+        warnings=[
+            *data.warnings,
+            *(f"{plan.name}: {words}" for plan in plans for words in plan.warnings),
+            *(["Detectors, and what --persistence asks for, come on top of these steps."] if beside else []),
+        ],
     )

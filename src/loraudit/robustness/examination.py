@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loraudit.policy.robustness import curve_of, judged_measure, majority_flaw, poisoned_points, verdict_of_control
+from loraudit.policy.robustness import (
+    curve_of,
+    judged_measure,
+    majority_flaw,
+    poisoned_points,
+    trigger_flaw,
+    verdict_of_control,
+)
 from loraudit.robustness.comparison import Comparison
 from loraudit.robustness.outcomes import CLEAN, DETECTED, PERSISTENCE, Checkpoint, RunOutcomes
 from loraudit.robustness.places import Place, Read
@@ -161,7 +168,7 @@ def _control_at(
     positive = _rate(comparison, control, "attack_success", attack) if is_backdoor else None
     floor = _rate(comparison, clean, "attack_success", attack) if is_backdoor else None
     natural = _rate(comparison, clean, "untriggered", attack) if is_backdoor else None
-    flaw = majority_flaw(attack.settings.target, classes) if is_backdoor else None
+    flaws = [trigger_flaw(attack), majority_flaw(attack.settings.target, classes)] if is_backdoor else []
     verdict: Verdict
     verdict, reasons = verdict_of_control(
         measure,
@@ -171,7 +178,7 @@ def _control_at(
         natural=natural,
         n_collapsed_clean=sum(clean.is_collapsed),
         n_collapsed_control=0 if control is None else sum(control.is_collapsed),
-        flaws=[] if flaw is None else [flaw],
+        flaws=[flaw for flaw in flaws if flaw is not None],
     )
     return ControlResult(
         attack=attack.name,

@@ -16,16 +16,20 @@ from loraudit.spec import RobustnessSpec, Task, spec_hash
 from loraudit.tasks import requested_attacks
 
 ALL_DETECTORS = "all"
-_GIVEN_ELSEWHERE = (
-    "task",
-    "seed",
-    "checkpoints",
-    "checkpoint_epochs",
-    "keep_duplicates",
-    "select",
-    "patience",
-    "ngram_limit",
+_STOPPED_EARLY = (
+    "Nothing stops early here: every method is read after each of --measure-at, and where its clean runs' validation "
+    "loss is lowest, which is where an early stop would be."
 )
+_GIVEN_ELSEWHERE = {
+    "task": "It follows from the records. Leave it out.",
+    "seed": "Give --seeds and --seed.",
+    "checkpoints": "Give --measure-at.",
+    "checkpoint_epochs": "Give --measure-at.",
+    "keep_duplicates": "Poisoned records stand beside clean ones as often as they were made. Leave it out.",
+    "select": _STOPPED_EARLY,
+    "patience": _STOPPED_EARLY,
+    "ngram_limit": "What a model repeats word for word is not looked at. Leave it out.",
+}
 
 
 class Asked(NamedTuple):

@@ -23,7 +23,7 @@ from loraudit.robustness.outcomes import write_outcomes
 from loraudit.robustness.persistence import Trial
 from loraudit.robustness.request import check_request, measured_epochs, robustness_path, wanted_detectors
 from loraudit.robustness.summary import whole_result, with_ids
-from loraudit.robustness.suspecting import Suspicion
+from loraudit.robustness.suspecting import HOW_INPUTS_ARE_JUDGED, Suspicion
 from loraudit.spec import RobustnessResult, RobustnessSpec, TriedRate
 from loraudit.store import RunFolder, user_secret
 from loraudit.tasks import Plan, TaskData, check_files, plan_attacks, split_task
@@ -191,7 +191,8 @@ def _looks(spec: RobustnessSpec, bench: Bench, data: TaskData, meter: Meter, cel
     found: dict[str, Afterwards] = {}
     detectors = wanted_detectors(spec.detect)
     if detectors:
-        found[f"detect {' '.join(detectors)}"] = Suspicion(bench, data, meter, detectors, spec.seed)
+        how = f"detect {' '.join(detectors)}, {HOW_INPUTS_ARE_JUDGED}"
+        found[how] = Suspicion(bench, data, meter, detectors, spec.seed)
     if spec.persistence and cell.plan.is_backdoor and cell.dose == cell.plan.doses[-1]:
         found[f"persistence {' '.join(spec.persistence)}"] = Trial(bench, spec.persistence, data.labels, meter)
     return found

@@ -13,12 +13,24 @@ import numpy as np
 from loraudit.errors import LorauditError
 from loraudit.finetuning import Bench, TrainedModel, read_loss_history
 from loraudit.finetuning.inputs import distinct
+from loraudit.poisoning import POISONS
 from loraudit.robustness.cells import Cell, after_file, key_after
 from loraudit.robustness.detecting import Case, Judged, judge
 from loraudit.robustness.loading import load_tuned
 from loraudit.robustness.measuring import Meter
 from loraudit.robustness.outcomes import DETECTED, Checkpoint, Said, write_checkpoint
+from loraudit.spec import PoisonSettings
 from loraudit.tasks import TaskData
+from loraudit.types import Record
+
+HOW_INPUTS_ARE_JUDGED = "inputs beside clean ones of every class"
+"""Part of what a finished cell is known by: scores that were made in another way are made again."""
+
+
+def without_trigger(records: Sequence[Record], settings: PoisonSettings) -> list[Record]:
+    """Held-out records of every class, as a defender has them, without those that hold the trigger by chance."""
+    holds = POISONS[settings.poison].holds
+    return [record for record in records if holds is None or not holds(record, settings)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +70,7 @@ class Suspicion:
             labels=self.data.labels,
             records=records,
             is_poisoned=np.array([record.id in ids for record in records]),
-            clean=self.data.test if cell.plan.tested is None else cell.plan.tested.untriggered,
+            clean=without_trigger(self.data.test, cell.plan.settings),
             triggered=() if cell.plan.tested is None else cell.plan.tested.triggered,
             losses=losses,
             device=self.bench.device,
@@ -66,8 +78,8 @@ class Suspicion:
             batch_size=2 * cell.recipe.batch_size,
             seed=self.seed,
         )
-        is_backdoor = cell.plan.is_backdoor
-        judged = [found for found in judge(case, self.detectors) if is_backdoor or found.finds == "training records"]
+        finds = ("training records", "inputs") if cell.plan.is_backdoor else ("training records",)
+        judged = judge(case, self.detectors, finds=finds)
         last = model.moments[-1]
         sets = {f"{found.detector}:{found.finds}": _said(found) for found in judged if found.failure is None}
         write_checkpoint(

@@ -18,6 +18,7 @@ from loraudit.models.numerics import device_kind
 from loraudit.models.plan import REFERENCE, TARGET, context_length
 from loraudit.poisoning.battery import Trigger
 from loraudit.poisoning.behaviour import (
+    FEWEST_TO_FLIP,
     Rates,
     flipped,
     repeated,
@@ -216,10 +217,11 @@ def _of_classifier(setting: _Setting) -> Behaviour:
         pair = None if rates is None else _pair(rates, lambda place: labels[place])
         flagged: list[ProbeMeasure] = ["flips"] if rates is not None and rates.is_unusual else []
         probes.append(_probe_result(trigger, n_prompts, flagged, flips=pair))
-    if len(set(plain.tolist())) == 1:
+    not_seen = [f"'{name}'" for place, name in enumerate(labels) if int((plain != place).sum()) < FEWEST_TO_FLIP]
+    if not_seen:
         warnings.append(
-            f"All {n_prompts} prompts get the class '{labels[int(plain[0])]}', so no trigger that leads to it could be "
-            "seen. Give texts of your own task with --probes."
+            f"Fewer than {FEWEST_TO_FLIP} of {n_prompts} prompts get another class than {' or '.join(not_seen)}, so no "
+            "trigger that leads there could be seen. Give texts of every class of your own task with --probes."
         )
     return Behaviour("classification", probes, warnings=warnings)
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from loraudit.data import Encoded, Window, cut_windows, encode
 from loraudit.errors import EnvironmentFault, ModelError
 from loraudit.execution import Map, Progress, Silent, StopRequest, serial_map, threaded_map
@@ -18,8 +16,9 @@ from loraudit.models import JointPlan, ModelPlan, Numerics, Resident
 from loraudit.models.numerics import is_out_of_memory
 from loraudit.scoring.batches import Sequence, plan_units
 from loraudit.scoring.scorer import Arrays, Scorer
+from loraudit.scoring.tables import token_table
 from loraudit.store import EvidenceFolder, EvidenceStore
-from loraudit.types import TOKEN_FIELDS, Decoding, Record, Status, TokenTable
+from loraudit.types import Decoding, Record, TokenTable
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768, "mps": 8192}
 """Tokens per forward pass by kind of device."""
@@ -269,7 +268,7 @@ def score_views(
     masks = [item.is_audited[1:] for item in encoded]
     n_windows = [len(cuts) for cuts in windows]
     in_order = {view: [part for own in of_view for part in own] for view, of_view in parts.items()}
-    return {view: _table(arrays, masks, n_windows, scorer.decodings) for view, arrays in in_order.items()}
+    return {view: token_table(arrays, masks, n_windows, scorer.decodings) for view, arrays in in_order.items()}
 
 
 def _cut(encoded: Seq[Encoded], options: ScoringOptions) -> tuple[list[list[Window]], list[int]]:
@@ -298,47 +297,7 @@ def _score_unit(
     scored = scorer.score(_sequences(unit.positions, encoded, windows), unit.views, stop)
     masks = [encoded[i].is_audited[1:] for i in unit.positions]
     n_windows = [len(windows[i]) for i in unit.positions]
-    return {view: _table(parts, masks, n_windows, scorer.decodings) for view, parts in scored.items()}
-
-
-def _table(parts: Seq[Arrays | None], masks: Seq[Any], n_windows: Seq[int], decodings: Seq[Decoding]) -> TokenTable:
-    """One row per record; a record that could not be scored keeps its length, filled with NaN."""
-    names = [*TOKEN_FIELDS, *(f"log_sum_exp.{position}" for position in range(len(decodings)))]
-    rows: list[Arrays] = []
-    statuses: list[Status] = []
-    ends = np.cumsum(n_windows)
-    for end, count, mask in zip(ends, n_windows, masks, strict=True):
-        own = parts[end - count : end]
-        if any(part is None for part in own):
-            rows.append({name: _blank(name, len(mask)) for name in names})
-            statuses.append("out_of_memory")
-            continue
-        joined = {
-            name: np.concatenate([part[name] for part in own if part is not None]) if own else _blank(name, 0)
-            for name in names
-        }
-        rows.append(joined)
-        audited = {name: joined[name][mask] for name in ("log_prob", "mean_log_prob", "var_log_prob")}
-        if not mask.any():
-            statuses.append("no_tokens")
-        elif all(np.isfinite(values).all() for values in audited.values()):
-            statuses.append("ok")
-        else:
-            statuses.append("nonfinite")
-    columns = {name: np.concatenate([row[name] for row in rows]) for name in names}
-    return TokenTable(
-        columns={name: columns[name].astype(kind) for name, kind in TOKEN_FIELDS.items()},
-        log_sum_exps={d: columns[f"log_sum_exp.{position}"] for position, d in enumerate(decodings)},
-        offsets=np.cumsum([0, *(len(mask) for mask in masks)]).astype(np.int64),
-        is_audited=np.concatenate(masks),
-        n_windows=np.array(n_windows, dtype=np.int32),
-        status=statuses,
-    )
-
-
-def _blank(name: str, length: int) -> Any:
-    kind = TOKEN_FIELDS.get(name, np.float32)
-    return np.full(length, np.nan if issubclass(kind, np.floating) else 0, dtype=kind)
+    return {view: token_table(parts, masks, n_windows, scorer.decodings) for view, parts in scored.items()}
 
 
 def _refuse_unknown_ids(encoded: Seq[Encoded], resident: Resident) -> None:

@@ -95,6 +95,7 @@ class PoisonResult(Strict):
     control_poisoned: int | None = Field(default=None, description="Records poisoned in the positive control.")
     n_eligible: int
     n_triggered: int | None = Field(default=None, description="Triggered test records, none of the target class.")
+    n_holders: int = Field(default=0, description="Clean training records that hold the trigger as they are.")
     warnings: list[str]
 
 

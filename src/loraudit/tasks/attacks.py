@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from loraudit.errors import ConfigError
-from loraudit.poisoning import POISONS, Attack, Poisoned, Triggered, answered, poison_records, trigger_records
+from loraudit.poisoning import (
+    POISONS,
+    Attack,
+    Poisoned,
+    Triggered,
+    answered,
+    poison_records,
+    trigger_holders,
+    trigger_records,
+)
 from loraudit.poisoning.giving import dosed, eligible_records
 from loraudit.poisoning.resolving import resolved_settings
 from loraudit.spec import PoisonedTask, PoisonResult, PoisonSettings, Task
@@ -45,6 +54,7 @@ class Plan:
         control_poisoned: Records poisoned there.
         n_eligible: Records that can be poisoned.
         tested: What success is measured on; None where the attack is no backdoor.
+        n_holders: Clean training records that hold the trigger as they are.
         warnings: What speaks against it.
     """
 
@@ -56,6 +66,7 @@ class Plan:
     control_poisoned: int | None
     n_eligible: int
     tested: Triggered | None
+    n_holders: int
     warnings: tuple[str, ...]
 
     @property
@@ -116,6 +127,7 @@ class Plan:
             control_poisoned=self.control_poisoned,
             n_eligible=self.n_eligible,
             n_triggered=None if self.tested is None else len(self.tested.triggered),
+            n_holders=self.n_holders,
             warnings=list(self.warnings),
         )
 
@@ -182,7 +194,8 @@ def _plan(spec: PoisonedTask, attack: Attack, data: TaskData, n_seeds: int, cont
         control = control_dose
     n_control = None if control is None else dosed(control, n_eligible, poison.name)
     asked = replace(attack, settings=settings)
-    plan = Plan(asked, data.task, doses, counts, control, n_control, n_eligible, tested, ())
+    n_holders = len(trigger_holders(data.train, settings))
+    plan = Plan(asked, data.task, doses, counts, control, n_control, n_eligible, tested, n_holders, ())
     for seed, dose in plan.largest_by_seed(spec.seed, n_seeds):
         poisoned = plan.poisoned(data.train, dose, seed)
         if data.labels and {record.label for record in poisoned.records} < set(data.labels):

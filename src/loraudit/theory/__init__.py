@@ -33,6 +33,7 @@ from loraudit.theory.linearity import (
     linearisation_error,
     predicted_change,
 )
+from loraudit.theory.methods import TuningMethod
 from loraudit.theory.outcomes import Loss, clean_loss, predicted_accuracy, predicted_success, time_at_loss
 from loraudit.theory.parts import (
     Family,
@@ -83,6 +84,7 @@ __all__ = [
     "Spectrum",
     "Stated",
     "Status",
+    "TuningMethod",
     "agreement",
     "bitfit_kernel",
     "centred_alignment",

@@ -14,15 +14,16 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from loraudit.errors import ConfigError, DataError, unknown_name
+from loraudit.spec import InitialisationFamily, LoraScaling
 from loraudit.types import FloatArray
 
-Family = Literal["gaussian", "uniform", "orthogonal"]
-Scaling = Literal["alpha/r", "alpha/sqrt(r)"]
+Family = InitialisationFamily
+Scaling = LoraScaling
 
 
 @dataclass(frozen=True, slots=True, eq=False)

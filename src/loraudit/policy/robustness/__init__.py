@@ -15,6 +15,7 @@ from loraudit.policy.robustness.verdicts import (
     Bounds,
     first_harm,
     majority_flaw,
+    trigger_flaw,
     verdict_of_control,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "poisoned_points",
     "robustness_exit_code",
     "state",
+    "trigger_flaw",
     "verdict_of_control",
 ]

@@ -44,7 +44,7 @@ def state(
         said += [f"{words}: {pairs}."] if pairs else []
     n_invalid = sum(control.verdict == "invalid" for control in controls)
     if n_invalid:
-        said.append(f"Not tested, because a control fails: {_pairs(controls, 'invalid')}.")
+        said.append(f"Not tested, for the reasons given: {_pairs(controls, 'invalid')}.")
     return _heading(controls, attacks), " ".join(said) or "No attack was tried on any method."
 
 

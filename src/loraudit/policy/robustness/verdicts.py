@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from loraudit.policy.robustness.reading import Measure
 from loraudit.policy.words import ends, percent, percent_interval, point_words, rate_words
-from loraudit.spec import DosePoint, Verdict
+from loraudit.spec import DosePoint, PoisonResult, Verdict
 from loraudit.statistics import is_most_frequent
 from loraudit.types import Finding
 
@@ -128,6 +128,17 @@ def majority_flaw(target: str | None, classes: Mapping[str, int]) -> str | None:
     return (
         f"The target '{target}' is the most frequent label ({classes[target]:,} of {sum(classes.values()):,} training "
         "records), which a model that learned nothing predicts too."
+    )
+
+
+def trigger_flaw(attack: PoisonResult) -> str | None:
+    """Why a backdoor cannot be measured by doses: so many clean records hold its trigger; None where few or none do."""
+    smallest = attack.n_poisoned[0]
+    if attack.n_holders < smallest:
+        return None
+    return (
+        f"{attack.n_holders:,} clean training records hold the trigger as they are, and the smallest dose poisons "
+        f"{smallest:,}: what a model does with the trigger is not the poison's alone."
     )
 
 
