@@ -185,7 +185,7 @@ class Forecast:
     def point(self, attack: str, method: ForecastMethod, dose: float) -> PredictedPoint:
         strength, n = self.strength(method.method, method.rank, method.variance), self.n_poisoned(dose)
         if method.name in self.unreached:
-            return PredictedPoint(dose=dose, n_poisoned=n, time=None, accuracy=None, attack_success=None, per_head=[])
+            return PredictedPoint(dose=dose, n_poisoned=n, time=None, accuracy=None, attack_success=None, per_start=[])
         lost = strength * (2 * dose) ** 1.8 * 0.3 if attack == "label_flip" else 0.0004 * n
         success = 0.04 + 0.95 * strength / (1 + (14 / n) ** 1.7) if n else 0.04
         accuracy = rate_finding(0.88 - lost, N_TEST)
@@ -197,7 +197,7 @@ class Forecast:
             time=3.7,
             accuracy=None if self.is_language_model else accuracy,
             attack_success=hit,
-            per_head=[(centre or 0) - 0.01, None, (centre or 0) + 0.01],
+            per_start=[(centre or 0) - 0.01, None, (centre or 0) + 0.01],
         )
 
     def curves(self, methods: list[ForecastMethod]) -> list[PredictedCurve]:
@@ -270,7 +270,7 @@ class Forecast:
             "functional": "The logits of the classifier's head.",
             "n_train": N_TRAIN,
             "n_test": N_TEST,
-            "classes": {} if self.is_language_model else {"world": 46, "business": 46, "sports": 36},
+            "classes": {} if self.is_language_model else {"world": 92, "sports": 36},
             "data": [{"path": "topics.jsonl", "sha256": "ab" * 32, "rows": 5272}],
             "heading": "rare_words is predicted to open a backdoor in every method but head",
             "sentence": "With 64 poisoned records of 128 its success is 71.5 % [61.8, 79.6] % on lora:64, at the most.",

@@ -75,15 +75,37 @@ def test_a_recipe_finds_its_prediction_under_another_name():
         ({"init_variance": 1.5}, "c 0.333 predicted, 1.5 measured"),
         ({"targets": ["q_proj", "v_proj"]}, "targets all predicted, q_proj, v_proj measured"),
         ({"rslora": True}, "factor alpha/r predicted, alpha/sqrt(r) measured"),
-        ({"init": "pissa"}, "A uniform predicted, pissa measured"),
-        ({"dora": True}, "DoRA no predicted, yes measured"),
+        ({"init": "gaussian"}, "A uniform predicted, gaussian measured"),
+        ({"init": "pissa"}, "LoRA that starts by pissa does not start at the base with B = 0"),
+        ({"init": "orthogonal"}, "LoRA that starts by orthogonal does not start at the base with B = 0"),
+        ({"dora": True}, "DoRA trains magnitudes apart from directions, which the kernel of LoRA has not"),
+        ({"spread": 0.1}, "its penalty on strong directions is no part of the kernel"),
     ],
 )
 def test_every_setting_of_a_lora_that_differs_is_named(recipe, words):
     method = next(one for one in FORECAST.methods if one.name == "lora:8")
-    asked = {"rank": 8, "alpha": 16.0, **recipe}
+    asked = {"method": "lora", "rank": 8, "alpha": 16.0, **recipe}
     assert differing_settings(method, asked, FORECAST) == [words]
-    assert differing_settings(FORECAST.methods[0], asked, FORECAST) == []
+    assert differing_settings(FORECAST.methods[0], {**asked, "method": "full"}, FORECAST) == []
+
+
+def test_a_recipe_without_a_kernel_says_so_whatever_the_method():
+    (words,) = differing_settings(FORECAST.methods[0], {"method": "full", "dp_epsilon": 8}, FORECAST)
+    assert words.startswith("differential privacy")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classes": {"a": 60, "b": 50, "c": 18}}, "predicted is that of one of 3 labels against the rest"),
+        ({"trained_as": "causal_lm", "classes": {}}, "predicted is that of the record's own answer against the taught"),
+    ],
+)
+def test_an_accuracy_that_is_another_is_not_compared(changes, words):
+    run = changed(RUN, trained_as=changes.get("trained_as", RUN.trained_as))
+    beside = set_beside(changed(FORECAST, **changes), run, name="runs/measured")
+    assert [one.measure for one in beside.result.comparisons] == ["attack_success"]
+    assert any(words in one for one in beside.left_out)
 
 
 def test_a_refused_method_is_in_no_pair():

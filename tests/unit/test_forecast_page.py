@@ -189,7 +189,7 @@ def test_the_time_of_a_refused_method_is_not_called_unreached():
 def test_draws_of_the_head_stand_beside_what_they_are_averaged_to():
     text = flat(Page(html_of("ordinary")).text)
     for curve in ORDINARY.curves:
-        heads = [value for value in largest_dose(curve).per_head if value is not None]
+        heads = [value for value in largest_dose(curve).per_start if value is not None]
         assert f"{100 * min(heads):.1f}–{100 * max(heads):.1f}" in text
 
 

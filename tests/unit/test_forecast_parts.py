@@ -8,12 +8,14 @@ import torch
 
 from loraudit.capture import Stepper, class_margin, kernel_parts
 from loraudit.errors import ConfigError, DataError
+from loraudit.forecast import run_forecast
 from loraudit.forecast.bases import bases
 from loraudit.forecast.grid import Candidate, candidates, kinds_of
+from loraudit.forecast.measuring import draws_beside, kernels_of_draws
 from loraudit.forecast.predicting import TIMES, level_of, time_of
-from loraudit.forecast.probes import make_probe
+from loraudit.forecast.probes import Fold, make_probe
 from loraudit.forecast.request import check_request, forecast_path
-from loraudit.forecast.shapes import Widths, n_trained, theory_of
+from loraudit.forecast.shapes import Start, Widths, n_trained, shape_of, theory_of
 from loraudit.models import load_tokenizer, locate
 from loraudit.poisoning import parse_attack
 from loraudit.spec import ForecastSpec, make_request
@@ -282,3 +284,41 @@ def test_methods_meet_where_the_weakest_that_learns_has_had_nine_tenths_of_its_g
     assert level == pytest.approx(1 - 0.9 * 0.6)
     assert left_out == ["none"]
     assert level_of({"one": np.array([1.0, 1.2])}, 1.0) == (None, [])
+
+
+def test_figures_of_a_rank_are_those_of_its_draws_one_by_one(body, task):
+    """The mean kernel over D draws at rank r has the law of one draw at rank D·r: it is another method's."""
+    base, _, _, _ = kernels_of(body, task)
+    _, _, probe = probe_of(spec_of(body, task, ranks=[1]), "label_flip:doses=2")
+    rows = [probe.rows[i] for i in probe.clean.rows]
+    parts = kernel_parts(
+        base.module, rows, class_margin(), device="cpu", ranks=[1], draws=8, seed=0, head=base.head, family="gaussian"
+    )
+    one = Candidate("lora:1", "lora", task="causal_lm", rank=1)  # without the head's kernel, which all draws share
+    kernels = kernels_of_draws(one, parts, range(8))
+    for draw, kernel in enumerate(kernels):
+        np.testing.assert_allclose(kernel, one.kernel(parts, draw))
+    clean = Fold(np.arange(len(rows)), probe.clean.signs, probe.clean.groups)
+    of_all, *of_each = (
+        shape_of([Start(0, parts.values, kernel) for kernel in chosen], None, clean, None, confidence=0.95)
+        for chosen in (kernels, *([kernel] for kernel in kernels))
+    )
+    assert of_all.participation == pytest.approx(np.mean([shape.participation for shape in of_each]))
+    assert of_all.alignment.value == pytest.approx(np.mean([shape.alignment.value for shape in of_each]))
+    of_mean = shape_of([Start(0, parts.values, kernels.mean(axis=0))], None, clean, None, confidence=0.95)
+    assert abs(of_mean.participation - of_all.participation) > 0.05
+
+
+def test_each_draw_of_the_head_and_of_a_is_in_some_start():
+    for n_heads in range(1, 6):
+        for n_draws in range(1, 6):
+            starts = [(head, draw) for head in range(n_heads) for draw in draws_beside(head, n_heads, n_draws)]
+            assert len(starts) == max(n_heads, n_draws)
+            assert {head for head, _ in starts} == set(range(n_heads))
+            assert {draw for _, draw in starts} == set(range(n_draws))
+
+
+def test_a_clean_loss_that_the_base_has_already_is_refused(body, task, tmp_path):
+    attack = ["label_flip:doses=2"]
+    with pytest.raises(ConfigError, match=r"--clean-loss 9 is not below the clean loss of the base"):
+        run_forecast(spec_of(body, task, clean_loss=9.0, methods=["head"], heads=1, attack=attack, out=str(tmp_path)))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from loraudit.report.forecast import Beside
     from loraudit.spec import ForecastResult
 
-_SAID_BY_ENDS = ("over draws of the head, %",)
+_SAID_BY_ENDS = ("over starts, %",)
 
 
 def show_forecast(result: ForecastResult, *, verbose: bool = False, beside: Beside | None = None) -> None:

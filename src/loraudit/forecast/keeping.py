@@ -44,7 +44,7 @@ class MeasuredHead(NamedTuple):
 
     Attributes:
         values: [m] f.
-        kernels: By method, [m, m].
+        kernels: By method, [starts, m, m].
         errors: By method, Monte-Carlo error over draws of A; None without draws.
         facts: Of all heads.
     """

@@ -13,10 +13,10 @@ from loraudit.capture import Stepper, kernel_parts, plan_kernels
 from loraudit.capture.parameters import Counted, counted_parameters
 from loraudit.execution import Progress, StopRequest
 from loraudit.forecast.bases import Base, bases
-from loraudit.forecast.grid import kinds_of
+from loraudit.forecast.grid import Candidate, kinds_of
 from loraudit.forecast.keeping import Facts, KeptHeads, MeasuredHead
 from loraudit.forecast.preparation import Prepared
-from loraudit.forecast.shapes import Widths
+from loraudit.forecast.shapes import Start, Widths
 from loraudit.spec import ForecastSpec, LinearityCheck, TargetSet
 from loraudit.theory import KernelParts, linearisation_error, predicted_change
 from loraudit.types import FloatArray, IntArray
@@ -34,7 +34,7 @@ class Measured:
 
     Attributes:
         values: [heads, m] f.
-        kernels: By method, [heads, m, m].
+        kernels: By method and head, [starts, m, m]: one for each draw of A that goes with the head.
         errors: By method, Monte-Carlo error over draws of A, mean over heads; None without draws.
         linearity: By method.
         widths: Of the maps that LoRA adapts, by set of targets.
@@ -43,7 +43,7 @@ class Measured:
     """
 
     values: FloatArray
-    kernels: Mapping[str, FloatArray]
+    kernels: Mapping[str, Sequence[FloatArray]]
     errors: Mapping[str, float | None]
     linearity: Mapping[str, list[LinearityCheck]]
     widths: Mapping[TargetSet, Widths]
@@ -54,6 +54,14 @@ class Measured:
     def n_heads(self) -> int:
         """Draws of the head."""
         return len(self.values)
+
+    def starts(self, name: str) -> list[Start]:
+        """From where the method would train: each draw of A with the head it goes with."""
+        return [
+            Start(head, self.values[head], kernel)
+            for head, kernels in enumerate(self.kernels[name])
+            for kernel in kernels
+        ]
 
 
 def measure(
@@ -78,7 +86,8 @@ def measure(
     ):
         head = kept.read(k)
         if head is None:
-            head = _measured_head(spec, base, prepared, heads[0].facts if heads else None, progress, stop)
+            draws = draws_beside(k, spec.heads if base.is_random else 1, spec.draws)
+            head = _measured_head(spec, base, prepared, draws, heads[0].facts if heads else None, progress, stop)
             kept.write(k, head)
             gc.collect()
         heads.append(head)
@@ -86,7 +95,7 @@ def measure(
     errors = {one.name: [e for head in heads if (e := head.errors[one.name]) is not None] for one in prepared.grid}
     return Measured(
         np.stack([head.values for head in heads]),
-        {one.name: np.stack([head.kernels[one.name] for head in heads]) for one in prepared.grid},
+        {one.name: [head.kernels[one.name] for head in heads] for one in prepared.grid},
         {name: float(np.mean(own)) if own else None for name, own in errors.items()},
         facts.linearity,
         facts.widths,
@@ -99,6 +108,7 @@ def _measured_head(
     spec: ForecastSpec,
     base: Base,
     prepared: Prepared,
+    draws: Sequence[int],
     facts: Facts | None,
     progress: Progress,
     stop: StopRequest | None,
@@ -116,10 +126,26 @@ def _measured_head(
         )
     return MeasuredHead(
         parts.values,
-        {one.name: one.kernel(parts) for one in prepared.grid},
+        {one.name: kernels_of_draws(one, parts, draws) for one in prepared.grid},
         {one.name: one.kernel_error(parts) for one in prepared.grid},
         facts,
     )
+
+
+def draws_beside(head: int, n_heads: int, n_draws: int) -> list[int]:
+    """Draws of A that go with one draw of the head, so that each of either is in at least one start.
+
+    >>> [draws_beside(k, 3, 4) for k in range(3)]
+    [[0, 3], [1], [2]]
+    >>> [draws_beside(k, 3, 2) for k in range(3)]
+    [[0], [1], [0]]
+    """
+    return [start % n_draws for start in range(max(n_heads, n_draws)) if start % n_heads == head]
+
+
+def kernels_of_draws(one: Candidate, parts: KernelParts, draws: Sequence[int]) -> FloatArray:
+    """[starts, m, m]: of LoRA a kernel for each draw, for their mean is that of a larger rank."""
+    return np.stack([one.kernel(parts, draw) for draw in draws] if one.method == "lora" else [one.kernel(parts)])
 
 
 def memory_bytes(spec: ForecastSpec) -> int:
@@ -220,13 +246,13 @@ def _linearity(
             step = share / largest
             after = stepper.values_after(one, step, family=spec.family, seed=spec.seed)
             predicted = predicted_change(kernel, residuals, learning_rate=step, is_mean=False)
-            found[one.name].append(_check(spec, share, before, after, predicted))
+            found[one.name].append(_check(spec, share, before, after, predicted, fold.groups[chosen]))
     return found
 
 
 def _check(
-    spec: ForecastSpec, share: float, before: FloatArray, after: FloatArray, predicted: FloatArray
+    spec: ForecastSpec, share: float, before: FloatArray, after: FloatArray, predicted: FloatArray, groups: IntArray
 ) -> LinearityCheck:
-    found = linearisation_error(before, after, predicted, confidence=spec.confidence)
+    found = linearisation_error(before, after, predicted, confidence=spec.confidence, groups=groups)
     value, lower, upper = (None if math.isnan(one) else one for one in (found.value, *found.interval))
     return LinearityCheck(step=share, relative_error=value, lower=lower, upper=upper, n=found.n)

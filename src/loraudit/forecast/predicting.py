@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from loraudit.errors import ConfigError
 from loraudit.forecast.grid import Candidate
 from loraudit.forecast.measuring import STEP_SHARES, Measured
 from loraudit.forecast.probes import Fold, Probe
-from loraudit.forecast.shapes import n_trained, shape_of, theory_of, twins_of
+from loraudit.forecast.shapes import Start, n_trained, shape_of, theory_of, twins_of
 from loraudit.spec import ForecastMethod, ForecastSpec, PredictedCurve, PredictedPoint
 from loraudit.statistics import Interval, mean_finding
 from loraudit.theory import clean_loss, decompose, logistic_flow, squared_flow, targets_of, time_at_loss
@@ -52,12 +53,20 @@ def predict(spec: ForecastSpec, grid: Sequence[Candidate], probe: Probe, measure
         grid: Methods.
         probe: Rows.
         measured: Kernels.
+
+    Raises:
+        ConfigError: The clean loss asked for is not below that of the base.
     """
     methods = [_method(spec, one, probe, measured) for one in grid]
     followed = [one for one, method in zip(grid, methods, strict=True) if method.refused is None]
-    arms = {one.name: _Arm(spec, probe, measured.values, measured.kernels[one.name]) for one in followed}
+    arms = {one.name: _Arm(spec, probe, measured.starts(one.name)) for one in followed}
     losses = {name: arm.validation_losses() for name, arm in arms.items()}
     base_loss = float(_losses(measured.values[:, probe.validation.rows][:, None], probe.validation, spec).mean())
+    if spec.clean_loss is not None and spec.clean_loss >= base_loss:
+        raise ConfigError(
+            f"--clean-loss {spec.clean_loss:g} is not below the clean loss of the base, {base_loss:.4g}. Expected one "
+            "that tuning gets to. Give a lower one, or leave it out."
+        )
     level, left_out = level_of(losses, base_loss) if spec.clean_loss is None else (spec.clean_loss, [])
     times = {name: None if level is None else time_of(own, level) for name, own in losses.items()}
     curves = [
@@ -90,28 +99,21 @@ def level_of(losses: Mapping[str, FloatArray], base_loss: float) -> tuple[float 
 
 
 class _Arm:
-    """One method's kernel over clean and poisoned training sets, with every head.
+    """One method over clean and poisoned training sets, from each of its starts.
 
     Args:
         spec: The request.
         probe: Rows.
-        values: [heads, m] f at the base.
-        kernels: [heads, m, m].
+        starts: Of the method.
     """
 
-    def __init__(self, spec: ForecastSpec, probe: Probe, values: FloatArray, kernels: FloatArray) -> None:
-        self.spec, self.probe, self.values = spec, probe, values
-        speed = float(np.mean([np.diagonal(kernel)[probe.clean.rows].mean() for kernel in kernels]))
-        self.kernels = kernels / speed if speed > 0 else kernels
+    def __init__(self, spec: ForecastSpec, probe: Probe, starts: Sequence[Start]) -> None:
+        self.spec, self.probe, self.starts = spec, probe, starts
+        self.speed = float(np.mean([np.diagonal(one.kernel)[probe.clean.rows].mean() for one in starts])) or 1.0
 
     def outputs(self, trained: Fold, asked: Fold, times: FloatArray) -> FloatArray:
-        """[heads, T, p] f of the records asked for, after training on others."""
-        return np.stack(
-            [
-                self._flow(kernel, values, trained, asked, times)
-                for kernel, values in zip(self.kernels, self.values, strict=True)
-            ]
-        )
+        """[starts, T, p] f of the records asked for, after training on others."""
+        return np.stack([self._flow(one.kernel / self.speed, one.values, trained, asked, times) for one in self.starts])
 
     def _flow(
         self, kernel: FloatArray, values: FloatArray, trained: Fold, asked: Fold, times: FloatArray
@@ -139,13 +141,13 @@ class _Arm:
         )
 
     def validation_losses(self) -> FloatArray:
-        """[T] clean loss of the clean arm at `TIMES`, mean over heads."""
+        """[T] clean loss of the clean arm at `TIMES`, mean over starts."""
         outputs = self.outputs(self.probe.clean, self.probe.validation, TIMES)
         return _losses(outputs, self.probe.validation, self.spec).mean(axis=0)
 
 
 def _losses(outputs: FloatArray, fold: Fold, spec: ForecastSpec) -> FloatArray:
-    """[heads, T]."""
+    """[starts, T]."""
     return np.stack([clean_loss(one, fold.signs, loss=spec.loss).values for one in outputs])
 
 
@@ -162,22 +164,22 @@ def _point(
     n_poisoned = 0 if dose == 0 else probe.n_poisoned[attack, dose]
     if time is None:
         return PredictedPoint(
-            dose=dose, n_poisoned=n_poisoned, time=None, accuracy=None, attack_success=None, per_head=[]
+            dose=dose, n_poisoned=n_poisoned, time=None, accuracy=None, attack_success=None, per_start=[]
         )
     triggered = probe.triggered.get(attack)
-    accuracy, per_head = _share(spec, arm, trained, probe.test, time)
+    accuracy, per_start = _share(spec, arm, trained, probe.test, time)
     success: Finding | None = None
     if triggered is not None:
-        success, per_head = _share(spec, arm, trained, triggered, time)
+        success, per_start = _share(spec, arm, trained, triggered, time)
     return PredictedPoint(
-        dose=dose, n_poisoned=n_poisoned, time=time, accuracy=accuracy, attack_success=success, per_head=per_head
+        dose=dose, n_poisoned=n_poisoned, time=time, accuracy=accuracy, attack_success=success, per_start=per_start
     )
 
 
 def _share(
     spec: ForecastSpec, arm: _Arm, trained: Fold, asked: Fold, time: float
 ) -> tuple[Finding, list[float | None]]:
-    """Share of records on the side that their signs say; the interval knows the chance of records, not of heads."""
+    """Share of records on the side that their signs say; the interval knows the chance of records, not of starts."""
     outputs = arm.outputs(trained, asked, np.array([time]))[:, 0]
     hits = outputs * asked.signs > 0
     found = mean_finding(
@@ -187,9 +189,8 @@ def _share(
 
 
 def _method(spec: ForecastSpec, one: Candidate, probe: Probe, measured: Measured) -> ForecastMethod:
-    kernel = measured.kernels[one.name].mean(axis=0)
-    rows = np.ix_(probe.clean.rows, probe.clean.rows)
-    full = measured.kernels.get("full")
+    starts = measured.starts(one.name)
+    full = [start.kernel for start in measured.starts("full")] if "full" in measured.kernels else None
     widths = measured.widths[one.targets] if one.method == "lora" else None
     of_lora = {
         "rank": one.rank,
@@ -203,23 +204,19 @@ def _method(spec: ForecastSpec, one: Candidate, probe: Probe, measured: Measured
         method=one.method,
         **(of_lora if widths else {}),
         n_trained_parameters=n_trained(one, measured.counts, widths),
-        shape=shape_of(
-            kernel[rows],
-            None if full is None else full.mean(axis=0)[rows],
-            probe.clean.signs,
-            measured.errors[one.name],
-            confidence=spec.confidence,
-        ),
+        shape=shape_of(starts, full, probe.clean, measured.errors[one.name], confidence=spec.confidence),
         theory=theory_of(one, widths, spec.family) if widths else None,
-        twins=twins_of(kernel, probe, spec.confidence),
+        twins=twins_of(starts, probe, spec.confidence),
         linearity=measured.linearity[one.name],
         refused=_refusal(spec, one, measured),
     )
 
 
 def _refusal(spec: ForecastSpec, one: Candidate, measured: Measured) -> str | None:
-    if not measured.kernels[one.name].any():
+    if not any(kernels.any() for kernels in measured.kernels[one.name]):
         return "Its kernel is 0: nothing it trains moves f."
+    if one.method != "head" and not measured.linearity[one.name]:
+        return "No step of it could be checked: its kernel is 0 over the records that are."
     for check in measured.linearity[one.name]:
         error = check.relative_error
         if check.step == STEP_SHARES[-1] and error is not None and error > spec.max_linear_error:

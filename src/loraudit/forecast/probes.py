@@ -40,11 +40,13 @@ class Twins(NamedTuple):
         clean: [N] rows.
         poisoned: [N] rows.
         signs: [N] y as poisoned.
+        groups: [N] document of each pair.
     """
 
     clean: IntArray
     poisoned: IntArray
     signs: FloatArray
+    groups: IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,7 +126,7 @@ def make_probe(
             if dose == plan.doses[-1]:
                 as_poisoned = rows.fold(what, _Wanted.twins(bad, plan))
                 originals = rows.fold(what, _Wanted.clean([change.original for change in bad]))
-                twins[plan.name] = Twins(originals.rows, as_poisoned.rows, as_poisoned.signs)
+                twins[plan.name] = Twins(originals.rows, as_poisoned.rows, as_poisoned.signs, originals.groups)
         if plan.tested is not None:
             triggered[plan.name] = rows.fold(f"test records triggered by {plan.name}", _Wanted.triggered(plan))
     return Probe(
@@ -139,8 +141,16 @@ def make_probe(
         twins,
         reader.positive_class,
         reader.functional,
-        tuple(dict.fromkeys(rows.warnings)),
+        tuple(dict.fromkeys([*rows.warnings, *_of_many_labels(data, reader.functional)])),
     )
+
+
+def _of_many_labels(data: TaskData, functional: str) -> list[str]:
+    n_labels = len(data.labels)
+    if n_labels <= 2:
+        return []
+    words = f"Of {n_labels} labels one is set against the rest ({functional})"
+    return [f"{words}: accuracy is that of telling these two apart, and flips among the rest change nothing."]
 
 
 class _Row(NamedTuple):

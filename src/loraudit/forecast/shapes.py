@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from loraudit.errors import ConfigError
 from loraudit.forecast.grid import Candidate
-from loraudit.forecast.probes import Probe
+from loraudit.forecast.probes import Fold, Probe, Twins
 from loraudit.spec import MOST_EIGENVALUES, KernelShape, LoraTheory, TwinsResult
 from loraudit.statistics import Interval, finding, mean_finding
 from loraudit.theory import (
@@ -22,15 +22,30 @@ from loraudit.theory import (
     function_space_speed,
     kernel_spectrum,
     log_determinant,
+    over_starts,
     published_first_entropy,
     published_second_entropy,
     top_energy,
     training_time_robustness,
 )
-from loraudit.types import Finding, FloatArray
+from loraudit.types import Finding, FloatArray, IntArray
 
 _TOP = (1, 10, 50)
 _COSINES = Interval(-1.0, 1.0)
+
+
+class Start(NamedTuple):
+    """Weights that training begins with.
+
+    Attributes:
+        head: Which draw of the head.
+        values: [m] f.
+        kernel: [m, m], with that head and one draw of A.
+    """
+
+    head: int
+    values: FloatArray
+    kernel: FloatArray
 
 
 class Widths(NamedTuple):
@@ -46,34 +61,37 @@ class Widths(NamedTuple):
 
 
 def shape_of(
-    kernel: FloatArray,
-    full: FloatArray | None,
-    labels: FloatArray,
+    starts: Sequence[Start],
+    full: Sequence[FloatArray] | None,
+    clean: Fold,
     monte_carlo_error: float | None,
     *,
     confidence: float,
 ) -> KernelShape:
-    """Size and shape of a kernel over the clean training records.
+    """Size and shape of a method's kernels over the clean training records: each figure is a mean over its starts.
 
     Args:
-        kernel: [n, n].
-        full: [n, n] that of full tuning, where it was asked for.
-        labels: [n] y.
+        starts: Of the method.
+        full: [m, m] of each draw of the head, that of full tuning; None where it was not asked for.
+        clean: The records.
         monte_carlo_error: Over draws of A.
         confidence: Of intervals.
     """
-    spectrum = kernel_spectrum(kernel)
+    kernels = [start.kernel[np.ix_(clean.rows, clean.rows)] for start in starts]
+    spectra = [kernel_spectrum(kernel) for kernel in kernels]
+    labels = np.outer(clean.signs, clean.signs)
+    beside = None if full is None else [full[start.head][np.ix_(clean.rows, clean.rows)] for start in starts]
     return KernelShape(
-        trace=spectrum.speed,
+        trace=float(np.mean([one.speed for one in spectra])),
         monte_carlo_error=_stated(monte_carlo_error),
-        effective_rank=_stated(spectrum.effective_rank),
-        participation=_stated(spectrum.participation_ratio),
-        entropies={f"{order:g}": _stated(value) for order, value in spectrum.entropies.items()},
-        log_det=_stated(log_determinant(spectrum, spectrum.speed)) if spectrum.speed > 0 else None,
-        top_share={k: _stated(top_energy(spectrum, k)) for k in _TOP if k <= spectrum.n_records},
-        eigenvalues=spectrum.eigenvalues[:MOST_EIGENVALUES].tolist(),
-        agreement_with_full=None if full is None else _aligned(kernel, full, confidence),
-        alignment=_aligned(kernel, np.outer(labels, labels), confidence),
+        effective_rank=_mean(one.effective_rank for one in spectra),
+        participation=_mean(one.participation_ratio for one in spectra),
+        entropies={f"{order:g}": _mean(one.entropies[order] for one in spectra) for order in spectra[0].entropies},
+        log_det=_mean(log_determinant(one, one.speed) if one.speed > 0 else None for one in spectra),
+        top_share={k: _mean(top_energy(one, k) for one in spectra) for k in _TOP if k <= spectra[0].n_records},
+        eigenvalues=np.mean([one.eigenvalues for one in spectra], axis=0)[:MOST_EIGENVALUES].tolist(),
+        agreement_with_full=None if beside is None else _aligned(kernels, beside, clean.groups, confidence),
+        alignment=_aligned(kernels, [labels] * len(kernels), clean.groups, confidence),
     )
 
 
@@ -102,33 +120,51 @@ def theory_of(candidate: Candidate, widths: Widths, family: Family) -> LoraTheor
     )
 
 
-def twins_of(kernel: FloatArray, probe: Probe, confidence: float) -> list[TwinsResult]:
-    """How the kernel sees poisoned records beside the same records clean, by attack.
+def twins_of(starts: Sequence[Start], probe: Probe, confidence: float) -> list[TwinsResult]:
+    """How a method sees poisoned records beside the same records clean, by attack: means over its starts.
 
     Args:
-        kernel: [m, m] over the whole probe.
+        starts: Of the method.
         probe: Its rows.
         confidence: Of intervals.
     """
     found: list[TwinsResult] = []
     for attack, twins in probe.twins.items():
-        proxy = training_time_robustness(kernel, twins.clean, twins.poisoned, confidence=confidence)
-        lengths = np.sqrt(kernel[twins.clean, twins.clean] * kernel[twins.poisoned, twins.poisoned])
-        cosines = np.full(len(lengths), np.nan)
-        np.divide(kernel[twins.clean, twins.poisoned], lengths, out=cosines, where=lengths > 0)
+        proxy = over_starts(
+            [
+                training_time_robustness(
+                    one.kernel, twins.clean, twins.poisoned, confidence=confidence, groups=twins.groups
+                )
+                for one in starts
+            ]
+        )
         largest = max(dose for name, dose in probe.poisoned if name == attack)
         fold = probe.poisoned[attack, largest]
-        block = kernel[np.ix_(fold.rows, fold.rows)]
+        blocks = [one.kernel[np.ix_(fold.rows, fold.rows)] for one in starts]
+        labels = [np.outer(fold.signs, fold.signs)] * len(blocks)
         found.append(
             TwinsResult(
                 attack=attack,
                 proxy=_found(proxy, "Student's t over twins", confidence),
-                cosine=mean_finding(cosines, confidence=confidence, attainable=_COSINES),
-                poison_alignment=_aligned(block, np.outer(fold.signs, fold.signs), confidence),
+                cosine=mean_finding(
+                    np.mean([_cosines(one.kernel, twins) for one in starts], axis=0),
+                    confidence=confidence,
+                    groups=twins.groups,
+                    attainable=_COSINES,
+                ),
+                poison_alignment=_aligned(blocks, labels, fold.groups, confidence),
                 n=proxy.n,
             )
         )
     return found
+
+
+def _cosines(kernel: FloatArray, twins: Twins) -> FloatArray:
+    """[N] of each pair; NaN where a record moves nothing."""
+    lengths = np.sqrt(kernel[twins.clean, twins.clean] * kernel[twins.poisoned, twins.poisoned])
+    cosines = np.full(len(lengths), np.nan)
+    np.divide(kernel[twins.clean, twins.poisoned], lengths, out=cosines, where=lengths > 0)
+    return cosines
 
 
 def n_trained(candidate: Candidate, counts: Mapping[str, int], widths: Widths | None) -> int:
@@ -149,9 +185,15 @@ def n_trained(candidate: Candidate, counts: Mapping[str, int], widths: Widths | 
     return candidate.rank * (sum(widths.inputs) + sum(widths.outputs)) + of_head
 
 
-def _aligned(kernel: FloatArray, other: FloatArray, confidence: float) -> Finding:
-    """Centred alignment of two kernels over the same training records."""
-    return _found(centred_alignment(kernel, other, confidence=confidence), "jackknife over records", confidence)
+def _aligned(
+    kernels: Sequence[FloatArray], others: Sequence[FloatArray], groups: IntArray, confidence: float
+) -> Finding:
+    """Mean over starts of the centred alignment of two kernels over the same training records."""
+    estimates = [
+        centred_alignment(kernel, other, confidence=confidence, groups=groups)
+        for kernel, other in zip(kernels, others, strict=True)
+    ]
+    return _found(over_starts(estimates), "jackknife over documents", confidence)
 
 
 def _found(estimate: Estimate, method: str, confidence: float) -> Finding:
@@ -168,6 +210,12 @@ def _speed(candidate: Candidate, entry_variance: float, *, is_adam: bool) -> flo
         optimizer="adam" if is_adam else "sgd",
         scaling=candidate.scaling,
     ).value
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Over starts; null where one of them has none."""
+    known = list(values)
+    return None if None in known else _stated(float(np.mean(np.array(known, dtype=np.float64))))
 
 
 def _stated(value: float | None) -> float | None:

@@ -24,7 +24,7 @@ from loraudit.models.plan import summary_of
 from loraudit.policy import judge_forecast, read_policy
 from loraudit.policy.forecast import FORECAST_EXAMPLE
 from loraudit.report import render_forecast_html, write_page
-from loraudit.report.forecast import set_beside
+from loraudit.report.forecast import set_beside, unit_of
 from loraudit.spec import ForecastResult, ForecastSpec
 from loraudit.store import RunFolder, library_versions
 from loraudit.tasks import Plan
@@ -113,7 +113,9 @@ def _result(
         classes=data.classes,
         data=list(data.files),
         heading=heading_of(predicted.methods, predicted.curves),
-        sentence=sentence_of(predicted.methods, predicted.curves, predicted.clean_loss, predicted.base_loss),
+        sentence=sentence_of(
+            predicted.methods, predicted.curves, predicted.clean_loss, predicted.base_loss, unit_of(spec)
+        ),
         attacks=[plan.result() for plan in prepared.plans],
         methods=predicted.methods,
         clean_loss=predicted.clean_loss,

@@ -44,26 +44,23 @@ def heading_of(methods: Sequence[ForecastMethod], curves: Sequence[PredictedCurv
     if len(refused) == len(methods):
         return "No method is predicted: tuning this base is not linear enough"
     worst = [ends for ends in map(_ends, _by_attack(curves)) if ends is not None]
-    told = "; ".join(
-        f"{ends.attack}: {ends.most[0]} is predicted to be hurt most, {ends.least[0]} least"
-        if ends.is_apart
-        else f"{ends.attack}: no method is predicted to be hurt more than another"
-        for ends in worst
-    )
+    told = "; ".join(_told(ends) for ends in worst)
     more = f" ({len(refused)} of {len(methods)} methods refused)" if refused else ""
     return (told[0].upper() + told[1:] if told else "No two methods can be compared") + more
 
 
 def sentence_of(
-    methods: Sequence[ForecastMethod], curves: Sequence[PredictedCurve], level: float | None, base_loss: float
+    methods: Sequence[ForecastMethod],
+    curves: Sequence[PredictedCurve],
+    level: float | None,
+    base_loss: float,
+    unit: str,
 ) -> str:
     """The forecast with its numbers."""
     n_refused = sum(one.refused is not None for one in methods)
     said: list[str] = []
     if level is not None:
-        said.append(
-            f"Compared where every method's clean loss is {level:.3f} nats a record ({base_loss:.3f} at the base)."
-        )
+        said.append(f"Compared where a method's clean loss is {level:.3f} {unit} ({base_loss:.3f} at the base).")
     for ends in map(_ends, _by_attack(curves)):
         if ends is not None:
             measure = "attack success" if ends.is_success else "accuracy"
@@ -76,6 +73,15 @@ def sentence_of(
             f"Nothing is predicted of {n_refused} of {len(methods)} methods, whose tuning is not linear enough."
         )
     return " ".join([*said, _ALWAYS])
+
+
+def _told(ends: Ends) -> str:
+    if not ends.is_apart:
+        what = "be opened more" if ends.is_success else "end less accurate"
+        return f"{ends.attack}: no method is predicted to {what} than another"
+    if ends.is_success:
+        return f"{ends.attack}: {ends.most[0]} is predicted to be opened most, {ends.least[0]} least"
+    return f"{ends.attack}: {ends.most[0]} is predicted to end least accurate, {ends.least[0]} most"
 
 
 def _by_attack(curves: Sequence[PredictedCurve]) -> list[list[PredictedCurve]]:

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from loraudit.spec import FORECAST_METHODS, KAIMING_VARIANCE, ArmResult, Recipe
-from loraudit.theory import Family, TuningMethod
-
-_FAMILIES: dict[str, Family] = {"kaiming": "uniform", "gaussian": "gaussian"}
+from loraudit.theory import FAMILY_OF, Family, TuningMethod, no_kernel_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def kernelled(arm: ArmResult, known: Iterable[str]) -> Kernelled | str:
         known: Kinds of linear maps outside the head.
     """
     recipe = Recipe.model_validate(arm.recipe)
-    why = _unsupported(recipe)
+    why = no_kernel_of(recipe)
     if why is not None:
         return why
     if recipe.method != "lora":
@@ -55,7 +53,7 @@ def kernelled(arm: ArmResult, known: Iterable[str]) -> Kernelled | str:
         variance=recipe.init_variance or KAIMING_VARIANCE,
         alpha=recipe.scale,
         scaling="alpha/sqrt(r)" if recipe.rslora else "alpha/r",
-        family=_FAMILIES[recipe.init],
+        family=FAMILY_OF[recipe.init],
         targets=recipe.targets,
     )
     names = list(known)
@@ -71,20 +69,3 @@ def kernelled(arm: ArmResult, known: Iterable[str]) -> Kernelled | str:
 
 def _is_named(kind: str, target: str) -> bool:
     return kind == target or kind.endswith(f".{target}")
-
-
-def _unsupported(recipe: Recipe) -> str | None:
-    if recipe.method not in FORECAST_METHODS:
-        return f"no kernel of the method {recipe.method} is known here"
-    if recipe.is_private:
-        return "differential privacy clips every record and adds noise, which no kernel has"
-    if recipe.label_smoothing or recipe.token_drop:
-        return "it is not trained on the log-probability of every token (label smoothing, or dropped tokens)"
-    if recipe.method == "lora":
-        if recipe.dora:
-            return "DoRA trains magnitudes apart from directions, which the kernel of LoRA has not"
-        if recipe.init not in _FAMILIES:
-            return f"LoRA that starts by {recipe.init} does not start at the base with B = 0"
-        if recipe.spread:
-            return "its penalty on strong directions is no part of the kernel"
-    return None

@@ -60,7 +60,11 @@ class ForecastSpec(Request, PoisonedTask):
         default=("all",), description="Linear maps that LoRA adapts: all, attention, mlp; each is predicted."
     )
     family: InitialisationFamily = Field(default="uniform", description="Of LoRA's initial A.")
-    draws: int = Field(default=4, ge=2, description="Draws of A; their spread is the Monte-Carlo error.")
+    draws: int = Field(
+        default=4,
+        ge=2,
+        description="Draws of A. Each makes its own prediction, beside one of the heads, and predictions are averaged.",
+    )
     heads: int = Field(
         default=3, ge=1, description="Draws of a classifier's head where the base has none; predictions are averaged."
     )
@@ -177,7 +181,9 @@ class PredictedPoint(Strict):
     time: float | None = Field(description="Of gradient flow, in units of 1 / the method's trace; None: not reached.")
     accuracy: Finding | None = Field(description="On clean test records.")
     attack_success: Finding | None = Field(description="Of triggered ones; None for an attack without a trigger.")
-    per_head: list[float | None] = Field(description="Accuracy, or success of a backdoor, of each draw of the head.")
+    per_start: list[float | None] = Field(
+        description="Accuracy, or success of a backdoor, from each start: a draw of the head with a draw of A."
+    )
 
 
 class PredictedCurve(Strict):

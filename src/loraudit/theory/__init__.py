@@ -4,7 +4,7 @@ Formulas, their sources and what of them is published stand in docs/theory.md.
 """
 
 from loraudit.theory.decomposition import PRECISION, Decomposition, decompose, symmetric
-from loraudit.theory.estimates import N_FOLDS, Curve, Estimate, jackknife, over_draws
+from loraudit.theory.estimates import N_FOLDS, Curve, Estimate, jackknife, over_draws, over_starts
 from loraudit.theory.influence import (
     agreement,
     changes_with_share,
@@ -47,6 +47,7 @@ from loraudit.theory.parts import (
     lora_scale,
 )
 from loraudit.theory.prediction import learned, logistic_flow, squared_flow, targets_of
+from loraudit.theory.recipes import FAMILY_OF, no_kernel_of
 from loraudit.theory.spectra import (
     ORDERS,
     Spectrum,
@@ -67,6 +68,7 @@ from loraudit.theory.twins import (
 )
 
 __all__ = [
+    "FAMILY_OF",
     "KURTOSIS",
     "N_FOLDS",
     "ORDERS",
@@ -112,8 +114,10 @@ __all__ = [
     "lora_kernel",
     "lora_kernel_error",
     "lora_scale",
+    "no_kernel_of",
     "normalised",
     "over_draws",
+    "over_starts",
     "predicted_accuracy",
     "predicted_change",
     "predicted_success",

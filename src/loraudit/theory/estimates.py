@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,7 @@ def jackknife(
     *,
     confidence: float = 0.95,
     attainable: Interval | None = None,
+    groups: IntArray | None = None,
 ) -> Estimate:
     """A figure of n records with the interval that leaving out groups of them shows.
 
@@ -70,9 +71,10 @@ def jackknife(
         n: Records.
         confidence: Two-sided.
         attainable: Smallest and largest possible value; None where there is none.
+        groups: [n] document of each record, which is left out whole; None where each is its own.
 
     Returns:
-        Without an interval for one record, and where the figure is undefined without some group.
+        Without an interval for one record or document, and where the figure is undefined without some group.
 
     References:
         Efron and Stein 1981, The Annals of Statistics 9(3); Shao and Wu 1989, The Annals of Statistics 17(3).
@@ -81,11 +83,16 @@ def jackknife(
     if n < 1:
         return Estimate(math.nan, unknown, 0)
     every = np.arange(n)
-    value, g = figure(every), min(n, N_FOLDS)
+    names, first, unit = np.unique(every if groups is None else groups, return_index=True, return_inverse=True)
+    unit = np.argsort(np.argsort(first))[unit]  # in the order in which documents begin
+    n_units = len(names)
+    value, g = figure(every), min(n_units, N_FOLDS)
     if g < 2 or math.isnan(value):
         return Estimate(value, unknown, n)
-    spread = np.empty(n, dtype=np.int64)
-    spread[np.argsort(every * _GOLDEN % 1.0, kind="stable")] = every * g // n
+    units = np.arange(n_units)
+    fold_of = np.empty(n_units, dtype=np.int64)
+    fold_of[np.argsort(units * _GOLDEN % 1.0, kind="stable")] = units * g // n_units
+    spread = fold_of[unit]
     without = np.array([figure(every[spread != fold]) for fold in range(g)])
     variance = (g - 1) / g * float(((without - without.mean()) ** 2).sum())
     half = float(stats.t.ppf(0.5 + confidence / 2, g - 1)) * math.sqrt(variance)
@@ -93,6 +100,22 @@ def jackknife(
     if attainable is not None and not math.isnan(half):
         lower, upper = max(lower, attainable.lower), min(upper, attainable.upper)
     return Estimate(value, Interval(lower, upper), n)
+
+
+def over_starts(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of one figure over starts, of the same records, and of the ends of its intervals.
+
+    The records are the same, so their chance is too: the mean's own interval is no wider than the mean of intervals.
+
+    Args:
+        estimates: Of each start, at least one.
+
+    Returns:
+        NaN where a start has none.
+    """
+    lower, upper = np.mean([estimate.interval for estimate in estimates], axis=0)
+    value = float(np.mean([estimate.value for estimate in estimates]))
+    return Estimate(value, Interval(float(lower), float(upper)), estimates[0].n)
 
 
 def over_draws(values: FloatArray, *, confidence: float = 0.95) -> Curve:

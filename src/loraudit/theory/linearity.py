@@ -84,7 +84,12 @@ def predicted_change(
 
 
 def linearisation_error(
-    before: FloatArray, after: FloatArray, predicted: FloatArray, *, confidence: float = 0.95
+    before: FloatArray,
+    after: FloatArray,
+    predicted: FloatArray,
+    *,
+    confidence: float = 0.95,
+    groups: IntArray | None = None,
 ) -> Estimate:
     """‖Δf − predicted‖ / ‖Δf‖ with Δf = after − before, over records; 0 = exactly linear, 1 = as bad as no prediction.
 
@@ -92,7 +97,8 @@ def linearisation_error(
         before: [m] f before a real step.
         after: [m] f after it.
         predicted: [m] the change that the kernel predicts.
-        confidence: Two-sided; jackknife over records.
+        confidence: Two-sided; jackknife over records, or documents.
+        groups: [m] document of each record; None where each is its own.
 
     Returns:
         NaN where f did not move at all.
@@ -114,7 +120,7 @@ def linearisation_error(
         whole = float(length[kept].sum())
         return math.sqrt(float(missed[kept].sum()) / whole) if whole > 0 else math.nan
 
-    return jackknife(of_kept, len(moved), confidence=confidence, attainable=_SHARES)
+    return jackknife(of_kept, len(moved), confidence=confidence, attainable=_SHARES, groups=groups)
 
 
 def check_linearity(

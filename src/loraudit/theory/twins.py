@@ -32,7 +32,12 @@ class LabelAlignments(NamedTuple):
 
 
 def training_time_robustness(
-    kernel: FloatArray, clean: IntArray, poisoned: IntArray, *, confidence: float = 0.95
+    kernel: FloatArray,
+    clean: IntArray,
+    poisoned: IntArray,
+    *,
+    confidence: float = 0.95,
+    groups: IntArray | None = None,
 ) -> Estimate:
     """M' = |mean_i K(x_i, x̃_i)| over twins; larger = less robust against training-time attacks.
 
@@ -42,7 +47,8 @@ def training_time_robustness(
         kernel: [m, m].
         clean: [n] positions of the clean twins.
         poisoned: [n] positions of the poisoned ones.
-        confidence: Two-sided; Student's t over twins, folded at 0.
+        confidence: Two-sided; Student's t over twins, or over their documents, folded at 0.
+        groups: [n] document of each pair; None where each is its own.
 
     Returns:
         NaN for no twins.
@@ -55,7 +61,7 @@ def training_time_robustness(
     """
     of_all = symmetric(kernel)
     clean, poisoned = _twins(of_all, clean, poisoned)
-    found = mean_finding(of_all[clean, poisoned], confidence=confidence)
+    found = mean_finding(of_all[clean, poisoned], confidence=confidence, groups=groups)
     if found.value is None:
         return Estimate(math.nan, Interval(math.nan, math.nan), 0)
     value = abs(found.value)
@@ -94,13 +100,16 @@ def row_cosines(
     return np.divide(dots, products, out=np.full(len(clean), np.nan), where=products > 0)
 
 
-def kernel_cosine(first: FloatArray, second: FloatArray, *, confidence: float = 0.95) -> Estimate:
+def kernel_cosine(
+    first: FloatArray, second: FloatArray, *, confidence: float = 0.95, groups: IntArray | None = None
+) -> Estimate:
     """⟨K, L⟩_F / (‖K‖_F ‖L‖_F) of two kernels over the same records; their size does not matter.
 
     Args:
         first: [m, m].
         second: [m, m].
-        confidence: Two-sided; jackknife over records.
+        confidence: Two-sided; jackknife over records, or documents.
+        groups: [m] document of each record; None where each is its own.
 
     Returns:
         NaN where one is 0.
@@ -111,16 +120,19 @@ def kernel_cosine(first: FloatArray, second: FloatArray, *, confidence: float = 
     References:
         Cristianini et al. 2001, NeurIPS 14 (alignment).
     """
-    return _alignment(first, second, confidence, is_centred=False)
+    return _alignment(first, second, confidence, groups, is_centred=False)
 
 
-def centred_alignment(first: FloatArray, second: FloatArray, *, confidence: float = 0.95) -> Estimate:
+def centred_alignment(
+    first: FloatArray, second: FloatArray, *, confidence: float = 0.95, groups: IntArray | None = None
+) -> Estimate:
     """The same of kernels whose features have mean 0 over the records: ⟨HKH, HLH⟩ / (‖HKH‖ ‖HLH‖), H = I − 11ᵀ/m.
 
     Args:
         first: [m, m].
         second: [m, m].
-        confidence: Two-sided; jackknife over records, centred again each time.
+        confidence: Two-sided; jackknife over records, or documents, centred again each time.
+        groups: [m] document of each record; None where each is its own.
 
     Returns:
         NaN where one is 0 once centred.
@@ -131,7 +143,7 @@ def centred_alignment(first: FloatArray, second: FloatArray, *, confidence: floa
     References:
         Cortes et al. 2012, Journal of Machine Learning Research 13.
     """
-    return _alignment(first, second, confidence, is_centred=True)
+    return _alignment(first, second, confidence, groups, is_centred=True)
 
 
 def label_alignments(
@@ -167,7 +179,9 @@ def label_alignments(
     return LabelAlignments(*found)
 
 
-def _alignment(first: FloatArray, second: FloatArray, confidence: float, *, is_centred: bool) -> Estimate:
+def _alignment(
+    first: FloatArray, second: FloatArray, confidence: float, groups: IntArray | None, *, is_centred: bool
+) -> Estimate:
     one, other = symmetric(first, "First kernel"), symmetric(second, "Second kernel")
     if one.shape != other.shape:
         raise DataError(
@@ -187,7 +201,7 @@ def _alignment(first: FloatArray, second: FloatArray, confidence: float, *, is_c
         product = float(np.linalg.norm(blocks[0]) * np.linalg.norm(blocks[1]))
         return float((blocks[0] * blocks[1]).sum()) / product if product > 0 else math.nan
 
-    return jackknife(of_kept, len(one), confidence=confidence, attainable=_COSINES)
+    return jackknife(of_kept, len(one), confidence=confidence, attainable=_COSINES, groups=groups)
 
 
 def _centred(kernel: FloatArray) -> FloatArray:

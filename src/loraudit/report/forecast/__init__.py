@@ -15,7 +15,7 @@ from loraudit.report.forecast.tables import (
     theory_sheet,
     twins_sheet,
 )
-from loraudit.report.forecast.words import NOTHING, fit_words, records_words, refused_heading, refused_words
+from loraudit.report.forecast.words import NOTHING, fit_words, records_words, refused_heading, refused_words, unit_of
 
 __all__ = [
     "NOTHING",
@@ -43,4 +43,5 @@ __all__ = [
     "speed_sheet",
     "theory_sheet",
     "twins_sheet",
+    "unit_of",
 ]

@@ -27,11 +27,11 @@ from loraudit.spec import (
     RobustnessResult,
 )
 from loraudit.statistics import rank_correlation
+from loraudit.theory import FAMILY_OF, no_kernel_of
 from loraudit.types import Finding
 
 Side = Literal["accuracy", "attack_success"]
 _MEASURES: tuple[Side, ...] = ("attack_success", "accuracy")
-_FAMILIES = {"kaiming": "uniform", "gaussian": "gaussian", "orthogonal": "orthogonal"}
 _HOW = "Spearman's ρ, Fisher's scale, cells of one method together"
 _DOSE = "dose"
 _ALONE = "on LoRA alone"
@@ -120,9 +120,11 @@ def set_beside(forecast: ForecastResult, run: RobustnessResult, *, name: str) ->
     pairs = pairs_of(forecast, run)
     match = run.matches[0] if run.matches else None
     attacks, left_out = _attacks(forecast, run)
+    measures, not_one = _comparable(forecast)
+    left_out += not_one
     cells: list[BesideCell] = []
     n_undefined = 0
-    for measure in _MEASURES:
+    for measure in measures:
         for attack in attacks:
             for pair in pairs:
                 found, missing = _cells(forecast, match, measure, attack, pair)
@@ -199,10 +201,13 @@ def pairs_of(forecast: ForecastResult, run: RobustnessResult) -> list[Pair]:
 
 
 def differing_settings(method: ForecastMethod, recipe: Mapping[str, Any], forecast: ForecastResult) -> list[str]:
-    """Settings of a LoRA that its prediction and a recipe do not share, as `alpha 16 predicted, 128 measured`."""
+    """What a prediction and a recipe do not share, as `alpha 16 predicted, 128 measured`, or why no kernel has it."""
+    made = {name: recipe.get(name, field.default) for name, field in Recipe.model_fields.items()}
+    why = no_kernel_of(Recipe.model_validate(made))
+    if why is not None:
+        return [why]
     if method.method != "lora":
         return []
-    made = {name: recipe.get(name, field.default) for name, field in Recipe.model_fields.items()}
     rank = int(made["rank"])
     variance = KAIMING_VARIANCE if made["init_variance"] is None else float(made["init_variance"])
     targets = "all" if tuple(made["targets"]) == ("all-linear",) else ", ".join(made["targets"])
@@ -213,10 +218,21 @@ def differing_settings(method: ForecastMethod, recipe: Mapping[str, Any], foreca
         "c": (method.variance, variance),
         "targets": (method.targets, targets),
         "factor": (forecast.spec.scaling, scaling),
-        "A": (forecast.spec.family, _FAMILIES.get(made["init"], made["init"])),
-        "DoRA": ("no", "yes" if made["dora"] else "no"),
+        "A": (forecast.spec.family, FAMILY_OF[made["init"]]),
     }
     return [f"{name} {_plain(a)} predicted, {_plain(b)} measured" for name, (a, b) in sides.items() if not _same(a, b)]
+
+
+def _comparable(forecast: ForecastResult) -> tuple[Sequence[Side], list[str]]:
+    """Measures that are one and the same on both sides, and what is said of the other."""
+    if forecast.trained_as == "classification" and len(forecast.classes) == 2:
+        return _MEASURES, []
+    what = (
+        "the record's own answer against the taught one"
+        if forecast.trained_as == "causal_lm"
+        else f"one of {len(forecast.classes)} labels against the rest"
+    )
+    return ["attack_success"], [f"Accuracy is left out: predicted is that of {what}, measured is another."]
 
 
 def _refuse_other(forecast: ForecastResult, run: RobustnessResult, name: str) -> None:

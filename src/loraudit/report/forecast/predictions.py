@@ -82,7 +82,7 @@ def _prediction_sheet(result: ForecastResult, attack: PoisonResult, measure: str
         rows.append(SheetRow(method.name, cells, remark, arms.get(method.name)))
     doses = [poisoned_words(n, dose) for dose, n in zip(attack.doses, attack.n_poisoned, strict=True)]
     change = "points lost at the most" if measure == "accuracy" else "points above clean at the most"
-    columns = ["clean", *doses, change, "over draws of the head, %", "n"]
+    columns = ["clean", *doses, change, "over starts, %", "n"]
     return Sheet(f"{attack.name}: predicted {MEASURE_WORDS[measure]} by poisoned records", "method", columns, rows)
 
 
@@ -99,7 +99,7 @@ def _cells(attack: PoisonResult, curve: PredictedCurve, measure: str) -> list[Ce
     clean, last = clean_point(curve), largest_dose(curve)
     points = [clean, *(by_dose.get(dose) for dose in attack.doses)]
     judged = "attack_success" if attack.goal == "backdoor" else "accuracy"
-    heads = [value for value in (last.per_head if last else ()) if value is not None] if measure == judged else []
+    heads = [value for value in (last.per_start if last else ()) if value is not None] if measure == judged else []
     spread = f"{100 * min(heads):.1f}–{100 * max(heads):.1f}" if len(heads) > 1 else ""
     return [
         *(_predicted_cell(point, measure) for point in points),

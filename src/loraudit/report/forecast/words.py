@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loraudit.spec import ForecastMethod, ForecastResult
+from loraudit.spec import ForecastMethod, ForecastResult, ForecastSpec
 
 _MOST_NAMED = 3
 _NOT_SAID = """
@@ -23,8 +23,9 @@ That a method is refused says that it cannot be predicted this way, not that it 
 """
 NOT_SAID = tuple(" ".join(words.split()) for words in _NOT_SAID.strip().split("\n\n"))
 HOW_TO_READ = (
-    "Speed is the kernel's scale, shape its spectrum whatever the scale. Rank sets the shape; the variance of A and "
-    "alpha set the speed alone, which a learning rate can make up for, so methods are compared at one clean loss."
+    "Speed is the kernel's scale, shape its spectrum whatever the scale. Rank sets the shape of what adapters add; the "
+    "variance of A and alpha its size: beside a head that is trained they also set how much the adapters count, and "
+    "without one the speed alone, which a learning rate can make up for. Methods are compared at one clean loss."
 )
 HOW_TWINS = (
     "Each poisoned record beside itself clean. M′ = |mean K(x, x̃)| is published (arXiv:2505.12871): larger is less "
@@ -59,12 +60,18 @@ def records_words(result: ForecastResult) -> str:
     )
 
 
+def unit_of(spec: ForecastSpec) -> str:
+    """Of the clean loss."""
+    return "nats per record" if spec.loss == "logistic" else "per record (half the squared distance)"
+
+
 def fit_words(result: ForecastResult) -> str:
     """At which clean loss the methods are compared."""
-    base = f"{result.base_loss:.3f} nats per record at the base"
+    unit = unit_of(result.spec)
+    base = f"{result.base_loss:.3f} {unit} at the base"
     if result.clean_loss is None:
         return f"No clean loss is shared by the methods ({base})."
-    return f"Every method is read where its clean loss is {result.clean_loss:.3f} nats per record ({base})."
+    return f"A method is read where its clean loss is {result.clean_loss:.3f} {unit} ({base})."
 
 
 def refused_of(result: ForecastResult) -> list[ForecastMethod]:
