@@ -108,6 +108,25 @@ def test_an_accuracy_that_is_another_is_not_compared(changes, words):
     assert any(words in one for one in beside.left_out)
 
 
+def test_pairs_that_the_run_calls_invalid_are_named_before_anything_else():
+    assert not any("label_flip on full" in words for words in BESIDE.result.warnings)
+    controls = [
+        one.model_copy(update={"verdict": "invalid"}) if (one.attack, one.method) == ("label_flip", "full") else one
+        for one in RUN.controls
+    ]
+    beside = set_beside(FORECAST, changed(RUN, controls=controls), name="runs/measured")
+    (words,) = [one for one in beside.result.warnings if "are invalid in 'runs/measured'" in one]
+    assert "label_flip on full" in words
+    assert "label_flip on full" in Page(render_forecast_html(FORECAST, beside)).text
+    assert "label\\_flip on full" in render_forecast_markdown(FORECAST, beside)
+
+
+def test_a_run_without_a_shared_clean_loss_is_said_to_be_read_elsewhere():
+    match = RUN.matches[0].model_copy(update={"kind": "epochs", "level": 3.0})
+    beside = set_beside(FORECAST, changed(RUN, matches=[match, *RUN.matches[1:]]), name="runs/measured")
+    assert any("share no clean loss. They are read after 3 epochs" in words for words in beside.result.warnings)
+
+
 def test_a_refused_method_is_in_no_pair():
     refused = Forecast(ranks=(8,)).result()
     assert "bitfit" not in {pair.predicted.name for pair in pairs_of(refused, RUN)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,14 +14,16 @@ from loraudit.forecast import run_forecast
 from loraudit.forecast.bases import bases
 from loraudit.forecast.grid import Candidate, candidates, kinds_of
 from loraudit.forecast.measuring import draws_beside, kernels_of_draws
-from loraudit.forecast.predicting import TIMES, level_of, time_of
+from loraudit.forecast.predicting import TIMES, level_of, no_better_than_one_label, time_of
 from loraudit.forecast.probes import Fold, make_probe
 from loraudit.forecast.request import check_request, forecast_path
 from loraudit.forecast.shapes import Start, Widths, n_trained, shape_of, theory_of
+from loraudit.forecast.words import heading_of, sentence_of
 from loraudit.models import load_tokenizer, locate
 from loraudit.poisoning import parse_attack
-from loraudit.spec import ForecastSpec, make_request
+from loraudit.spec import ForecastSpec, PredictedCurve, PredictedPoint, make_request
 from loraudit.tasks import plan_attacks, split_task
+from loraudit.types import Finding
 from small_robustness import reviews, save_body, write_rows
 
 
@@ -322,3 +326,48 @@ def test_a_clean_loss_that_the_base_has_already_is_refused(body, task, tmp_path)
     attack = ["label_flip:doses=2"]
     with pytest.raises(ConfigError, match=r"--clean-loss 9 is not below the clean loss of the base"):
         run_forecast(spec_of(body, task, clean_loss=9.0, methods=["head"], heads=1, attack=attack, out=str(tmp_path)))
+
+
+def predicted_curve_of(method, accuracy, success=None):
+    def found(value):
+        return None if value is None else Finding(value, value - 0.05, value + 0.05, 0.95, "m", 0, 80)
+
+    clean = PredictedPoint(
+        dose=0, n_poisoned=0, time=1.0, accuracy=found(0.9), attack_success=found(0.1), per_start=[0.9]
+    )
+    last = clean.model_copy(
+        update={"dose": 0.2, "n_poisoned": 8, "accuracy": found(accuracy), "attack_success": found(success)}
+    )
+    return PredictedCurve(attack="flip", method=method, points=[clean, last])
+
+
+METHODS = [SimpleNamespace(name=name, refused=None) for name in ("full", "head")]
+
+
+def test_the_heading_says_who_ends_where():
+    lower, higher = predicted_curve_of("full", 0.6), predicted_curve_of("head", 0.8)
+    assert heading_of(METHODS, [lower, higher]) == "flip: full is predicted to end least accurate, head most"
+    opened = [predicted_curve_of("full", 0.9, 0.9), predicted_curve_of("head", 0.9, 0.2)]
+    assert heading_of(METHODS, opened) == "flip: full is predicted to be opened most, head least"
+    alike = [predicted_curve_of("full", 0.6), predicted_curve_of("head", 0.62)]
+    assert heading_of(METHODS, alike) == "flip: no method is predicted to end less accurate than another"
+
+
+def test_a_forecast_of_one_method_says_its_number():
+    curves = [predicted_curve_of("full", 0.6)]
+    assert heading_of(METHODS[:1], curves) == "flip: accuracy of full is predicted to end at 60 %"
+    sentence = sentence_of(METHODS[:1], curves, 0.5, 0.7, "nats per record")
+    assert "Compared where a method's clean loss is 0.500 nats per record (0.700 at the base)." in sentence
+    assert "flip at dose 0.2: predicted accuracy 60 % [55, 65] for full." in sentence
+
+
+def test_a_clean_arm_that_knows_no_more_than_the_commoner_answer_is_warned_of():
+    probe = SimpleNamespace(test=Fold(np.arange(80), np.where(np.arange(80) < 72, -1.0, 1.0), np.arange(80)))
+    better = predicted_curve_of("head", 0.8)
+    better = better.model_copy(
+        update={"points": [better.points[0].model_copy(update={"accuracy": Finding(0.95, 0.9, 1.0, 0.95, "m", 0, 80)})]}
+    )
+    (words,) = no_better_than_one_label(probe, [predicted_curve_of("full", 0.6), better])
+    assert "1 of 2 methods" in words
+    assert "(90 % of 80): full." in words
+    assert no_better_than_one_label(probe, [better]) == []

@@ -79,7 +79,22 @@ def predict(spec: ForecastSpec, grid: Sequence[Candidate], probe: Probe, measure
         "not set the loss at which methods are compared."
         for name in left_out
     ]
-    return Predicted(methods, curves, level, base_loss, warnings)
+    return Predicted(methods, curves, level, base_loss, [*warnings, *no_better_than_one_label(probe, curves)])
+
+
+def no_better_than_one_label(probe: Probe, curves: Sequence[PredictedCurve]) -> list[str]:
+    """Methods whose clean arm is predicted to know no more than which answer is the more frequent."""
+    share = max(float((probe.test.signs > 0).mean()), float((probe.test.signs < 0).mean()))
+    clean = {curve.method: curve.points[0].accuracy for curve in curves}
+    weak = [name for name, one in clean.items() if one is not None and one.value is not None and one.value <= share]
+    if not weak:
+        return []
+    words = (
+        f"At that clean loss {len(weak)} of {len(clean)} methods are predicted to be no more accurate on clean test "
+        f"records than one answer for all ({100 * share:.0f} % of {len(probe.test.rows)}): {', '.join(weak)}. What "
+        "poison would do to them is not to be read: the records are too few, or the base is too weak for them."
+    )
+    return [words]
 
 
 def time_of(losses: FloatArray, level: float) -> float | None:

@@ -109,6 +109,7 @@ def _result(
         trained_as=data.task,
         functional=probe.functional,
         n_train=len(data.train),
+        n_validation=len(probe.validation.rows),
         n_test=len(data.test),
         classes=data.classes,
         data=list(data.files),

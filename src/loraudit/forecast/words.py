@@ -9,13 +9,13 @@ from loraudit.spec import ForecastMethod, PredictedCurve
 from loraudit.types import Finding
 
 _ALWAYS = (
-    "It is what gradient flow of the kernel at the start would do: neither momentum, Adam's rescaling nor the change "
-    "of the kernel in training is in it."
+    "Predicted is what gradient flow of the kernel at the start would do: neither momentum, Adam's rescaling nor the "
+    "change of the kernel in training is in it."
 )
 
 
 class Ends(NamedTuple):
-    """The methods least and most hurt by an attack at its largest dose.
+    """The methods least and most hurt by an attack at its largest dose; the same one twice where only one is known.
 
     Attributes:
         attack: Its name.
@@ -32,6 +32,11 @@ class Ends(NamedTuple):
     is_success: bool
 
     @property
+    def measure(self) -> str:
+        """What the shares are of."""
+        return "attack success" if self.is_success else "accuracy"
+
+    @property
     def is_apart(self) -> bool:
         """Whether the intervals of the two do not meet."""
         low, high = (self.least[1], self.most[1]) if self.is_success else (self.most[1], self.least[1])
@@ -46,7 +51,7 @@ def heading_of(methods: Sequence[ForecastMethod], curves: Sequence[PredictedCurv
     worst = [ends for ends in map(_ends, _by_attack(curves)) if ends is not None]
     told = "; ".join(_told(ends) for ends in worst)
     more = f" ({len(refused)} of {len(methods)} methods refused)" if refused else ""
-    return (told[0].upper() + told[1:] if told else "No two methods can be compared") + more
+    return (told or "No method reaches a loss at which anything can be predicted") + more
 
 
 def sentence_of(
@@ -63,11 +68,9 @@ def sentence_of(
         said.append(f"Compared where a method's clean loss is {level:.3f} {unit} ({base_loss:.3f} at the base).")
     for ends in map(_ends, _by_attack(curves)):
         if ends is not None:
-            measure = "attack success" if ends.is_success else "accuracy"
-            said.append(
-                f"{ends.attack} at dose {ends.dose:g}: predicted {measure} {_number(ends.most[1])} for {ends.most[0]}, "
-                f"{_number(ends.least[1])} for {ends.least[0]}."
-            )
+            sides = [ends.most] if ends.most == ends.least else [ends.most, ends.least]
+            named = ", ".join(f"{_number(found)} for {name}" for name, found in sides)
+            said.append(f"{ends.attack} at dose {ends.dose:g}: predicted {ends.measure} {named}.")
     if n_refused:
         said.append(
             f"Nothing is predicted of {n_refused} of {len(methods)} methods, whose tuning is not linear enough."
@@ -76,6 +79,9 @@ def sentence_of(
 
 
 def _told(ends: Ends) -> str:
+    if ends.most == ends.least:
+        name, found = ends.most
+        return f"{ends.attack}: {ends.measure} of {name} is predicted to end at {100 * (found.value or 0.0):.0f} %"
     if not ends.is_apart:
         what = "be opened more" if ends.is_success else "end less accurate"
         return f"{ends.attack}: no method is predicted to {what} than another"
@@ -90,7 +96,7 @@ def _by_attack(curves: Sequence[PredictedCurve]) -> list[list[PredictedCurve]]:
 
 
 def _ends(curves: Sequence[PredictedCurve]) -> Ends | None:
-    """The two ends; None where fewer than two methods have a figure."""
+    """The two ends; None where no method has a figure."""
     found: list[tuple[str, Finding]] = []
     is_success = any(curve.points[-1].attack_success is not None for curve in curves)
     for curve in curves:
@@ -98,7 +104,7 @@ def _ends(curves: Sequence[PredictedCurve]) -> Ends | None:
         finding = last.attack_success if is_success else last.accuracy
         if finding is not None and finding.value is not None:
             found.append((curve.method, finding))
-    if len(found) < 2:
+    if not found:
         return None
     ordered = sorted(found, key=lambda one: float(one[1].value or 0.0), reverse=is_success)
     return Ends(curves[0].attack, curves[0].points[-1].dose, ordered[-1], ordered[0], is_success)

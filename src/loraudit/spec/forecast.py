@@ -217,6 +217,7 @@ class ForecastResult(Strict):
     trained_as: Task
     functional: str = Field(description="What f is, in words.")
     n_train: int
+    n_validation: int = Field(default=0, description="Records that the clean loss is predicted on.")
     n_test: int
     classes: dict[str, int]
     data: list[dict[str, Any]] = Field(description="File, sha256 and rows of each file read.")

@@ -16,8 +16,8 @@ from loraudit.report.robustness.words import MEASURE_WORDS, dose_words
 from loraudit.report.sheets import Sheet, SheetRow
 
 HOW = (
-    "Lines: predicted. Large marks with their intervals: measured. Each at its own clean fit: the forecast at one "
-    "clean loss, the run at its first comparison. Doses as they were asked for; how many records that is may differ."
+    "Lines: predicted. Large marks with their intervals: measured. The forecast is read at one clean loss, the run "
+    "at its first comparison. Doses as they were asked for; how many records that is may differ."
 )
 
 

@@ -85,7 +85,8 @@ class Beside:
     """A forecast and a robustness run on the same ground.
 
     Attributes:
-        result: The forecast, its comparisons replaced by those with this run.
+        result: The forecast, its comparisons replaced by those with this run; its warnings say where the run cannot
+            tell.
         run: What the run is called.
         match: Where its methods are read, as a heading.
         pairs: Methods in both.
@@ -144,7 +145,8 @@ def set_beside(forecast: ForecastResult, run: RobustnessResult, *, name: str) ->
         left_out.append("The two read other files, or other versions of them.")
     comparisons = compared(cells, run=name, confidence=forecast.spec.confidence)
     title = match_title(match) if match else ""
-    result = forecast.model_copy(update={"comparisons": comparisons})
+    warnings = [*forecast.warnings, *_unsound(forecast, run, match, pairs, attacks, name)]
+    result = forecast.model_copy(update={"comparisons": comparisons, "warnings": warnings})
     return Beside(result, name, title, pairs, cells, left_out)
 
 
@@ -221,6 +223,33 @@ def differing_settings(method: ForecastMethod, recipe: Mapping[str, Any], foreca
         "A": (forecast.spec.family, FAMILY_OF[made["init"]]),
     }
     return [f"{name} {_plain(a)} predicted, {_plain(b)} measured" for name, (a, b) in sides.items() if not _same(a, b)]
+
+
+def _unsound(
+    forecast: ForecastResult,
+    run: RobustnessResult,
+    match: RobustnessMatch | None,
+    pairs: Sequence[Pair],
+    attacks: Sequence[PoisonResult],
+    name: str,
+) -> list[str]:
+    """Why what was measured is nothing to hold a prediction against."""
+    said: list[str] = []
+    compared_pairs = {(attack.name, pair.measured.name) for attack in attacks for pair in pairs}
+    invalid = [one for one in run.controls if one.verdict == "invalid" and (one.attack, one.method) in compared_pairs]
+    if invalid:
+        named = ", ".join(f"{one.attack} on {one.method}" for one in invalid)
+        said.append(
+            f"{len(invalid)} of the {len(compared_pairs)} pairs of attack and method that are compared are invalid in "
+            f"'{name}': its own controls say that they were not tested ({named}). They stand in every correlation."
+        )
+    if match is not None and match.kind != "validation_loss" and forecast.clean_loss is not None:
+        title = match_title(match)
+        said.append(
+            f"The methods of '{name}' share no clean loss. They are read {title[:1].lower()}{title[1:]}, and the "
+            f"forecast at a clean loss of {forecast.clean_loss:.3f}: the fits differ."
+        )
+    return said
 
 
 def _comparable(forecast: ForecastResult) -> tuple[Sequence[Side], list[str]]:

@@ -54,9 +54,10 @@ def records_words(result: ForecastResult) -> str:
     """What it was predicted on, and what that took."""
     kind = "A classifier" if result.trained_as == "classification" else "A language model"
     parts = f"{_count(len(result.attacks), 'attack')}, {_count(len(result.methods), 'method')}"
+    records = f"{result.n_train:,} training, {result.n_validation:,} validation and {result.n_test:,} test records"
     return (
-        f"{kind}, {result.n_train:,} training and {result.n_test:,} test records; {parts}. Nothing was trained: "
-        f"{result.n_passes:,} passes in {result.seconds:,.0f} s. What is followed: {result.functional.rstrip('.')}."
+        f"{kind}, {records}; {parts}. Nothing was trained: {_count(result.n_passes, 'pass', 'passes')} in "
+        f"{result.seconds:,.0f} s. What is followed: {result.functional.rstrip('.')}."
     )
 
 
@@ -118,5 +119,5 @@ def _first_few(names: Sequence[str]) -> str:
     return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'s' * (n != 1)}"
+def _count(n: int, noun: str, nouns: str = "") -> str:
+    return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
