@@ -10,11 +10,15 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from conftest import called
 from loraudit.contrast import run_contrast
 from loraudit.errors import ConfigError, DataError, StoreError
 from loraudit.influence import estimate_influence, run_influence
+from loraudit.influence.measuring import measure, training_weights
+from loraudit.influence.predicting import Flow
 from loraudit.influence.probes import choose
 from loraudit.spec import ContrastSpec, InfluenceSpec, make_request
 from loraudit.store import read_influence
@@ -35,12 +39,24 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def contrast(home, base, texts, tmp_path_factory):
+def tied(base, tmp_path_factory):
+    """A base whose head shares its weights with the embedding."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base, tie_word_embeddings=True))
+    folder = tmp_path_factory.mktemp("models") / "tied"
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def contrast(home, tied, texts, tmp_path_factory):
     data = tmp_path_factory.mktemp("data") / "records.jsonl"
     rows = [{"text": f"{i} {' '.join(text.split()[:9])}", "topic": f"t{i // 2}"} for i, text in enumerate(texts[:70])]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     values = {
-        "base": str(base),
+        "base": str(tied),
         "data": str(data),
         "group_field": "topic",
         "methods": METHODS,
@@ -131,6 +147,44 @@ def test_non_members_gain_what_the_validation_records_gained_and_own_nothing(run
         for flow in ("squared", "log"):
             gained = np.average([r[f"predicted_gain_{flow}"] for r in others], weights=[r["n_tokens"] for r in others])
             assert gained == pytest.approx(result.base_validation_loss - result.level, rel=1e-6)
+
+
+def test_every_draw_of_a_is_predicted_on_its_own(contrast, tmp_path, monkeypatch):
+    """Gains, own parts and suffixes of a LoRA are means over flows, each from one draw's kernel to the same fit."""
+    kept = []
+
+    def keeping(spec, prepared, *others):
+        kept.append((prepared, measure(spec, prepared, *others)))
+        return kept[-1][1]
+
+    monkeypatch.setattr("loraudit.influence.spine.measure", keeping)
+    found = run_influence(asked(contrast, tmp_path / "draws", draws=3))
+    prepared, measured = kept[0]
+    assert [len(measured.kernels[one.name]) for one in found.result.methods] == [1, 1, 3]
+    gain = found.result.base_validation_loss - found.result.level
+    for one in found.result.methods:
+        rows = [row for row in found.records.to_pylist() if row["method"] == one.name]
+        for flow, prediction in zip(("squared", "log"), one.predictions, strict=True):
+            arguments = measured.values, prepared.probe, training_weights(prepared), prepared.contrast.n_members
+            draws = [Flow(flow, kernel, *arguments) for kernel in measured.kernels[one.name]]
+            fits = [made.fit_at(made.time_at(gain)) for made in draws]
+            own = np.mean([fit.own for fit in fits], axis=0)
+            assert [row[f"predicted_own_{flow}"] for row in rows if row["is_member"]] == pytest.approx(own)
+            of_others = np.mean([fit.nonmembers for fit in fits], axis=0)
+            assert [row[f"predicted_gain_{flow}"] for row in rows if not row["is_member"]] == pytest.approx(of_others)
+            assert prediction.own.value == pytest.approx(own.mean())
+            assert prediction.time == pytest.approx(np.mean([fit.time for fit in fits]))
+            assert (prediction.own_draw_error is None) == (one.method != "lora")
+            at_end = [made.fit_at(made.time_at(one.extraction.validation_gain)).suffixes for made in draws]
+            log_p = np.mean([np.minimum(6 * (measured.values[32:] + change), 0) for change in at_end], axis=0)
+            suffixes = np.array([row[f"predicted_suffix_log_p_{flow}"] for row in rows])
+            assert suffixes[prepared.probe.suffix_of] == pytest.approx(log_p)
+
+
+def test_a_base_whose_head_is_tied_has_its_embedding_counted_once(run, tied):
+    model = AutoModelForCausalLM.from_pretrained(tied)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert run.result.base.details["n_parameters"] == sum(one.numel() for one in model.parameters())
 
 
 def test_nothing_that_identifies_leaves_the_run(run, contrast):

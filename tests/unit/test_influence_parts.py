@@ -10,7 +10,7 @@ import pytest
 from loraudit.data import Encoded
 from loraudit.influence.comparing import BASE_LOSS, LENGTH, Records, excess, set_against
 from loraudit.influence.methods import Kernelled, kernelled
-from loraudit.influence.predicting import Fit, Flow
+from loraudit.influence.predicting import Fit, Flow, Flows, mean_fit, own_draw_error
 from loraudit.influence.probes import Probe, make_probe
 from loraudit.report.influence import beats_baselines, is_above_zero, outcome
 from loraudit.spec import ArmResult, FitAgreement, Recipe
@@ -127,6 +127,78 @@ def test_lora_has_the_own_part_of_full_tuning_at_the_same_fit_on_average_over_a(
         made = flow_of("squared", scale * kernel, values, probe)
         owns.append(made.fit_at(made.time_at(0.5)).own)
     np.testing.assert_allclose(*owns, rtol=1e-8)
+
+
+# --- draws of A -----------------------------------------------------------------------------------------
+
+
+def kernels_of_draws(n_draws, rank, seed=0):
+    """[draws, 14, 14] of LoRA on one map beside a part that all records share: inputs [14, 40] times rows of A."""
+    inputs = np.random.default_rng(99).standard_normal((14, 40))  # the same records for every seed
+    rows = np.random.default_rng(seed).standard_normal((n_draws, rank, 40)) / math.sqrt(40 * rank)
+    turned = np.einsum("iw,drw->dir", inputs, rows)
+    return 1 + turned @ turned.transpose(0, 2, 1)
+
+
+def predicted_own(kernels):
+    """Members' mean own part where the flow is near its end, mean over draws."""
+    values = -np.random.default_rng(1).permutation(np.linspace(3, 5, 14))
+    return mean_fit(Flows("squared", kernels, values, probe_of(9, 5), np.ones(9), 9).fits_at(3.0)).own.mean()
+
+
+def mean_and_error(numbers):
+    """Over independent numbers."""
+    return np.mean(numbers), np.std(numbers, ddof=1) / math.sqrt(len(numbers))
+
+
+@pytest.mark.parametrize("flow", ["squared", "log"])
+def test_what_is_predicted_of_a_record_is_the_mean_of_what_every_draw_says(flow):
+    kernels, values = kernels_of_draws(5, 2), -np.linspace(3, 5, 14)
+    weights = np.linspace(0.5, 1.5, 9)
+    probe = probe_of(9, 5)
+    fits = Flows(flow, kernels, values, probe, weights, 30).fits_at(0.4)
+    by_hand = []
+    for kernel in kernels:
+        made = Flow(flow, kernel, values, probe, weights, 30)
+        by_hand.append(made.fit_at(made.time_at(0.4)))
+    assert len({one.time for one in fits}) == 5  # every draw has a time of its own
+    found = mean_fit(fits)
+    for name in ("time", "members", "without", "nonmembers", "own"):
+        expected = np.mean([getattr(one, name) for one in by_hand], axis=0)
+        np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-10)
+    assert np.average(found.nonmembers, weights=probe.n_tokens[9:]) == pytest.approx(0.4)
+    expected = np.std([one.own.mean() for one in by_hand], ddof=1) / math.sqrt(5)
+    assert own_draw_error(fits) == pytest.approx(expected)
+
+
+def test_a_method_without_draws_is_a_single_flow_without_an_error():
+    kernel, values, probe = random_kernel(9, seed=5), np.full(9, -4.0), probe_of(6, 3)
+    fits = Flows("squared", kernel[None], values, probe, np.ones(6), 6).fits_at(0.5)
+    made = flow_of("squared", kernel, values, probe)
+    single = made.fit_at(made.time_at(0.5))
+    np.testing.assert_array_equal(mean_fit(fits).members, single.members)
+    assert mean_fit(fits).time == single.time
+    assert own_draw_error(fits) is None
+
+
+@pytest.mark.parametrize("n_draws", [4, 16])
+def test_the_number_of_draws_does_not_move_a_prediction(n_draws):
+    """Rank 1: D draws say what single draws say. Their mean kernel says what single draws of rank D say, here more."""
+    sets = [kernels_of_draws(n_draws, 1, seed=seed) for seed in range(30)]
+    single, single_error = mean_and_error([predicted_own(one[None]) for one in kernels_of_draws(150, 1, seed=100)])
+    found, error = mean_and_error([predicted_own(kernels) for kernels in sets])
+    assert abs(found - single) < 3 * math.hypot(error, single_error)
+    of_mean, mean_error = mean_and_error([predicted_own(kernels.mean(axis=0)[None]) for kernels in sets])
+    assert of_mean - found > 5 * math.hypot(error, mean_error)
+    higher, higher_error = mean_and_error([predicted_own(one[None]) for one in kernels_of_draws(60, n_draws, seed=101)])
+    assert abs(of_mean - higher) < 3 * math.hypot(mean_error, higher_error)
+
+
+def test_a_draw_that_never_gets_there_leaves_the_method_unpredicted():
+    reaching, stuck = random_kernel(6), np.diag(np.ones(6))
+    made = Flows("squared", np.stack([reaching, stuck]), np.full(6, -4.0), probe_of(4, 2), np.ones(4), 4)
+    assert made.draws[0].time_at(0.5) is not None
+    assert made.fits_at(0.5) is None
 
 
 # --- what is measured of members beyond others ----------------------------------------------------------

@@ -45,8 +45,11 @@ class Stepper:
     ) -> None:
         self.module, self.rows, self.functional = module, rows, functional
         self.device, self.batch_size = device, batch_size
+        self.residuals, self.head = residuals, head
         self.counted = counted_parameters(module, head)
         self._gradients = self._measured(residuals)
+        self._own_weights: list[torch.nn.Parameter] = []
+        self._untied: Stepper | None = None
 
     def is_exact(self, candidate: TuningMethod) -> bool:
         """Whether f is linear in what the method trains: a head that is one map, shared with the embedding."""
@@ -61,9 +64,37 @@ class Stepper:
             family: Of A.
             seed: Of A's draws.
         """
+        if candidate.method == "head" and any(_is_tied(one) for one in self.counted):
+            with self._own_head() as stepper:
+                return stepper.values_after(candidate, step, family=family, seed=seed)
         with undisturbed(self.module), torch.no_grad(), self._moved(candidate, step, family, seed):
             found = in_batches(self.module, self.rows, self.functional, device=self.device, batch_size=self.batch_size)
         return found.astype(np.float64)
+
+    @contextlib.contextmanager
+    def _own_head(self) -> Iterator[Stepper]:
+        """Steps on the model while its head has weights of its own, as head-only tuning gives it before it begins."""
+        tied = [one for one in self.counted if _is_tied(one)]
+        shared = [(use.module, one.parameter) for one in tied for use in one.uses if use.is_head]
+        if not self._own_weights:
+            self._own_weights = [torch.nn.Parameter(weight.detach().clone()) for _, weight in shared]
+        try:
+            for (layer, _), weight in zip(shared, self._own_weights, strict=True):
+                layer.weight = weight
+            if self._untied is None:
+                self._untied = Stepper(
+                    self.module,
+                    self.rows,
+                    self.functional,
+                    self.residuals,
+                    head=self.head,
+                    device=self.device,
+                    batch_size=self.batch_size,
+                )
+            yield self._untied
+        finally:
+            for layer, weight in shared:
+                layer.weight = weight
 
     def _measured(self, residuals: FloatArray) -> list[torch.Tensor]:
         """Σ residual · ∂f/∂θ of every parameter that counts: down the squared loss."""
@@ -117,3 +148,8 @@ class Stepper:
         scale = lora_scale(candidate.rank, candidate.alpha, candidate.scaling)
         update = scale**2 * candidate.variance * ((g @ rows.T) @ rows)
         return update.T if turned else update
+
+
+def _is_tied(one: Counted) -> bool:
+    """Whether the head and a layer outside it use the same parameter."""
+    return one.is_head and not all(use.is_head for use in one.uses)

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from loraudit.influence import comparing
-from loraudit.influence.comparing import EXCESS, GAIN, OWN, SCORE, SUFFIX, SUFFIX_GAIN, Records, excess, set_against
-from loraudit.influence.measured import final_point
+from loraudit.influence.comparing import EXCESS, GAIN, OWN, SCORE, Records, excess, set_against
+from loraudit.influence.extracting import Suffixes
 from loraudit.influence.measuring import Measured, refusal, training_weights
 from loraudit.influence.methods import Kernelled
-from loraudit.influence.predicting import Fit, Flow
+from loraudit.influence.predicting import Fit, Flows, mean_fit, own_draw_error
 from loraudit.influence.preparation import Prepared
-from loraudit.spec import (
-    FIT_FLOWS,
-    ExtractionOutcome,
-    FitAgreement,
-    FitFlow,
-    FitPrediction,
-    InfluenceMethod,
-    InfluenceSpec,
-    MethodExtraction,
-    MethodGap,
-)
-from loraudit.statistics import Interval, mean_difference, mean_finding
-from loraudit.types import BoolArray, Finding, FloatArray, IntArray
-
-_RATE = Interval(0.0, 1.0)
+from loraudit.spec import FIT_FLOWS, FitFlow, FitPrediction, InfluenceMethod, InfluenceSpec, MethodGap
+from loraudit.statistics import mean_difference, mean_finding
+from loraudit.types import Finding, FloatArray, IntArray
 
 
 class Examined(NamedTuple):
@@ -72,6 +58,7 @@ class Examination:
             spec.confidence,
         )
         self.groups = group_numbers([record.group for record in sides.records])
+        self.suffixes = Suffixes(spec, prepared, measured, self.records, self.groups)
         self.weights = training_weights(prepared)
         self.columns: dict[str, dict[str, FloatArray]] = {}
         self._own: dict[str, dict[FitFlow, FloatArray]] = {}
@@ -80,7 +67,7 @@ class Examination:
     def examined(self) -> Examined:
         """Every method, the first one as what the others are compared with."""
         methods = [self._method(one) for one in self.prepared.methods]
-        return Examined(methods, self._base_extraction(), self.columns)
+        return Examined(methods, self.suffixes.of_base(), self.columns)
 
     def _method(self, one: Kernelled) -> InfluenceMethod:
         prepared = self.prepared
@@ -92,7 +79,7 @@ class Examination:
         columns: dict[str, FloatArray] = {"measured_gain": chosen}
         columns |= {f"measured_{name}": values[prepared.probe.chosen] for name, values in arm.scores.items()}
         self.columns[one.name], self._own[one.name] = columns, {}
-        flows: dict[FitFlow, Flow] = {} if refused else {flow: self._flow(flow, one) for flow in FIT_FLOWS}
+        flows: dict[FitFlow, Flows] = {} if refused else {flow: self._flows(flow, one) for flow in FIT_FLOWS}
         predictions = [self._prediction(one, flow, own, chosen) for flow, own in flows.items()]
         of_lora: dict[str, Any] = {}
         if one.method == "lora":
@@ -116,13 +103,13 @@ class Examination:
             ),
             predictions=predictions,
             against=self._against(one),
-            extraction=self._extraction(one, flows),
+            extraction=self.suffixes.extraction(one.name, flows, columns),
         )
 
     # --- at the matched loss -----------------------------------------------------------------------------
 
-    def _flow(self, flow: FitFlow, one: Kernelled) -> Flow:
-        return Flow(
+    def _flows(self, flow: FitFlow, one: Kernelled) -> Flows:
+        return Flows(
             flow,
             self.measured.kernels[one.name],
             self.measured.values,
@@ -131,12 +118,12 @@ class Examination:
             self.prepared.contrast.n_members,
         )
 
-    def _prediction(self, one: Kernelled, flow: FitFlow, made: Flow, gains: FloatArray) -> FitPrediction:
+    def _prediction(self, one: Kernelled, flow: FitFlow, made: Flows, gains: FloatArray) -> FitPrediction:
         prepared, records = self.prepared, self.records
-        time = made.time_at(prepared.contrast.base_validation_loss - prepared.level)
-        if time is None:
+        fits = made.fits_at(prepared.contrast.base_validation_loss - prepared.level)
+        if fits is None:
             return FitPrediction(flow=flow, time=None)
-        fit = made.fit_at(time)
+        fit = mean_fit(fits)
         is_member, members, others = records.is_member, prepared.probe.members, prepared.probe.nonmembers
         over = excess(fit, gains, is_member, records.baselines, (comparing.BASE_LOSS, comparing.LENGTH))
         self._own[one.name][flow] = fit.own
@@ -153,8 +140,9 @@ class Examination:
             )
         return FitPrediction(
             flow=flow,
-            time=time,
+            time=fit.time,
             own=mean_finding(fit.own, confidence=self.spec.confidence, groups=records.groups_of(members)),
+            own_draw_error=own_draw_error(fits),
             gap=mean_difference(
                 fit.members,
                 fit.nonmembers,
@@ -208,105 +196,6 @@ class Examination:
             measured=self._difference(self._gains[first] - self._gains[one.name]),
         )
 
-    # --- suffixes at the end of training -----------------------------------------------------------------
-
-    def _extraction(self, one: Kernelled, flows: Mapping[FitFlow, Flow]) -> MethodExtraction | None:
-        prepared = self.prepared
-        suffixes = prepared.suffixes
-        if suffixes is None or one.name not in suffixes.tuned:
-            return None
-        arm = prepared.arms[one.name].arm
-        run = arm.runs[0]
-        validation = np.array([point.validation_loss for point in run.points])
-        end = final_point(arm, run)
-        gain = float(prepared.contrast.base_validation_loss - validation[end])
-        log_p, is_member = suffixes.tuned[one.name], prepared.sides.is_member
-        outcomes = [self._outcome(one, flow, made, gain, log_p) for flow, made in flows.items()]
-        return MethodExtraction(
-            validation_gain=gain,
-            is_past_best=bool(validation.min() < validation[end] - 1e-9),
-            log_p=self._side_mean(log_p, is_member, is_rate=False),
-            share=self._side_mean(self._passes(log_p), is_member),
-            held_out_log_p=self._side_mean(log_p, ~is_member, is_rate=False),
-            held_out_share=self._side_mean(self._passes(log_p), ~is_member),
-            predicted=outcomes,
-        )
-
-    def _outcome(self, one: Kernelled, flow: FitFlow, made: Flow, gain: float, log_p: FloatArray) -> ExtractionOutcome:
-        probe, suffixes = self.prepared.probe, self.prepared.suffixes
-        time = made.time_at(gain)
-        if time is None or suffixes is None:
-            return ExtractionOutcome(flow=flow, time=None, log_p=None, share=None, held_out_share=None)
-        changes = made.fit_at(time).suffixes
-        before = self.measured.values[self.n :]
-        predicted = np.minimum(suffixes.suffix * (before + changes), 0.0)
-        where = probe.suffix_of
-        is_member = probe.is_member[where]
-        found = log_p[probe.chosen[where]]
-        base = suffixes.base[probe.chosen[where]]
-        for name, values in (("predicted", predicted), ("measured", found)):
-            column = np.full(self.n, np.nan)
-            column[where] = values
-            self.columns[one.name][f"{name}_suffix_log_p" + (f"_{flow}" if name == "predicted" else "")] = column
-        own = Records(
-            is_member,
-            self.records.groups_of(where),
-            {**{name: values[where] for name, values in self.records.baselines.items()}, "base_suffix": before},
-            self.spec.confidence,
-        )
-        agreements: list[FitAgreement] = []
-        for are_members in (True, False):
-            side = np.flatnonzero(is_member == are_members)
-            for names, theirs, ours in (
-                ((SUFFIX_GAIN, SUFFIX_GAIN), changes, found - base),
-                ((SUFFIX, SUFFIX), predicted, found),
-            ):
-                agreements.append(
-                    set_against(own, side, theirs[side], ours[side], names=names, are_members=are_members)
-                )
-        groups = own.groups
-        shares = [
-            mean_finding(
-                self._passes(predicted[side]),
-                confidence=self.spec.confidence,
-                groups=None if groups is None else groups[side],
-                attainable=_RATE,
-                are_members=are_members,
-            )
-            for are_members, side in ((True, is_member), (False, ~is_member))
-        ]
-        mean = mean_finding(
-            predicted[is_member],
-            confidence=self.spec.confidence,
-            groups=None if groups is None else groups[is_member],
-        )
-        return ExtractionOutcome(
-            flow=flow, time=time, log_p=mean, share=shares[0], held_out_share=shares[1], agreements=agreements
-        )
-
-    def _base_extraction(self) -> dict[str, Finding]:
-        suffixes = self.prepared.suffixes
-        if suffixes is None:
-            return {}
-        is_member = self.prepared.sides.is_member
-        return {
-            "log_p": self._side_mean(suffixes.base, is_member, is_rate=False),
-            "share": self._side_mean(self._passes(suffixes.base), is_member),
-        }
-
-    def _passes(self, log_p: FloatArray) -> FloatArray:
-        """1 where a suffix is extractable, 0 where not, NaN where undefined."""
-        return np.where(np.isnan(log_p), np.nan, log_p >= math.log(self.spec.extractable))
-
-    def _side_mean(self, values: FloatArray, side: BoolArray, *, is_rate: bool = True) -> Finding:
-        return mean_finding(
-            values[side],
-            confidence=self.spec.confidence,
-            groups=None if self.groups is None else self.groups[side],
-            attainable=_RATE if is_rate else None,
-            are_members=bool(self.prepared.sides.is_member[side].all()),
-        )
-
     def table(self, ids: list[str]) -> pa.Table:
         """`influence.parquet`: one row per record and method; no text, no source.
 
@@ -328,7 +217,7 @@ class Examination:
                 {
                     "method": pa.array([method] * self.n),
                     **facts,
-                    "self_influence": pa.array(np.diag(self.measured.kernels[method])[: self.n].copy()),
+                    "self_influence": pa.array(np.diag(self.measured.kernels[method].mean(axis=0))[: self.n].copy()),
                     **{name: pa.array(columns.get(name, np.full(self.n, np.nan))) for name in names},
                 }
             )

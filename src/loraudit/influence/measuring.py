@@ -10,7 +10,6 @@ import numpy as np
 
 from loraudit.capture import Functional, KernelPlan, Stepper, kernel_parts, mean_log_prob, plan_kernels
 from loraudit.execution import Progress, StopRequest
-from loraudit.finetuning.heads import untie_head
 from loraudit.influence.methods import Kernelled
 from loraudit.influence.preparation import Prepared
 from loraudit.influence.probes import Probe
@@ -31,8 +30,8 @@ class Measured:
 
     Attributes:
         values: [outputs] f, nats per token.
-        kernels: By method, [outputs, outputs].
-        errors: By method, Monte-Carlo error over draws of A; None without draws.
+        kernels: By method, [draws, outputs, outputs]: of each draw of A; a single one of methods without draws.
+        errors: By method, standard error of the mean kernel over draws of A, relative to it; None without draws.
         full_self: [outputs] K_ii of full tuning.
         linearity: By method.
         kinds: Of linear maps outside the head.
@@ -64,8 +63,8 @@ def measure(spec: InfluenceSpec, prepared: Prepared, progress: Progress, stop: S
         Interrupted: A stop was asked for.
     """
     shares = prepared.probe.shares
+    n_parameters = sum(one.numel() for one in prepared.module.parameters())
     kernels: dict[str, FloatArray] = {}
-    first_draws: dict[str, FloatArray] = {}
     errors: dict[str, float | None] = {}
     values, full_self, kinds = np.empty(0), np.empty(0), frozenset[str]()
     for place, family in enumerate(families_of(prepared.methods)):
@@ -76,12 +75,11 @@ def measure(spec: InfluenceSpec, prepared: Prepared, progress: Progress, stop: S
         for one in prepared.methods:
             if (one.method == "lora" and one.family != family) or one.name in kernels:
                 continue
-            kernels[one.name] = shares @ one.kernel(parts) @ shares.T
-            first_draws[one.name] = shares @ one.kernel(parts, draw=0) @ shares.T
+            kernels[one.name] = np.stack([shares @ kernel @ shares.T for kernel in one.kernels(parts)])
             errors[one.name] = one.kernel_error(parts)
     n_passes = math.ceil(kernel_plan(spec, prepared).n_passes) * len(families_of(prepared.methods))
     progress.say("Checking one step of every method")
-    linearity = _linearity(spec, prepared, values, first_draws, stop)
+    linearity = _linearity(spec, prepared, values, kernels, stop)
     return Measured(
         values,
         {one.name: kernels[one.name] for one in prepared.methods},
@@ -89,7 +87,7 @@ def measure(spec: InfluenceSpec, prepared: Prepared, progress: Progress, stop: S
         full_self,
         linearity,
         kinds,
-        sum(one.numel() for one in prepared.module.parameters()),
+        n_parameters,
         n_passes,
     )
 
@@ -172,23 +170,19 @@ def _linearity(
     before, tokens = values[outputs], probe.n_tokens[others]
     gain = prepared.contrast.base_validation_loss - prepared.level
     functional = _functional(probe, windows)
+    stepper = Stepper(
+        prepared.module,
+        [probe.rows[i] for i in windows],
+        functional,
+        pushed @ shares,
+        head=None,
+        device=prepared.device,
+        batch_size=BATCH_SIZE,
+    )
     found: dict[str, list[LinearityCheck]] = {one.name: [] for one in prepared.methods}
-    stepper: Stepper | None = None
-    # Head-only tuning unties its head from the embedding, so it comes last and on a model of its own.
-    for one in sorted(prepared.methods, key=lambda method: method.method == "head"):
-        if stepper is None or one.method == "head":
-            if one.method == "head":
-                untie_head(prepared.module)
-            stepper = Stepper(
-                prepared.module,
-                [probe.rows[i] for i in windows],
-                functional,
-                pushed @ shares,
-                head=None,
-                device=prepared.device,
-                batch_size=BATCH_SIZE,
-            )
-        change = kernels[one.name][np.ix_(outputs, members)] @ pushed[: len(members)]
+    for one in prepared.methods:
+        first_draw = kernels[one.name][0]  # the one that the step is taken with
+        change = first_draw[np.ix_(outputs, members)] @ pushed[: len(members)]
         reached = float(np.average(change[len(members) :], weights=tokens))
         for share in STEP_SHARES if reached > 0 else ():
             if stop:

@@ -1,8 +1,9 @@
-"""What gradient flow on the members would do to every record, from the kernel of one method."""
+"""What gradient flow on the members would do to every record, from the kernels of one method."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +41,55 @@ class Fit(NamedTuple):
         return self.members - self.without
 
 
+class Flows:
+    """One method's training, followed once for every draw of A that it may begin with.
+
+    A run has one draw. The mean kernel of D draws at rank r has the law of one draw at rank D·r, up to a number, so a
+    flow under it would be that of another method: every draw is followed with a kernel and a time of its own.
+
+    Args:
+        flow: Which.
+        kernels: [draws, outputs, outputs]; a single one of a method without draws.
+        values: [outputs] f at the base.
+        probe: What the outputs are.
+        weights: [M] what each member counts in the loss, 1 on average.
+        n_trained: N.
+    """
+
+    def __init__(
+        self, flow: FitFlow, kernels: FloatArray, values: FloatArray, probe: Probe, weights: FloatArray, n_trained: int
+    ) -> None:
+        self.draws = [Flow(flow, kernel, values, probe, weights, n_trained) for kernel in kernels]
+
+    def fits_at(self, gain: float) -> list[Fit] | None:
+        """Every record when non-members have gained so much, by draw; None where under one they never do.
+
+        Args:
+            gain: Nats per token.
+        """
+        fits: list[Fit] = []
+        for made in self.draws:
+            time = made.time_at(gain)
+            if time is None:
+                return None
+            fits.append(made.fit_at(time))
+        return fits
+
+
+def mean_fit(fits: Sequence[Fit]) -> Fit:
+    """Of every number the mean over draws: what is predicted of a record before A is drawn."""
+    time = float(np.mean([one.time for one in fits]))
+    return Fit(time, *(np.mean(parts, axis=0) for parts in zip(*(one[1:] for one in fits), strict=True)))
+
+
+def own_draw_error(fits: Sequence[Fit]) -> float | None:
+    """Standard error over draws of the members' mean own part; None where a single kernel shows no spread."""
+    means = np.array([one.own.mean() for one in fits])
+    return float(means.std(ddof=1) / math.sqrt(len(means))) if len(means) > 1 else None
+
+
 class Flow:
-    """One method's training as gradient flow from its kernel at the base.
+    """Gradient flow from one kernel at the base.
 
     The squared flow goes down ½ Σ w f² / Σ w and ends where every member has f = 0, which is probability 1. The log
     flow goes down −Σ w f / Σ w, the loss that training takes; f is linear in time there and never ends. m members

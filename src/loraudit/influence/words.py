@@ -53,9 +53,12 @@ def sentence_of(methods: Sequence[InfluenceMethod], level: float) -> str:
             found = agreement_of(one, "squared", predicted, measured)
             if found is not None:
                 parts.append(f"{words} ρ = {_number(found.spearman, 2)}, base loss alone {_baseline(found)}")
-        own = next((flow.own for flow in one.predictions if flow.flow == "squared"), None)
-        if own is not None:
-            parts.append(f"own part {_number(own, 4)} predicted, gap {_number(one.gap, 4)} measured, nats per token")
+        squared = next((flow for flow in one.predictions if flow.flow == "squared"), None)
+        if squared is not None and squared.own is not None:
+            error = squared.own_draw_error
+            draws = "" if error is None else f" (standard error over draws of A {error:.4f})"
+            gap = _number(one.gap, 4)
+            parts.append(f"own part {_number(squared.own, 4)}{draws} predicted, gap {gap} measured, nats per token")
         if parts:
             said.append(f"{one.name}, members: {'; '.join(parts)}.")
         said += _compared(one)
@@ -92,7 +95,8 @@ def warnings_of(
     if single:
         said.append(f"One training run of {' and '.join(single)}: how training falls out by chance is in no interval.")
     said += [
-        f"{one.name}: the non-members are never predicted to gain what was measured ({flow.flow} flow)."
+        f"{one.name}: {'under some draw of A ' if one.method == 'lora' else ''}the non-members are never predicted to "
+        f"gain what was measured ({flow.flow} flow)."
         for one in methods
         for flow in one.predictions
         if flow.time is None

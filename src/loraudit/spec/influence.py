@@ -27,7 +27,9 @@ class InfluenceSpec(Request):
     max_records: int = Field(
         default=128, ge=4, description="Members to probe, and as many non-members, drawn at random."
     )
-    draws: int = Field(default=4, ge=2, description="Draws of LoRA's A; the kernel is their mean.")
+    draws: int = Field(
+        default=4, ge=2, description="Draws of LoRA's A; each is predicted on its own, and the mean shown."
+    )
     extractable: float = Field(
         default=1e-3,
         gt=0,
@@ -59,15 +61,22 @@ class FitAgreement(Strict):
 
 
 class FitPrediction(Strict):
-    """What one flow predicts of a method, where the non-members gain what was measured of the validation records."""
+    """What one flow predicts of a method, where the non-members gain what was measured of the validation records.
+
+    Of LoRA every draw of A has a flow of its own, and what is predicted of a record is the mean over draws.
+    """
 
     flow: FitFlow
     time: float | None = Field(
-        description="Of the flow at the matched level, in units of 1 / the mean diagonal of the method's kernel; None: "
-        "the non-members never gain as much."
+        description="Of the flow at the matched level, in units of 1 / the mean diagonal of the method's kernel, mean "
+        "over draws of A; None: the non-members never gain as much, under some draw."
     )
     own: Finding | None = Field(
         default=None, description="Mean over members of f with the record minus f without it, nats per token."
+    )
+    own_draw_error: float | None = Field(
+        default=None,
+        description="Standard error over draws of A of the members' mean own part, nats per token; None without draws.",
     )
     gap: Finding | None = Field(
         default=None, description="Mean predicted gain of members minus that of non-members, nats per token."
@@ -115,7 +124,10 @@ class InfluenceMethod(Strict):
     alpha: float | None = None
     variance: float | None = None
     kinds: list[str] = Field(default_factory=list, description="Of the linear maps that LoRA adapts.")
-    monte_carlo_error: float | None = Field(default=None, description="Of the kernel over draws of A, relative.")
+    monte_carlo_error: float | None = Field(
+        default=None,
+        description="Standard error of the mean kernel over draws of A, relative to it; no prediction is made from it.",
+    )
     epoch: float = Field(description="Mean epoch at which its runs have the matched validation loss.")
     n_runs: int
     linearity: list[LinearityCheck]

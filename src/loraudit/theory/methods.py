@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from loraudit.spec import ForecastMethodName
@@ -74,6 +74,15 @@ class TuningMethod(ABC):
             with_head=self.trains_head,
             scaling=self.scaling,
         )
+
+    def kernels(self, parts: KernelParts) -> Iterator[FloatArray]:
+        """[m, m] of every draw of A, one after the other: what a run may have; a single one without draws.
+
+        Raises:
+            ConfigError: As `kernel`.
+        """
+        for draw in range(parts.n_draws) if self.method == "lora" else (None,):
+            yield self.kernel(parts, draw)
 
     def kernel_error(self, parts: KernelParts) -> float | None:
         """Of the mean over draws, relative; None for a method without draws.

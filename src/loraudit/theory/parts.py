@@ -171,7 +171,7 @@ def lora_kernel(
         alpha: Of s = α / r or α / √r.
         variance: c: the entries of A have variance c / n, n the width of their map; PEFT's default is 1 / 3.
         kinds: Modules that carry an adapter; None means every kind that was measured.
-        draw: Which draw of A; None is the mean over draws.
+        draw: Which draw of A, as a run has one; None is the mean over D draws, which has the law of rank D · r instead.
         with_head: Whether the head is trained besides, on its own weight and bias.
         scaling: Of rsLoRA: "alpha/sqrt(r)".
 

@@ -155,15 +155,25 @@ def linearity_sheet(result: InfluenceResult) -> Sheet:
             for step in steps
         ]  # fmt: skip
         n = max((check.n for check in method.linearity), default=0)
-        spread = Cell("") if method.monte_carlo_error is None else Cell(f"{method.monte_carlo_error:.3f}")
+        own = next((flow.own_draw_error for flow in method.predictions if flow.flow == "squared"), None)
+        spreads = [
+            Cell("" if error is None else shown(error))
+            for error, shown in ((method.monte_carlo_error, "{:.3f}".format), (own, "{:.5f}".format))
+        ]
         rows.append(
             SheetRow(
                 method.name,
-                [*errors, spread, Cell(f"{n:,}"), Cell(method.refused or "predicted")],
+                [*errors, *spreads, Cell(f"{n:,}"), Cell(method.refused or "predicted")],
                 arm=place,
             )
         )
-    columns = [*(f"error at a step of {step:g}" for step in steps), "over draws of A", "n", "outcome"]
+    columns = [
+        *(f"error at a step of {step:g}" for step in steps),
+        "mean kernel over draws of A",
+        "own part over draws of A",
+        "n",
+        "outcome",
+    ]
     return Sheet("Linearity", "method", columns, rows, frozenset({len(columns) - 1}))
 
 

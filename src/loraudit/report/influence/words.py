@@ -13,12 +13,13 @@ HOW_PREDICTED = (
     "as gradient flow on the members: saturating goes down ½ f², which ends at f = 0, probability 1; first order "
     "goes down −f, the loss that training takes, under which f grows linearly for ever. A member counts by its "
     "tokens and copies. Each flow is stopped where the probed non-members have gained what the validation records "
-    "were measured to gain."
+    "were measured to gain. A run of LoRA has one draw of A, so every draw is followed on its own, with a kernel and a "
+    "time of its own; what is predicted of a record is the mean over draws."
 )
 HOW_OWN = (
     "A record's own part is f with the record minus f without it: what it gains because it was trained on. The "
     "measured gap is what members gained beyond non-members, over all records of the contrast. Brackets hold the "
-    "chance of records, not that of training runs."
+    "chance of records, not that of training runs nor of draws of A; how far these go stands beside the one-step check."
 )
 HOW_EXCESS = (
     "The excess of a member is its measured gain beyond what a non-member of its base loss, length and predicted "
@@ -29,14 +30,16 @@ HOW_EXCESS = (
 HOW_LINEAR = (
     "One real step of gradient descent on members beside the step that the kernel predicts, seen on members and "
     "non-members. A step of 1 is the one that the kernel says gives non-members the whole measured gain. Where it "
-    "is off by more than the bound, the method is refused."
+    "is off by more than the bound, the method is refused. Over draws of A: the standard error of the mean kernel, as "
+    "a share of it, and that of the members' mean own part, saturating, in nats per token."
 )
 _NOT_SAID = """
 A prediction is no measurement. Training takes many steps with Adam, dropout and weight decay, and moves the kernel; one
 kernel at the base knows none of it.
 
 A LoRA is predicted at its start, where B is 0: as if A stayed as it was drawn. On average over A its kernel is that of
-full tuning on the maps it adapts, times a number, so at the same fit theory gives it nearly the same own part.
+full tuning on the maps it adapts, times a number; a run has one draw, whose kernel is the further from that the lower
+the rank. What is shown is the mean over draws: a run's own draw may lie further away than its interval reaches.
 
 The time of a flow is read off the measured validation loss: that part of the fit is taken from the contrast, not
 predicted.
