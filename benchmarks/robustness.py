@@ -97,7 +97,8 @@ class Studies:
 
     def mitigation(self) -> dict[str, Any]:
         milder = ["lora:2", "lora:8,freeze_a=true", "lora:8,spread=0.1", "lora:8,dp_epsilon=8"]
-        return self._sst2(attack=[FEW_BACKDOORS, FEW_FLIPS], methods=["lora:8", *milder], seeds=1)
+        attacks = ["fixed_string:doses=8", "label_flip:doses=0.2"]
+        return self._sst2(attack=attacks, methods=["lora:8", *milder], seeds=1)
 
     def syntactic(self) -> dict[str, Any]:
         folder = self.data / "hiddenkiller_sst2"

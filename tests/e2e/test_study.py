@@ -202,6 +202,7 @@ def test_parts_put_together_are_the_whole(done, again):
     assert [cell.id for cell in result_of(one).cells] == [cell.id for cell in result_of(other).cells]
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_process_finds(done, again):
     code, _, err = called("study", "study.toml", "-o", "two", "--workers", 2)
     assert code == 0, err

@@ -123,7 +123,7 @@ def test_a_study_killed_at_many_moments_goes_on_to_the_figures_of_one_left_alone
 # --- row 2: asked to stop ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_workers", [1, 2])
+@pytest.mark.parametrize("n_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_study_asked_to_stop_says_how_to_go_on_and_goes_on(n_workers, four, alone, tmp_path):
     folder = four(tmp_path / "stopped")
     process = starter().start(folder, *WORDS, "--workers", n_workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from loraudit.influence.comparing import BASE_LOSS, LENGTH, Records, excess, set
 from loraudit.influence.methods import Kernelled, kernelled
 from loraudit.influence.predicting import Fit, Flow, Flows, mean_fit, own_draw_error
 from loraudit.influence.probes import Probe, make_probe
+from loraudit.influence.words import best_baseline
 from loraudit.report.influence import beats_baselines, is_above_zero, outcome
 from loraudit.spec import ArmResult, FitAgreement, Recipe
 from loraudit.types import Finding
@@ -329,3 +331,15 @@ def test_a_baseline_counts_whichever_way_it_ranks(baseline, beats):
     )
     assert beats_baselines(found) == beats
     assert is_above_zero(found.spearman)
+
+
+def test_the_sentence_names_the_baseline_that_does_best():
+    def rho(value):
+        return Finding(value, None, None, 0.95, "rank", 20, 0)
+
+    found = SimpleNamespace(baselines={BASE_LOSS: rho(0.7), LENGTH: rho(None), "full_self_influence": rho(0.2)})
+    assert best_baseline(found) == "the best baseline, base loss alone, 0.70"
+    found.baselines["full_self_influence"] = rho(0.9)
+    assert best_baseline(found) == "the best baseline, full K(x, x) alone, 0.90"
+    found.baselines = {}
+    assert best_baseline(found) == "no baseline is defined"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loraudit.report.influence import agreement_of, beats_baselines, is_above_zero, outcome
+from loraudit.report.influence import BASELINE_WORDS, agreement_of, beats_baselines, is_above_zero, outcome
 from loraudit.spec import ContrastResult, FitAgreement, InfluenceMethod
 from loraudit.types import Finding
 
@@ -52,7 +52,7 @@ def sentence_of(methods: Sequence[InfluenceMethod], level: float) -> str:
         ):
             found = agreement_of(one, "squared", predicted, measured)
             if found is not None:
-                parts.append(f"{words} ρ = {_number(found.spearman, 2)}, base loss alone {_baseline(found)}")
+                parts.append(f"{words} ρ = {_number(found.spearman, 2)}, {best_baseline(found)}")
         squared = next((flow for flow in one.predictions if flow.flow == "squared"), None)
         if squared is not None and squared.own is not None:
             error = squared.own_draw_error
@@ -119,6 +119,10 @@ def _number(found: Finding, digits: int) -> str:
     return f"{found.value:.{digits}f} [{', '.join(ends)}]"
 
 
-def _baseline(found: FitAgreement) -> str:
-    value = found.baselines["base_loss"].value
-    return "undefined" if value is None else f"{value:.2f}"
+def best_baseline(found: FitAgreement) -> str:
+    """The baseline that a reader must not take the prediction to beat unseen."""
+    known = {name: one.value for name, one in found.baselines.items() if one.value is not None}
+    if not known:
+        return "no baseline is defined"
+    best = max(known, key=known.__getitem__)
+    return f"the best baseline, {BASELINE_WORDS.get(best, best)} alone, {known[best]:.2f}"

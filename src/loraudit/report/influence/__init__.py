@@ -3,6 +3,7 @@
 from loraudit.report.influence.markdown import render_influence_markdown
 from loraudit.report.influence.page import render_influence_html
 from loraudit.report.influence.tables import (
+    BASELINE_WORDS,
     across_sheet,
     agreement_sheets,
     extraction_sheet,
@@ -12,6 +13,7 @@ from loraudit.report.influence.tables import (
 from loraudit.report.influence.words import agreement_of, beats_baselines, is_above_zero, outcome, records_words
 
 __all__ = [
+    "BASELINE_WORDS",
     "across_sheet",
     "agreement_of",
     "agreement_sheets",

@@ -16,7 +16,7 @@ from loraudit.report.sheets import Sheet, SheetRow
 from loraudit.spec import FIT_FLOWS, FitFlow, FitPrediction, InfluenceMethod, InfluenceResult
 from loraudit.types import Finding
 
-_BASELINE_WORDS = {
+BASELINE_WORDS = {
     "base_loss": "base loss",
     "length": "length",
     "full_self_influence": "full K(x, x)",
@@ -138,7 +138,7 @@ def agreement_sheets(result: InfluenceResult, flow: FitFlow) -> list[Sheet]:
             rows.append(SheetRow(method.name, [rank_cell(found.spearman), *others, n_cell(found.spearman)], arm=place))
         sides = "members" if side == "members" else "non-members"
         title = f"Spearman of the predicted {predicted_words(predicted)} with the measured {measured_words(measured)}"
-        columns = ["prediction", *(_BASELINE_WORDS.get(name, name) for name in baselines), "n"]
+        columns = ["prediction", *(BASELINE_WORDS.get(name, name) for name in baselines), "n"]
         sheets.append(Sheet(f"{title}, {sides}, {FLOW_WORDS[flow]}", "method", columns, rows))
     return sheets
 
