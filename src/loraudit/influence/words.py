@@ -120,9 +120,9 @@ def _number(found: Finding, digits: int) -> str:
 
 
 def best_baseline(found: FitAgreement) -> str:
-    """The baseline that a reader must not take the prediction to beat unseen."""
+    """The baseline that ranks most, whichever way: what a reader must not take the prediction to beat unseen."""
     known = {name: one.value for name, one in found.baselines.items() if one.value is not None}
     if not known:
         return "no baseline is defined"
-    best = max(known, key=known.__getitem__)
+    best = max(known, key=lambda name: abs(known[name]))
     return f"the best baseline, {BASELINE_WORDS.get(best, best)} alone, {known[best]:.2f}"
