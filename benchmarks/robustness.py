@@ -160,7 +160,7 @@ def print_result(name: str, result: RobustnessResult) -> None:
             print_curves(match, attack.name)
         print_doses(match)
     for control in result.controls:
-        reasons = "; ".join(control.reasons)
+        reasons = " ".join(control.reasons)
         print(f"- {control.attack}, {control.method}: {control.verdict}. Control {number(control.positive)}. {reasons}")
     for left in result.persistence:
         before, after = number(left.success_before), number(left.success_after)
