@@ -26,9 +26,9 @@ import numpy as np
 from loraudit.forecast import run_forecast
 from loraudit.models import packaged_base
 from loraudit.robustness import run_robustness
-from loraudit.spec import ForecastSpec, RobustnessSpec, make_request
+from loraudit.spec import ForecastResult, ForecastSpec, RobustnessSpec, make_request
 from loraudit.statistics import rank_correlation
-from loraudit.types import Finding
+from loraudit.types import Finding, FloatArray
 
 RANKS, VARIANCES, ALPHAS = (1, 8, 64), (1 / 3, 3.0), (8, 64)
 ATTACKS = ["label_flip:doses=0.2+0.4", "fixed_string:doses=4+16"]
@@ -51,6 +51,37 @@ def number(finding: Finding) -> str:
         return finding.note or "undefined"
     ends = ["…" if end is None else f"{end:.2f}" for end in (finding.lower, finding.upper)]
     return f"{finding.value:.2f} [{ends[0]}, {ends[1]}]"
+
+
+def print_within_doses(result: ForecastResult) -> None:
+    """Across methods at one dose, where no rule of doses helps; the settings' own formulas over the same LoRAs."""
+    theories = {method.name: method.theory for method in result.methods}
+    formulas = {"H1′": "h1_published", "H2′": "h2_published", "ασ": "speed_adam"}
+    print(
+        f"\n| measure, attack, dose | methods | forecast | predicted | measured | LoRAs | forecast | {' | '.join(formulas)} |"
+    )
+    print("|---" * (7 + len(formulas)) + "|")
+    for one in result.comparisons:
+        by_dose: dict[tuple[str, float], list[dict[str, Any]]] = {}
+        for cell in one.cells:
+            by_dose.setdefault((cell["attack"], cell["dose"]), []).append(cell)
+        for (attack, dose), cells in by_dose.items():
+            predicted, of_runs = (np.array([cell[side] for cell in cells]) for side in ("predicted", "measured"))
+            loras = [k for k, cell in enumerate(cells) if theories[cell["method"]] is not None]
+            by_formula = [
+                correlation(np.array([getattr(theories[cells[k]["method"]], name) for k in loras]), of_runs[loras])
+                for name in formulas.values()
+            ]
+            means = f"{predicted.mean():.3f} | {of_runs.mean():.3f}"
+            print(
+                f"| {one.measure}, {attack}, {dose:g} | {len(cells)} | {correlation(predicted, of_runs)} | {means} | "
+                f"{len(loras)} | {correlation(predicted[loras], of_runs[loras])} | {' | '.join(by_formula)} |"
+            )
+
+
+def correlation(first: FloatArray, second: FloatArray) -> str:
+    found = rank_correlation(np.asarray(first, dtype=np.float64), second)
+    return f"{found.value:.2f} [{found.interval.lower:.2f}, {found.interval.upper:.2f}]"
 
 
 def main() -> None:
@@ -120,18 +151,7 @@ def main() -> None:
     for one in result.comparisons:
         cells = " | ".join(map(number, one.baselines.values()))
         print(f"| {one.measure} | {len(one.cells)} | {number(one.spearman)} | {cells} |")
-    print("\n| measure, attack, dose | methods | Spearman across methods | mean predicted | mean measured |")
-    print("|---|---|---|---|---|")
-    for one in result.comparisons:
-        by_dose: dict[tuple[str, float], list[tuple[float, float]]] = {}
-        for cell in one.cells:
-            by_dose.setdefault((cell["attack"], cell["dose"]), []).append((cell["predicted"], cell["measured"]))
-        for (attack, dose), pairs in by_dose.items():
-            predicted, of_runs = np.array(pairs).T
-            found = rank_correlation(predicted, of_runs)
-            at = f"{found.value:.2f} [{found.interval.lower:.2f}, {found.interval.upper:.2f}]"
-            means = f"{predicted.mean():.3f} | {of_runs.mean():.3f}"
-            print(f"| {one.measure}, {attack}, {dose:g} | {len(pairs)} | {at} | {means} |")
+    print_within_doses(result)
     for warning in (*measured.result.warnings, *result.warnings):
         print(f"- {warning}")
 
