@@ -15,7 +15,7 @@ from loraudit.report.figures.forest import ForestRow, forest_figure
 from loraudit.report.figures.labels import Box, place, shortened, spread, width_of
 from loraudit.report.figures.lines import Guide, Line, Look, Measured, clipped, line_figure
 from loraudit.report.figures.marks import N_COLOURS, arm_css, mark, swatch
-from loraudit.report.figures.scales import doubling_axis, linear_axis, rate_axis
+from loraudit.report.figures.scales import dose_axis, doubling_axis, linear_axis, rate_axis
 
 UNIT = linear_axis("y", 0, 1)
 EXAMPLES = settings(deadline=None, max_examples=100)
@@ -58,6 +58,29 @@ def test_a_rate_axis_begins_below_chance_and_takes_zero_at_its_edge():
     assert axis.share(0.0) == 0
     assert axis.share(1.0) == 1
     assert [label for _, label in axis.ticks] == ["1 %", "2 %", "5 %", "10 %", "20 %", "50 %", "100 %"]
+
+
+@pytest.mark.parametrize(
+    ("doses", "labels"),
+    [
+        ([9], ["9"]),
+        ([0, 9, 9], ["9"]),
+        ([4, 8], ["4", "8"]),
+        ([8.0, 8.1, 8.2, 19], ["8", "19"]),
+        ([8, 32, 128, 512], ["10", "30", "100", "300"]),
+    ],
+)
+def test_doses_are_written_at_round_numbers_or_where_they_were_tested(doses, labels):
+    axis, clean_at = dose_axis("dose", doses, lambda dose: f"{dose:g}")
+    assert [label for _, label in axis.ticks] == ["clean", *labels]
+    assert all(axis.holds(dose) for dose in (clean_at, *doses) if dose)
+
+
+def test_an_axis_of_doses_holds_other_numbers_and_still_writes_the_doses():
+    axis, _ = dose_axis("dose", [9], lambda dose: f"{dose:g}", also=[6.5, 9.7])
+    assert [label for _, label in axis.ticks] == ["clean", "9"]
+    assert axis.holds(6.5)
+    assert axis.holds(9.7)
 
 
 def test_doublings_are_equally_far_apart():
@@ -204,8 +227,23 @@ def test_whiskers_reach_from_end_to_end_and_no_further_than_the_frame():
     ends = [[float(v) for v in whisker.get("d").split("M")[1].split(",")[1].split("V")]
             for whisker in of_class(figure, "whisker arm-0")]  # fmt: skip
     height = bottom - top
+    caps = [whisker.get("d").count("h6") for whisker in of_class(figure, "whisker arm-0")]
+    assert caps == [2, 0], "an end beyond the frame is an arrow"
     assert ends[0] == pytest.approx([bottom - 0.25 * height, bottom - 0.75 * height], abs=0.02)
     assert ends[1] == pytest.approx([bottom, top], abs=0.02)
+
+
+@pytest.mark.parametrize("x", [0.2, 0.5, 0.9])
+def test_the_words_of_a_level_line_keep_clear_of_whiskers_and_lines(x):
+    crossing = Line("a", 0, [(x - 0.1, 0.3), (x + 0.1, 0.7)], stated=[Measured(x, 0.5, 0.05, 0.95)])
+    look, guides = Look(370, 340), [Guide(0.5, "guessing")]
+    figure = parsed(line_figure([crossing], UNIT, UNIT, look, title="t", description="d", guides=guides))
+    (words,) = [text for text in figure.iter("text") if text.text == "guessing"]
+    right, left = float(words.get("x")), float(words.get("x")) - width_of("guessing")
+    (whisker,) = of_class(figure, "whisker arm-0")
+    at = float(whisker.get("d")[1:].split(",")[0])
+    assert not left - 2 <= at <= right + 2
+    assert words.get("text-anchor") == "end"
 
 
 def test_a_figure_without_any_line_is_still_a_figure():
@@ -237,6 +275,13 @@ def test_rows_have_their_number_or_words():
     assert not of_class(figure, "whisker arm-2")
     assert not of_class(figure, "mark arm-1")
     assert len(of_class(figure, "mark arm-2")) == 1
+
+
+def test_a_heading_that_stands_beside_the_figure_is_its_title_and_is_not_drawn():
+    rows = [ForestRow("a", 0, 0.5, 0.4, 0.6, "")]
+    figure = parsed(forest_figure(rows, UNIT, heading="AUC", chance=0.5, description="d", has_heading=False))
+    assert figure.get("aria-label") == figure.findtext("title") == "AUC"
+    assert "AUC" not in texts(figure)
 
 
 def test_a_wider_interval_is_a_longer_whisker():

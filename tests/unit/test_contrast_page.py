@@ -163,6 +163,21 @@ def test_other_attacks_are_folded_and_named_as_exploratory(html):
         assert f'<th scope="row">{name}</th>' in folded
 
 
+def test_the_axis_holds_the_ends_of_every_interval():
+    """An interval from 0.36 on has a cap at both ends, though no number lies below 0.5."""
+    best = ORDINARY.match("best")
+    found = best.arms[0].attacks["error_zone"]["auc"]
+    wide = found.model_copy(update={"finding": Finding(0.52, 0.36, 0.7, 0.95, "as if measured", 40, 40)})
+    arm = best.arms[0].model_copy(update={"attacks": {"error_zone": {"auc": wide}}})
+    widened = best.model_copy(update={"arms": [arm, *best.arms[1:]]})
+    result = changed(ORDINARY, matches=[widened if one is best else one for one in ORDINARY.matches])
+    figure = drawn(render_contrast_html(result), "AUC of error_zone against validation")
+    whiskers = [one.get("d") for one in figure.iter() if (one.get("class") or "").startswith("whisker")]
+    assert len(whiskers) == len(best.arms)
+    assert [one.count("h6") for one in whiskers] == [2] * len(whiskers)
+    assert "0.3" in [text.text for text in figure.iter("text")]
+
+
 def test_sd_and_what_intervals_hold_are_said(page):
     seeded = ORDINARY.match("validation_loss").arms[0].attacks["error_zone"]["auc"]
     assert f"sd {seeded.seed_deviation:.3f}" in page.text

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loraudit.report.figures import histogram_figure, percent_tick, roc_figure
+from loraudit.report.figures.labels import width_of
 from loraudit.statistics import roc_curve
 
 NAN, INF = math.nan, math.inf
@@ -106,6 +107,15 @@ def test_roc_axis_begins_at_what_the_sample_can_hold(n_nonmembers, left_tick):
     assert ticks[-1] == "100 %"
 
 
+def test_the_title_of_the_roc_axis_keeps_clear_of_its_ticks():
+    scores, is_member = two_sides(20, 200_000)
+    figure = parsed(roc_figure({"a": scores}, is_member, "a"))
+    (title,) = [text for text in figure.iter("text") if text.text == "true-positive rate"]
+    ticks = [text for text in figure.iter("text") if text.get("text-anchor") == "end"]
+    assert "0.01 %" in [tick.text for tick in ticks]
+    assert min(float(tick.get("x")) - width_of(tick.text) for tick in ticks) > float(title.get("x")) + 4
+
+
 def test_unresolved_rates_are_shaded_up_to_one_in_n():
     scores, is_member = two_sides(50, 200)
     figure = parsed(roc_figure({"a": scores}, is_member, "a"))
@@ -192,6 +202,15 @@ def test_every_record_is_in_a_bar_even_the_outermost():
         for side in ("member", "nonmember")
     }
     assert by_side["member"] == pytest.approx(by_side["nonmember"], rel=0.01)
+
+
+def test_the_legend_stands_above_every_bar():
+    scores, is_member = two_sides()
+    figure = parsed(histogram_figure("loss", scores, is_member))
+    (bottom,) = {float(e.get("y")) for e in figure.iter("text") if e.text in {"members", "non-members"}}
+    tops = [float(bar.get("y")) for side in ("member", "nonmember") for bar in of_class(figure, f"bar {side}")
+            if bar.tag == "rect"]  # fmt: skip
+    assert bottom + 4 < min(tops)
 
 
 def test_undefined_scores_are_left_out_and_none_at_all_gives_no_figure():

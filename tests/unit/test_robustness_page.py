@@ -213,6 +213,27 @@ def test_a_dose_beyond_those_tested_is_written_with_its_sign():
     assert len(of_class(figure, "whisker arm-1")) == 0
 
 
+def test_a_single_dose_has_its_number_on_every_axis():
+    """Neither 1, 3 nor any other round number lies in [9, 9]."""
+    match = ORDINARY.matches[0]
+    curves = [
+        curve.model_copy(
+            update={
+                "points": [
+                    point.model_copy(update={"exposures": 9.0 if point.n_poisoned else 0.0})
+                    for point in (curve.points[0], curve.points[2])
+                ]
+            }
+        )
+        for curve in match.curves
+    ]
+    doses = [one.model_copy(update={"finding": UNDEFINED, "bound": None}) for one in match.effective_doses]
+    update = {"curves": curves, "effective_doses": doses, "dose_ratios": []}
+    html = render_robustness_html(changed(ORDINARY, matches=[match.model_copy(update=update)]))
+    for title in ("Attack success against", "Accuracy against", "ED50"):
+        assert "9" in [t.text for t in drawn(html, title).iter("text") if t.get("class") == "tick"]
+
+
 def test_the_whole_width_of_doses_has_few_labels():
     for figure in figures(render_robustness_html(MANY)):
         if (figure.get("aria-label") or "").startswith("Attack success"):
@@ -286,9 +307,60 @@ def test_a_method_that_never_gets_there_is_said_not_to():
     assert "compared at no common fit" in Page(render_robustness_html(WRONG["no matches"])).text
 
 
-def test_notes_of_single_numbers_are_listed_once():
-    assert Page(render_robustness_html(WRONG["without numbers"])).text.count("nobody was asked") >= 1
-    assert document(WRONG["without numbers"]).count("<li>nobody was asked</li>") == 1
+def below_tables(markup: str) -> list[tuple[list[str], list[str]]]:
+    """Cells of each table, and the notes that follow it before anything else does."""
+    found = re.findall(r"<table>(.*?)</table>\s*(?:</div>)?\s*(?:<ul[^>]*>(.*?)</ul>)?", markup, re.DOTALL)
+    parts = [(re.findall(r"<td.*?</td>", table, re.DOTALL), re.findall(r"<li>.*?</li>", ul)) for table, ul in found]
+    return [([" ".join(Page(one).text.split()) for one in own], [Page(one).text for one in ul]) for own, ul in parts]
+
+
+@pytest.mark.parametrize("shown", [render_robustness_html, document])
+def test_a_note_stands_below_the_table_that_it_belongs_to(shown):
+    tables = below_tables(shown(ORDINARY))
+    reason = "One of the doses lies beyond those tested."
+    noted = [(cells, notes) for cells, notes in tables if any(reason in note for note in notes)]
+    assert len(noted) == len(ORDINARY.matches)
+    for cells, notes in noted:
+        (number,) = [note.partition(":")[0].lower() for note in notes if reason in note]
+        assert number == "note 1"
+        marked = [cell for cell in cells if cell.endswith(number)]
+        assert len(marked) == sum(cell.startswith("not bracketed") for cell in cells) > 0
+    text = Page(shown(ORDINARY)).text
+    assert reason not in text[text.index("What this does not say") :]
+
+
+@pytest.mark.parametrize("shown", [render_robustness_html, document])
+def test_a_note_of_all_numbers_of_a_column_names_the_column_and_not_every_number(shown):
+    tables = below_tables(shown(WRONG["without numbers"]))
+    noted = [(cells, notes) for cells, notes in tables if any(note.endswith("nobody was asked") for note in notes)]
+    assert any(notes == ["accuracy, accuracy lost: nobody was asked"] for _, notes in noted)
+    for cells, notes in noted:
+        assert len(notes) == 1
+        assert not [cell for cell in cells if "note" in cell]
+
+
+@pytest.mark.parametrize("shown", [render_robustness_html, document])
+def test_what_was_not_tested_is_listed_once(shown):
+    invalid = [one.model_copy(update={"verdict": "invalid", "reasons": ["It collapsed."]}) for one in ORDINARY.controls]
+    heading, sentence = state(invalid, ORDINARY.matches, ORDINARY.attacks)
+    text = Page(shown(changed(ORDINARY, controls=invalid, heading=heading, sentence=sentence))).text
+    assert "6 of 6 pairs of attack and method were not tested" in text
+    assert heading in text
+    assert text.count("were not tested") == 1
+    for result in (ORDINARY, SOUND):
+        text = " ".join(Page(shown(result)).text.split())
+        assert "Not tested, for the reasons given" not in text
+        assert "At a clean validation loss of 0.352 nats" in text
+
+
+def test_settings_that_are_empty_are_left_out_of_the_recipe():
+    empty = {"checkpoint_epochs": [], "peft_config": {}, "select": "last"}
+    methods = [one.model_copy(update={"recipe": one.recipe | empty}) for one in ORDINARY.methods]
+    for shown in (render_robustness_html, document):
+        text = Page(shown(changed(ORDINARY, methods=methods))).text
+        assert "select" in text
+        assert "checkpoint epochs" not in text
+        assert "peft config" not in text
 
 
 # --- names come from people and files -------------------------------------------------------

@@ -252,8 +252,13 @@ def test_heading_and_sentence_name_what_works_where_and_what_was_not_tested():
         ),
         (
             [control("a", "full", "invalid", "It collapsed."), control("b", "head", "undecided")],
-            "No harm seen, but 1 of 2 pairs of attack and method were not tested",
+            "No harm seen where it was tested",
             "Undecided: b on head. Not tested, for the reasons given: a on full.",
+        ),
+        (
+            [control("a", "full", "invalid", "It collapsed.")],
+            "No verdict on any attack",
+            "Not tested, for the reasons given: a on full.",
         ),
     ],
 )

@@ -21,6 +21,7 @@ from loraudit.cli.study_result import show_study
 from loraudit.errors import ConfigError, NewerVersion, StoreError, visible
 from loraudit.policy import percent, percent_interval
 from loraudit.report import STUDY_FORMATS, render_study_html, render_study_markdown
+from loraudit.report.sheets import plain_rows
 from loraudit.report.study import ends_sheet, figure_sheets, measures_of
 from loraudit.report.study.cells import figure_cell, link_of, n_words
 from loraudit.report.study.drawings import MOST_PANELS, panels_of, plan_of
@@ -336,6 +337,42 @@ def test_the_ends_of_a_measure_are_stated_with_the_number_of_cells_they_were_cho
     assert "is not widened for the choice" in flat(Page(html_of("ordinary")).text)
     assert ends_sheet(measures_of(STUDIES["alone"][0])) is not None
     assert ends_sheet([]) is None
+
+
+def test_a_measure_that_is_the_same_in_all_cells_has_no_ends_and_ties_are_counted():
+    cells = [PLAIN.cell("leakage", "audit", {"seed": seed}) for seed in range(3)]
+
+    def rows(*values: float) -> list[list[str]]:
+        headlines = [
+            StudyFinding(cell=cell.id, name="membership/loss/auc", finding=number(value, 0.1), is_headline=True)
+            for cell, value in zip(cells, values, strict=True)
+        ]
+        sheet = ends_sheet(measures_of(PLAIN.result(cells=cells, headlines=headlines)))
+        assert sheet is not None
+        return plain_rows(sheet)
+
+    assert rows(0.5, 0.5, 0.5) == [["AUC: loss", "leakage", "all 3 are equal: no ends", *[""] * 6]]
+    ((_, _, _, worst, _, _, best, *_),) = rows(0.5, 0.7, 0.5)
+    assert (worst, best) == ("seed 1", "seed 0, as 1 other")
+
+
+def test_what_is_said_of_a_cell_that_holds_depends_on_what_its_command_checks():
+    result, _ = STUDIES["ordinary"]
+    kinds = {cell.id: cell.kind for cell in result.cells}
+    said: dict[str, set[str]] = {}
+    for sheet in figure_sheets(result, measures_of(result)):
+        for row in sheet.rows:
+            said.setdefault(kinds[row.name], set()).add(row.cells[-1].value if row.remark is None else "")
+    assert said["forecast"] == {"no gates"}
+    assert said["robustness"] == {"no control failed"}
+    assert said["contrast"] == {"no gate failed"}
+    assert {"no gate failed", "NOT VALID"} <= said["audit"]
+
+
+def test_the_title_of_a_panel_is_written_once():
+    for figure in figures(html_of("ordinary")):
+        if title := figure.findtext("title"):
+            assert title not in [text.text for text in figure.iter("text")]
 
 
 def test_published_figures_stand_beside_measured_ones_whatever_came_out():

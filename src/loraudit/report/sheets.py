@@ -38,6 +38,7 @@ class Sheet:
         columns: Titles of the others.
         rows: From top to bottom.
         words: Positions of columns that hold words rather than numbers.
+        notes: Written below it.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Sheet:
     columns: list[str]
     rows: list[SheetRow]
     words: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 def plain_rows(sheet: Sheet) -> list[list[str]]:
@@ -53,6 +55,43 @@ def plain_rows(sheet: Sheet) -> list[list[str]]:
         [row.name, *map(cell_words, row.cells), *_remark(row, len(sheet.columns) - len(row.cells))]
         for row in sheet.rows
     ]
+
+
+def noted(sheet: Sheet) -> Sheet:
+    """With the notes of its cells below it, each once.
+
+    A note of every number of its columns names the columns; any other has a number, which stands in its cells.
+    """
+    figures = [
+        ((i, k), cell.note)
+        for i, row in enumerate(sheet.rows)
+        for k, cell in enumerate(row.cells)
+        if cell.note or cell.interval
+    ]
+    places: dict[str, list[tuple[int, int]]] = {}
+    for place, note in figures:
+        if note:
+            places.setdefault(note, []).append(place)
+    whole: list[str] = []
+    counted: list[str] = []
+    numbers: dict[tuple[int, int], str] = {}
+    for note, own in places.items():
+        columns = dict.fromkeys(k for _, k in own)
+        if len(own) == sum(k in columns for (_, k), _ in figures):
+            whole.append(f"{', '.join(sheet.columns[k] for k in columns)}: {note}")
+        else:
+            number = f"note {len(counted) + 1}"
+            counted.append(f"{number.capitalize()}: {note}")
+            numbers |= dict.fromkeys(own, number)
+    rows = [
+        replace(row, cells=[_numbered(cell, numbers.get((i, k), "")) for k, cell in enumerate(row.cells)])
+        for i, row in enumerate(sheet.rows)
+    ]
+    return replace(sheet, rows=rows, notes=(*whole, *counted))
+
+
+def _numbered(cell: Cell, number: str) -> Cell:
+    return replace(cell, remark=", ".join(part for part in (cell.remark, number) if part))
 
 
 def cell_words(cell: Cell) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from loraudit.errors import visible
 from loraudit.policy import ends, percent, percent_interval
 from loraudit.report.cells import p_words
+from loraudit.report.sheets import noted
 
 if TYPE_CHECKING:
     import jinja2
@@ -36,6 +37,7 @@ def _environment() -> jinja2.Environment:
         "percent": percent,
         "percent_interval": percent_interval,
         "p_words": p_words,
+        "noted": noted,
     }
     return environment
 

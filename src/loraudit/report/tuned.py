@@ -70,7 +70,10 @@ def edge_words(methods: Sequence[Tuned]) -> str | None:
 def recipe_sheet(methods: Sequence[Tuned]) -> tuple[Sheet | None, list[tuple[str, str]]]:
     """Settings in which the methods differ as a table, and those that all share with their value."""
     settings = list(dict.fromkeys(name for arm in methods for name in arm.recipe if name != "seed"))
-    by_arm = [{name: words_of(value) for name, value in arm.recipe.items() if value is not None} for arm in methods]
+    by_arm = [
+        {name: words for name, value in arm.recipe.items() if value is not None and (words := words_of(value))}
+        for arm in methods
+    ]
     shared: list[tuple[str, str]] = []
     differing: list[str] = []
     for name in settings:

@@ -7,7 +7,14 @@ from loraudit.policy.robustness.limits import (
     parse_robustness_limit,
 )
 from loraudit.policy.robustness.reading import curve_of, decided_match, judged_measure, point_at, poisoned_points
-from loraudit.policy.robustness.stating import FAILED, broken_parts, invalid_words, robustness_exit_code, state
+from loraudit.policy.robustness.stating import (
+    FAILED,
+    broken_parts,
+    invalid_words,
+    robustness_exit_code,
+    state,
+    untested_words,
+)
 from loraudit.policy.robustness.verdicts import (
     BOUNDS,
     HIGHEST_FLOOR,
@@ -41,5 +48,6 @@ __all__ = [
     "robustness_exit_code",
     "state",
     "trigger_flaw",
+    "untested_words",
     "verdict_of_control",
 ]

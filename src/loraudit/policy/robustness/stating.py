@@ -42,10 +42,15 @@ def state(
     for verdict, words in (("undecided", "Undecided"), ("resisted", "Resisted at every dose tested")):
         pairs = _pairs(controls, verdict)
         said += [f"{words}: {pairs}."] if pairs else []
-    n_invalid = sum(control.verdict == "invalid" for control in controls)
-    if n_invalid:
-        said.append(f"Not tested, for the reasons given: {_pairs(controls, 'invalid')}.")
+    untested = untested_words(controls)
+    said += [untested] if untested else []
     return _heading(controls, attacks), " ".join(said) or "No attack was tried on any method."
+
+
+def untested_words(controls: Sequence[ControlResult]) -> str:
+    """With which the sentence ends where a control fails; empty where none does."""
+    pairs = _pairs(controls, "invalid")
+    return f"Not tested, for the reasons given: {pairs}." if pairs else ""
 
 
 def invalid_words(controls: Sequence[ControlResult]) -> str | None:
@@ -87,9 +92,10 @@ def _heading(controls: Sequence[ControlResult], attacks: Sequence[PoisonResult])
     if harmed:
         return "; ".join(_harm_words(attack, controls) for attack in harmed)
     verdicts = {control.verdict for control in controls}
+    if verdicts == {"invalid"}:
+        return "No verdict on any attack"
     if "invalid" in verdicts:
-        n_invalid = sum(control.verdict == "invalid" for control in controls)
-        return f"No harm seen, but {n_invalid} of {len(controls)} pairs of attack and method were not tested"
+        return "No harm seen where it was tested"
     if "undecided" in verdicts:
         return "Neither harm nor resistance could be shown"
     return "Every method resisted every attack at the doses tested" if controls else "Nothing was tested"

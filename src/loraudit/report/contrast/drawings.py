@@ -64,7 +64,8 @@ def risk_figure(result: ContrastResult, size: tuple[int, int], *, fpr: float | N
     headline = shortened(result.spec.headline, 24)
     title = f"AUC of {headline}" if fpr is None else f"TPR at {100 * fpr:g} % FPR"
     more = " · more leakage ↑"
-    y = _auc_axis(title + more, values) if fpr is None else rate_axis(f"{title} (log scale){more}", values, fpr)
+    ends = [*values, *(end for line in lines for point in line.stated for end in _ends(point))]
+    y = _auc_axis(title + more, ends) if fpr is None else rate_axis(f"{title} (log scale){more}", ends, fpr)
     guides = [Guide(chance, "guessing")]
     if level is not None:
         guides.append(Guide(level, f"same validation loss: {level:.3f}", is_upright=True))
@@ -113,8 +114,9 @@ def epoch_figures(result: ContrastResult) -> list[str]:
             if point is not None and arm.name in stated:
                 stated[arm.name].append(point)
     headline = shortened(result.spec.headline, 24)
+    areas = [*values_of(result.arms, area), *(end for found in stated.values() for one in found for end in _ends(one))]
     panels: list[tuple[str, Reading, Axis, list[Guide]]] = [
-        (f"AUC of {headline}", area, _auc_axis("", values_of(result.arms, area)), [Guide(0.5, "guessing")]),
+        (f"AUC of {headline}", area, _auc_axis("", areas), [Guide(0.5, "guessing")]),
         ("Validation loss, nats per token", _validation, _range_of(values_of(result.arms, _validation)), []),
         ("Loss on the members, nats per token", _member, _range_of(values_of(result.arms, _member)), []),
     ]
@@ -163,7 +165,7 @@ def exposure_figures(result: ContrastResult) -> list[str]:
             ]
             for arm in result.arms
         }
-        values = [point.y for found in points.values() for point in found]
+        values = [end for found in points.values() for point in found for end in (point.y, *_ends(point))]
         if metric == "auc":
             y, chance = _auc_axis(f"AUC of {shortened(result.spec.headline, 24)}", values), 0.5
         else:
@@ -224,10 +226,15 @@ def _measured(x: float | None, found: Finding | None) -> Measured | None:
     return Measured(x, found.value, found.lower, found.upper)
 
 
+def _ends(point: Measured) -> list[float]:
+    """Of its interval, which the axis has to hold as well."""
+    return [end for end in (point.lower, point.upper) if end is not None]
+
+
 def _auc_axis(title: str, values: Sequence[float]) -> Axis:
-    """From guessing to 1; lower where something lies clearly below guessing."""
+    """From guessing to 1; lower where something, or the end of an interval, lies clearly below guessing."""
     low = min([0.5, *values])
-    return linear_axis(title, 0.5 if low > 0.48 else math.floor(low * 10 - 1e-9) / 10, 1.0, n_ticks=5)
+    return linear_axis(title, 0.5 if low > 0.48 else math.floor(low * 10 - 1e-9) / 10, 1.0, n_ticks=7)
 
 
 def _range_of(values: Sequence[float]) -> Axis:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from loraudit.report.figures.canvas import Canvas, percent_tick
+from loraudit.report.figures.labels import width_of
 from loraudit.statistics import roc_curve
 from loraudit.types import BoolArray, FloatArray
 
@@ -34,6 +35,7 @@ def roc_figure(
         420,
         f"ROC curve of {headline}, logarithmic axes",
         "True-positive rate against false-positive rate; the dashed line is guessing.",
+        left=72,  # the longest tick, "0.01 %", ends beside the title of the axis
     )
 
     def place(rate: float) -> float:
@@ -96,6 +98,7 @@ def histogram_figure(name: str, values: FloatArray, is_member: BoolArray, *, sma
         f"Scores of {name}",
         "Share of members and of non-members per bin; the outermost 1 % is in the end bins.",
         left=40 if small else 52,
+        top=12 if small else 34,
         bottom=34 if small else 42,
     )
     shares: dict[str, FloatArray] = {}
@@ -114,8 +117,9 @@ def histogram_figure(name: str, values: FloatArray, is_member: BoolArray, *, sma
     canvas.text(canvas.left - 5, canvas.y(0.96) + 4, percent_tick(top), "tick", "end")
     canvas.axes(f"score of {name}", "" if small else "share of the side")
     if not small:
-        for row, (side, words) in enumerate((("member", "members"), ("nonmember", "non-members"))):
-            y = 0.94 - 0.06 * row
-            canvas.rectangle(0.80, y - 0.012, 0.83, y + 0.02, f"bar {side}")
-            canvas.text(canvas.x(0.84), canvas.y(y) + 3, words, "tick", "start")
+        x = float(canvas.left)
+        for side, words in (("member", "members"), ("nonmember", "non-members")):
+            canvas.path(f"M{x},10h15v11h-15z", f"bar {side}")  # above the bars, whatever their height
+            canvas.text(x + 20, 20, words, "tick", "start")
+            x += 20 + round(width_of(words)) + 16
     return canvas.svg()

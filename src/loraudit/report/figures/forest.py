@@ -44,22 +44,27 @@ def forest_figure(
     description: str,
     width: int = 370,
     most_letters: int = _MOST_LETTERS,
+    has_heading: bool = True,
 ) -> str:
     """Arms below each other, each with its mark, interval and number.
 
     Args:
         rows: From top to bottom.
         x: The number's axis, the same in figures that are compared.
-        heading: Written above; also the title.
+        heading: Written above; also the title for those who cannot see the figure.
         chance: Where a dashed line stands for guessing; None where there is no such number.
         description: How to read it.
         width: Of the whole figure.
         most_letters: Longer names are cut.
+        has_heading: The heading is drawn; not where words beside the figure say the same.
     """
     names = [shortened(row.name, most_letters) for row in rows]
     left = round(max(map(width_of, names), default=0)) + 14
-    canvas = Canvas(width, 74 + _ROW * len(rows), heading, description, left=max(46, left), right=56, top=30, bottom=44)
-    canvas.text(4, 15, heading, "label", "start")
+    top = 30 if has_heading else 8
+    height = top + _ROW * len(rows) + 44
+    canvas = Canvas(width, height, heading, description, left=max(46, left), right=56, top=top, bottom=44)
+    if has_heading:
+        canvas.text(4, 15, heading, "label", "start")
     for value, label in x.ticks:
         share = x.share(value)
         canvas.line([(share, 0), (share, 1)], "grid")

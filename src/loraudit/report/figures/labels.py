@@ -19,6 +19,8 @@ _DISTANCES = (9.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 82.0, 100.0, 120.0, 142.0
 _N_DIRECTIONS = 16
 _N_SWEEPS = 4
 _FAR = 14.0
+_STEP_ALONG = 8.0
+_LETTER_HEIGHT = 9.0
 _COVERED_NAME = 10_000.0  # worse than anything else a name can be in the way of
 
 Point = tuple[float, float]
@@ -150,6 +152,35 @@ def place(
 
             chosen[i] = min(range(len(spots)), key=price)
     return [spots[k] for spots, k in zip(options, chosen, strict=True)]
+
+
+def place_along(
+    words: str, height: float, lines: Sequence[Sequence[Point]], marks: Sequence[Point], frame: Box
+) -> Spot:
+    """A spot just above or below a level line, as far right as lines and marks leave it clear.
+
+    Args:
+        words: What names the level line.
+        height: Of the level line, which counts as no line.
+        lines: Drawn lines.
+        marks: Middles of drawn marks.
+        frame: What the words must not leave.
+    """
+    in_the_way, marked = _along(lines), np.array(marks, dtype=float).reshape(-1, 2)
+    width = width_of(words)
+    n_steps = max(0, int((frame.right - width - frame.left) // _STEP_ALONG))
+    options: list[Spot] = []
+    for step in range(n_steps + 1):
+        right = frame.right - step * _STEP_ALONG
+        for base in (height - 5, height + 4 + _LETTER_HEIGHT):
+            box = Box(right - width, base - _LETTER_HEIGHT, right, base + 2)
+            options.append(Spot(right, base, "end", box, None))
+
+    def cost(spot: Spot) -> float:
+        covered = 4 * spot.box.grown(2, 1).count(in_the_way) + 40 * spot.box.grown(7, 6).count(marked)
+        return covered + 0.01 * (frame.right - spot.x) + (0 if spot.box.is_inside(frame) else 1000)
+
+    return min(options, key=cost)
 
 
 def _along(lines: Sequence[Sequence[Point]]) -> FloatArray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from loraudit.report.figures.canvas import Canvas
 from loraudit.report.figures.clipping import clipped
-from loraudit.report.figures.labels import Box, Point, Spot, place, shortened, spread, width_of
+from loraudit.report.figures.labels import Box, Point, Spot, place, place_along, shortened, spread, width_of
 from loraudit.report.figures.marks import arm_css, mark
 from loraudit.report.figures.scales import Axis
 
@@ -141,7 +141,12 @@ class _Drawing:
         x = round(x + shift, 2)
         if point.lower is not None and point.upper is not None:
             low, high = (self.canvas.y(min(1.0, max(0.0, self.y.share(end)))) for end in (point.lower, point.upper))
-            self.canvas.path(f"M{x},{low}V{high}M{x - 3},{low}h6M{x - 3},{high}h6", f"whisker {arm_css(line.index)}")
+            # An end beyond the axis is an arrow, so that nobody takes the frame for the end of the interval.
+            ends = [
+                f"M{x - 3},{at}h6" if self.y.holds(end) else f"M{x - 3},{at + away}l3,{-away}l3,{away}"
+                for end, at, away in ((point.lower, low, -4), (point.upper, high, 4))
+            ]
+            self.canvas.path(f"M{x},{low}V{high}{''.join(ends)}", f"whisker {arm_css(line.index)}")
             self.drawn.append([(x, low), (x, high)])
         self.canvas.path(mark(line.index, x, y, 4.6), f"mark {arm_css(line.index)}")
         self.marked.append((x, y))
@@ -179,7 +184,7 @@ def line_figure(
     )
     drawing = _Drawing(canvas, x, y)
     beside = [guide for guide in guides if look.are_names_right and not guide.is_upright]
-    _grid(drawing, guides, unnamed=beside)
+    _grid(drawing, guides)
     for line in reversed(lines):
         drawing.band(line)
         for run in line.runs:
@@ -199,6 +204,9 @@ def line_figure(
         px, py = drawing.at(*origin[1])
         canvas.path(f"M{px - 4},{py}a4,4 0 1 0 8,0a4,4 0 1 0 -8,0z", "origin")
         drawing.marked.append((px, py))
+    for guide in guides:
+        if not guide.is_upright and guide not in beside:
+            _name_guide(drawing, guide)
     named = [(name, ends[line.index], line) for name, line in zip(names, lines, strict=True) if line.index in ends]
     if look.are_names_right:
         _names_right(drawing, named, beside)
@@ -207,7 +215,7 @@ def line_figure(
     return canvas.svg()
 
 
-def _grid(drawing: _Drawing, guides: Sequence[Guide], unnamed: Sequence[Guide]) -> None:
+def _grid(drawing: _Drawing, guides: Sequence[Guide]) -> None:
     canvas = drawing.canvas
     for value, label in drawing.y.ticks:
         share = drawing.y.share(value)
@@ -229,15 +237,23 @@ def _grid(drawing: _Drawing, guides: Sequence[Guide], unnamed: Sequence[Guide]) 
             canvas.text(middle, canvas.top - 6, guide.words, "tick")
         else:
             canvas.line([(0, share), (1, share)], "chance")
-            if guide in unnamed:
-                continue
-            canvas.text(canvas.x(1), canvas.y(share) - 5, guide.words, "tick halo", "end")
-            drawing.marked.append((canvas.x(1) - 20, canvas.y(share) - 9))
     canvas.line([(0, 0), (1, 0)], "axis")
     half = width_of(drawing.x.title) / 2
     middle = max(min(canvas.x(0.5), canvas.width - half - 2), half + 2)
     canvas.text(middle, canvas.height - 6, drawing.x.title, "label")
     canvas.text(4, 14, drawing.y.title, "label", "start")
+
+
+def _name_guide(drawing: _Drawing, guide: Guide) -> None:
+    """Writes the words of a level line where nothing that was drawn runs through them; names then keep off them."""
+    canvas, share = drawing.canvas, drawing.y.share(guide.value)
+    if not 0 <= share <= 1:
+        return
+    frame = Box(canvas.left + 3, canvas.top, canvas.x(1), canvas.y(0) - 2)
+    spot = place_along(guide.words, canvas.y(share), drawing.drawn, drawing.marked, frame)
+    canvas.text(spot.x, spot.y, guide.words, "tick halo", "end")
+    middle, n = (spot.box.top + spot.box.bottom) / 2, max(2, len(guide.words) // 2)
+    drawing.marked += [(spot.box.left + k * (spot.box.right - spot.box.left) / (n - 1), middle) for k in range(n)]
 
 
 def _mean(drawing: _Drawing, line: Line, shift: float) -> Point | None:

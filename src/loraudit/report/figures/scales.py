@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _STEPS = (1.0, 2.0, 5.0, 10.0)
 _RATES = (0.00001, 0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _LADDERS = ((1, 2, 5), (1, 3), (1,))
 _MOST_DOSES = 4
+_LEAST_GAP = 0.13
+"""Of the axis, between the labels of two doses."""
 _ROUNDING = 1e-9
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -44,6 +46,15 @@ class Axis:
             return (value - self.first) / (self.last - self.first)
         lowest = min(self.first, self.last)
         return math.log(max(value, lowest) / self.first) / math.log(self.last / self.first)
+
+    def holds(self, value: float) -> bool:
+        """Whether a number lies between the ends; what lies beyond is drawn at the nearer one.
+
+        >>> Axis("", 4.0, 3.0, []).holds(3.25), Axis("", 0.01, 1.0, [], is_log=True).holds(0.0)
+        (True, False)
+        """
+        room = _ROUNDING * abs(self.last - self.first)
+        return min(self.first, self.last) - room <= value <= max(self.first, self.last) + room
 
 
 def linear_axis(
@@ -94,16 +105,22 @@ def percent_axis(title: str, low: float, high: float) -> Axis:
     return Axis(title, first / 100, last / 100, ticks)
 
 
-def dose_axis(title: str, doses: Sequence[float], words: Callable[[float], str]) -> tuple[Axis, float]:
+def dose_axis(
+    title: str, doses: Sequence[float], words: Callable[[float], str], *, also: Sequence[float] = ()
+) -> tuple[Axis, float]:
     """A logarithmic axis with a place for the clean arm at its beginning, and that place.
+
+    Round numbers are written, or the doses themselves where at most one round number lies among them.
 
     Args:
         title: Of the axis.
         doses: At least one of them above 0.
         words: What is written at a dose.
+        also: Other numbers that have to be on it, such as ends of intervals.
     """
-    known = [one for one in doses if one > 0]
-    low, high = min(known), max(known)
+    known = sorted({one for one in doses if one > 0})
+    held = [*known, *(one for one in also if one > 0)]
+    low, high = min(held), max(held)
     clean_at = low / max(2.0, (high / low) ** 0.2)
     inside: list[float] = []
     for ladder in _LADDERS:
@@ -111,9 +128,10 @@ def dose_axis(title: str, doses: Sequence[float], words: Callable[[float], str])
         inside = [k * 10.0**power for power in powers for k in ladder if low * 0.98 <= k * 10.0**power <= high * 1.02]
         if len(inside) <= _MOST_DOSES:
             break
-    ticks = [(clean_at, "clean"), *((value, words(value)) for value in inside[:: 1 + len(inside) // 7])]
     room = (high / clean_at) ** 0.04
-    return Axis(title, clean_at / room, high * room, ticks, is_log=True), clean_at
+    axis = Axis(title, clean_at / room, high * room, [], is_log=True)
+    chosen = inside[:: 1 + len(inside) // 7] if len(inside) > 1 else _apart(axis, known)
+    return replace(axis, ticks=[(clean_at, "clean"), *((value, words(value)) for value in chosen)]), clean_at
 
 
 def decade_axis(title: str, low: float, high: float) -> Axis:
@@ -142,6 +160,20 @@ def doubling_axis(title: str, values: Sequence[float]) -> Axis:
     low, high = min(values), max(values)
     room = (high / low) ** 0.06 if high > low else 2.0
     return Axis(title, low / room, high * room, [(v, f"{v:g}") for v in sorted(set(values))], is_log=True)
+
+
+def _apart(axis: Axis, values: Sequence[float]) -> list[float]:
+    """The numbers themselves, without those whose label would touch that of a smaller one.
+
+    Args:
+        axis: On which they lie.
+        values: By size.
+    """
+    kept: list[float] = []
+    for value in values:
+        if not kept or axis.share(value) - axis.share(kept[-1]) >= _LEAST_GAP:
+            kept.append(value)
+    return kept
 
 
 def _step(low: float, high: float, n_ticks: int) -> float:

@@ -138,7 +138,7 @@ def _effective_figure(result: RobustnessResult, match: RobustnessMatch, attack: 
         value = None if dose.bound is not None else found.value
         rows.append(ForestRow(method.name, position, value, found.lower, found.upper, words))
     ends = [end for d in doses.values() for end in (d.finding.lower, d.finding.upper) if end is not None and end > 0]
-    axis, clean_at = dose_axis(_EXPOSURES, [*exposures, *ends], count_words)
+    axis, clean_at = dose_axis(_EXPOSURES, exposures, count_words, also=ends)
     without_clean = Axis(axis.title, clean_at * 1.5, axis.last, axis.ticks[1:], is_log=True)
     return forest_figure(
         rows,

@@ -119,15 +119,3 @@ def _floors(run: PoisonedRun) -> str:
     """Of a clean run, its success under every attack."""
     found = run.points[-1].attack_success
     return ", ".join(f"{plain_words('attack_success', one.value)} ({name})" for name, one in found.items())
-
-
-def notes_of(result: RobustnessResult) -> list[str]:
-    """What single numbers come with, each once."""
-    findings = [point.finding for match in result.matches for curve in match.curves for point in curve.points]
-    findings += [point.excess for match in result.matches for c in match.curves for point in c.points if point.excess]
-    for match in result.matches:
-        findings += [one.finding for one in (*match.effective_doses, *match.dose_ratios, *match.differences)]
-    findings += [found for one in result.controls for found in (one.positive, one.floor, one.natural) if found]
-    findings += [found for one in result.detection for found in (one.auroc, one.tpr_at_fpr_1pct)]
-    findings += [found for one in result.persistence for found in (one.success_before, one.success_after)]
-    return list(dict.fromkeys(found.note for found in findings if found.note))

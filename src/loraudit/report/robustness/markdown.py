@@ -14,8 +14,9 @@ from loraudit.report.robustness.words import (
     not_said,
     records_words,
     runs_words,
+    sentence_beside,
 )
-from loraudit.report.sheets import Sheet, plain_rows
+from loraudit.report.sheets import Sheet, noted, plain_rows
 from loraudit.report.tuned import edge_words, recipe_sheet, search_sheet
 from loraudit.spec import RobustnessMatch, RobustnessResult
 
@@ -39,14 +40,13 @@ def render_robustness_markdown(result: RobustnessResult) -> str:
     lines += _titled(recipes) + _titled(further.runs_sheet(result))
     lines += ["## What was compared", "", *_fact_lines(result, shared), ""]
     lines += ["## What this does not say", "", *(f"- {as_words(limit)}" for limit in not_said(result))]
-    lines += [f"- {as_words(note)}" for note in further.notes_of(result)]
     return "\n".join(lines) + "\n"
 
 
 def _leading_lines(result: RobustnessResult) -> list[str]:
     invalid = invalid_words(result.controls)
     lines = [f"> **{invalid_heading(result)}.** {as_words(invalid)}", ""] if invalid else []
-    lines += [f"**{as_words(result.heading)}.** {as_words(result.sentence)}", ""]
+    lines += [f"**{as_words(result.heading)}.** {as_words(sentence_beside(result))}".rstrip(), ""]
     brackets = f"Brackets: {100 * result.spec.confidence:g} % intervals."
     said = (records_words(result), runs_words(result), brackets, collapse_words(result))
     lines += [" ".join(words for words in said if words), ""]
@@ -70,8 +70,10 @@ def _titled(sheet: Sheet | None, level: str = "###") -> list[str]:
 
 def _sheet_lines(sheet: Sheet) -> list[str]:
     titles = [as_words(title) for title in (sheet.first, *sheet.columns)]
-    rows = [[as_code(name), *map(as_words, cells)] for name, *cells in plain_rows(sheet)]
-    return [*markdown_table(titles, rows), ""]
+    shown = noted(sheet)
+    rows = [[as_code(name), *map(as_words, cells)] for name, *cells in plain_rows(shown)]
+    notes = [f"- {as_words(note)}" for note in shown.notes]
+    return [*markdown_table(titles, rows), "", *([*notes, ""] if notes else [])]
 
 
 def _fact_lines(result: RobustnessResult, shared: list[tuple[str, str]]) -> list[str]:

@@ -17,6 +17,7 @@ from loraudit.report.robustness.words import (
     records_words,
     runs_words,
     seeds_of,
+    sentence_beside,
 )
 from loraudit.report.templating import facts, fill, words_of
 from loraudit.report.tuned import edge_words, recipe_sheet, search_sheet
@@ -38,6 +39,7 @@ def render_robustness_html(result: RobustnessResult) -> str:
         runs_words=runs_words(result),
         n_seeds=max(seeds_of(result).values(), default=result.spec.seeds),
         collapse_words=collapse_words(result),
+        sentence=sentence_beside(result),
         swatches=[_safe(swatch(index)) for index in range(len(result.methods))],
         limits=tables.limits_sheet(result.limits) if result.limits else None,
         main=None if main is None else _matched(result, main, is_main=True),
@@ -52,7 +54,6 @@ def render_robustness_html(result: RobustnessResult) -> str:
         recipes=recipes,
         shared=shared,
         runs=further.runs_sheet(result),
-        notes=further.notes_of(result),
         base_facts=facts(result.base.details),
         settings=_settings(result),
         not_said=not_said(result),

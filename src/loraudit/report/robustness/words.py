@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from loraudit.policy.robustness import BOUNDS, HIGHEST_FLOOR, LOWEST_CONTROL
+from loraudit.policy.robustness import BOUNDS, HIGHEST_FLOOR, LOWEST_CONTROL, untested_words
 from loraudit.report.words import NOT_VALID
 from loraudit.spec import RobustnessMatch, RobustnessResult
 
@@ -97,6 +97,11 @@ def invalid_heading(result: RobustnessResult) -> str:
     """What stands above the list of controls that fail."""
     is_all = all(control.verdict == "invalid" for control in result.controls)
     return NOT_VALID if is_all else "Not everything was tested: a control fails"
+
+
+def sentence_beside(result: RobustnessResult) -> str:
+    """What was found, without the list of what was not tested, which stands above it with its reasons."""
+    return result.sentence.removesuffix(untested_words(result.controls)).rstrip()
 
 
 def dose_words(dose: float) -> str:

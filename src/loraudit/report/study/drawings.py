@@ -19,7 +19,6 @@ _PANEL = (420, 300)
 _MOST_SERIES = 8
 _MOST_ROWS = 40
 _MOST_TICKS = 6
-_MOST_LETTERS = 50
 _MOST_LETTERS_OF_A_ROW, _LETTERS_WITH_ROOM = 30, 18
 _PIXELS_OF_A_LETTER = 8
 _LOG_FROM = 16.0
@@ -154,11 +153,12 @@ def _row_panel(
     return forest_figure(
         rows,
         scale,
-        heading=shortened(title, _MOST_LETTERS),
+        heading=title,
         chance=0.5 if _has_chance(scale) else None,
         description=f"{title}. {_HOW_ROWS}",
         width=_PANEL[0] + _PIXELS_OF_A_LETTER * max(0, longest - _LETTERS_WITH_ROOM),
         most_letters=_MOST_LETTERS_OF_A_ROW,
+        has_heading=False,
     )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from loraudit.report.cells import Cell
 from loraudit.report.sheets import Sheet, SheetRow
 from loraudit.report.study.cells import figure_cell, labels_words, n_words
 from loraudit.report.study.measures import METHOD, Measure, Point, unit_of
 from loraudit.report.study.words import STATUS_WORDS, regression_words
-from loraudit.spec import BesidePublished, CellResult, Regression, StudyFinding, StudyResult
+from loraudit.spec import BesidePublished, CellKind, CellResult, Regression, StudyFinding, StudyResult
 from loraudit.types import Finding
 
 NOT_VALID = "NOT VALID"
@@ -18,6 +19,14 @@ MOVED = "Headline figures that changed"
 MOVED_TOO = "Other figures that changed"
 MOST_MOVED = 500
 """Rows of the latter; the others are in result.json."""
+_SOUND: Mapping[CellKind, str] = {
+    "audit": "no gate failed",
+    "contrast": "no gate failed",
+    "robustness": "no control failed",
+    "forecast": "no gates",
+}
+"""What is said of a cell whose own report warns of nothing."""
+_TIED = 1e-9
 
 
 def figure_sheets(result: StudyResult, measures: Sequence[Measure]) -> list[Sheet]:
@@ -57,7 +66,7 @@ def _figure_sheet(grid: str, cells: Sequence[CellResult], measures: Sequence[Mea
                             for measure, point in zip(measures, shown, strict=True)
                         ),
                         Cell(n_words([None if point is None else point.finding for point in shown])),
-                        Cell(NOT_VALID if cell.flaw else "no gate failed"),
+                        Cell(NOT_VALID if cell.flaw else _SOUND[cell.kind]),
                     ],
                 )
             )
@@ -72,25 +81,38 @@ def _why_empty(cell: CellResult) -> str:
 
 
 def ends_sheet(measures: Sequence[Measure]) -> Sheet | None:
-    """Per measure the cell with the most and the one with the least harm; None where no measure has two cells."""
+    """Per measure the cell with the most and the one with the least harm; None where no measure has two cells.
+
+    Where all cells have the same number none of them is an end, and the row says so.
+    """
     rows: list[SheetRow] = []
     for measure in measures:
         known = [(point.finding.value, point) for point in measure.points if point.finding.value is not None]
         if len(known) < 2:
             continue
+        values = [value for value, _ in known]
+        if _ties(values, values[0]) == len(values):
+            rows.append(SheetRow(measure.title, [Cell(measure.grid)], f"all {len(values):,} are equal: no ends"))
+            continue
         low, high = min(known, key=lambda one: one[0])[1], max(known, key=lambda one: one[0])[1]
         worst, best = (low, high) if measure.is_lower_worse else (high, low)
-        cells = [cell for point in (worst, best) for cell in _end_cells(measure, point)]
+        cells = [cell for point in (worst, best) for cell in _end_cells(measure, point, values)]
         rows.append(SheetRow(measure.title, [Cell(measure.grid), *cells, Cell(f"{len(known):,}")]))
     columns = ["grid", "most harm", "in", "n", "least harm", "in", "n", "chosen among"]
     return Sheet("The ends of every measure", "measure", columns, rows, frozenset({0, 2, 5})) if rows else None
 
 
-def _end_cells(measure: Measure, point: Point) -> list[Cell]:
+def _ties(values: Sequence[float], value: float) -> int:
+    return sum(math.isclose(one, value, rel_tol=_TIED, abs_tol=_TIED) for one in values)
+
+
+def _end_cells(measure: Measure, point: Point, values: Sequence[float]) -> list[Cell]:
     method = [point.places[METHOD]] if METHOD in measure.dimensions else []
     where = ", ".join([labels_words(point.cell), *method])
-    flaw = NOT_VALID if point.cell.flaw else ""
-    return [figure_cell(measure.unit, point.finding), Cell(where, remark=flaw), Cell(n_words([point.finding]))]
+    n_others = _ties(values, point.finding.value or 0.0) - 1
+    tied = f"as {n_others:,} other{'s' * (n_others != 1)}" if n_others else ""
+    remark = ", ".join(part for part in (NOT_VALID if point.cell.flaw else "", tied) if part)
+    return [figure_cell(measure.unit, point.finding), Cell(where, remark=remark), Cell(n_words([point.finding]))]
 
 
 def published_sheet(result: StudyResult) -> Sheet | None:
