@@ -57,10 +57,9 @@ def print_within_doses(result: ForecastResult) -> None:
     """Across methods at one dose, where no rule of doses helps; the settings' own formulas over the same LoRAs."""
     theories = {method.name: method.theory for method in result.methods}
     formulas = {"H1′": "h1_published", "H2′": "h2_published", "ασ": "speed_adam"}
-    print(
-        f"\n| measure, attack, dose | methods | forecast | predicted | measured | LoRAs | forecast | {' | '.join(formulas)} |"
-    )
-    print("|---" * (7 + len(formulas)) + "|")
+    columns = ["methods", "forecast", "predicted", "measured", "LoRAs", "forecast", *formulas]
+    print(f"\n| measure, attack, dose | {' | '.join(columns)} |")
+    print("|---" * (1 + len(columns)) + "|")
     for one in result.comparisons:
         by_dose: dict[tuple[str, float], list[dict[str, Any]]] = {}
         for cell in one.cells:
