@@ -322,3 +322,25 @@ def test_a_clean_loss_that_the_base_has_already_is_refused(body, task, tmp_path)
     attack = ["label_flip:doses=2"]
     with pytest.raises(ConfigError, match=r"--clean-loss 9 is not below the clean loss of the base"):
         run_forecast(spec_of(body, task, clean_loss=9.0, methods=["head"], heads=1, attack=attack, out=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("lora:8", "--ranks 8"),
+        ("lora:rank=8", "--ranks 8"),
+        ("lora:8,freeze_a=true", "--ranks, --variances, --alphas and --targets"),
+    ],
+)
+def test_a_method_with_its_rank_is_refused_with_where_ranks_are_given(name, where):
+    message = (
+        f"'methods' has the value '{name}'. Expected 'full', 'head', 'bitfit' or 'lora' alone; settings of LoRA are "
+        f"given apart, here with {where}."
+    )
+    with pytest.raises(ConfigError) as refused:
+        make_request(ForecastSpec, {"base": "b", "task": "t.jsonl", "methods": ["full", name]})
+    assert str(refused.value) == message
+    with pytest.raises(
+        ConfigError, match=r"'methods' has the value 'lroa'\. Expected 'full', 'head', 'bitfit' or 'lora'\.$"
+    ):
+        make_request(ForecastSpec, {"base": "b", "task": "t.jsonl", "methods": "lroa"})
