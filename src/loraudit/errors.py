@@ -141,6 +141,25 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(choices) or 'none'}.")
 
 
+def type_name(value: object) -> str:
+    """The type of a value, with its article.
+
+    >>> type_name(1), type_name("x")
+    ('an int', 'a str')
+    """
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things; nouns whose plural is their singular and s.
+
+    >>> counted(1, "part"), counted(1200, "part")
+    ('1 part', '1,200 parts')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def scrubbed(text: str) -> str:
     """The text without credentials: known forms, and the values of environment variables named as secrets.
 

@@ -48,7 +48,7 @@ def run_tune(spec: TuneSpec, *, progress: Progress | None = None, stop: StopRequ
         LorauditError: As `finetuning.finetune`; or the folder holds another request.
         Interrupted: A stop was asked for; the state is kept.
     """
-    _check(spec)
+    check_request(spec)
     device = training_device(spec.device)
     out = open_private_folder(model_path(spec))
     folder = RunFolder(open_private_folder(out / TRAINING_FOLDER), spec)
@@ -74,7 +74,7 @@ def estimate_tune(spec: TuneSpec) -> TrainingCost:
     Raises:
         LorauditError: As `run_tune`, for everything that shows before the first step.
     """
-    _check(spec)
+    check_request(spec)
     data = tuning_data(spec)
     return estimate_training(
         spec.base, data.records, spec.recipe, validation=data.validation, copies=data.copies, offline=spec.offline
@@ -114,7 +114,7 @@ def tuning_data(spec: TuneSpec) -> TuningData:
     return TuningData(records, validation, planted_copies(records, spec.repeats, found, seed=spec.seed))
 
 
-def _check(spec: TuneSpec) -> None:
+def check_request(spec: TuneSpec) -> None:
     """All that is wrong with the request itself, said at once; files of the hub are fetched."""
     files = (*spec.data, *spec.validation)
     problems = missing_files(files)

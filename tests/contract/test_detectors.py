@@ -203,7 +203,7 @@ def test_arrays_of_other_records_are_refused():
 def test_a_strange_plug_in_is_refused_with_the_reason():
     one = DETECTORS["strip"]
     assert DETECTORS.problem("strip", one) is None
-    assert DETECTORS.problem("x", 3) == "it is a int, not a Detector"
+    assert DETECTORS.problem("x", 3) == "it is an int, not a Detector"
     assert DETECTORS.problem("x", one) == "the detector calls itself 'strip'"
     odd = dataclasses.replace(one, requires=frozenset({"tea_leaves"}))
     assert DETECTORS.problem("strip", odd) == "it needs tea_leaves, which nobody observes"

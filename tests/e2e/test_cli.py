@@ -225,7 +225,7 @@ def test_report_renders_again_from_result_and_scores_alone(command, adapter, rec
     assert (tmp_path / "run" / "report.html").read_text() == page
     code, _, err = command("report", tmp_path)
     assert code == 2
-    assert "holds no finished run" in err
+    assert "holds no run. Expected an audit, contrast, robustness run, forecast, influence run, search for" in err
 
 
 def test_no_record_text_reaches_any_output(command, adapter, record_files, tmp_path, texts):

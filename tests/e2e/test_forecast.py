@@ -8,7 +8,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from loraudit.errors import ConfigError, StoreError
+from loraudit.errors import ConfigError
 from loraudit.execution import Interrupted, StopRequest
 from loraudit.forecast import estimate_forecast, measuring, run_forecast
 from loraudit.robustness import run_robustness
@@ -209,7 +209,7 @@ def test_a_forecast_is_set_against_what_was_measured(body, task, tmp_path):
 
 def test_nothing_measured_is_said_before_the_base_runs(body, task, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StoreError, match="holds no finished robustness run"):
+    with pytest.raises(ConfigError, match=r"holds no run\. Expected a finished robustness run after --measured"):
         run_forecast(spec_of(body, task, tmp_path / "run", measured=str(tmp_path / "empty")))
 
 

@@ -256,7 +256,9 @@ def test_the_cost_counts_every_window(contrast, tmp_path):
 
 
 def test_a_folder_without_a_contrast_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"holds no finished contrast\. Expected one of: loraudit contrast"):
+    with pytest.raises(
+        ConfigError, match=r"holds no run\. Expected a finished contrast, as `loraudit contrast` makes it"
+    ):
         run_influence(make_request(InfluenceSpec, {"contrast": str(tmp_path)}))
 
 

@@ -315,12 +315,26 @@ def test_a_run_of_the_first_version_cannot_be_recomputed_and_says_so(command):
     assert "Run its audit again" in err
 
 
-@pytest.mark.parametrize(("name", "code"), [("result.json", 2), ("scores.parquet", 2)])
-def test_a_run_without_its_files_is_no_finished_run(name, code, desk, command):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("result.json", "holds a run that has not finished"), ("scores.parquet", "an audit without its scores.parquet")],
+)
+def test_a_run_without_its_files_is_no_finished_run(name, words, desk, command):
     (desk / "a" / name).unlink()
     found, _, err = command("verify", "a")
-    assert found == code
-    assert "holds no finished run" in err
+    assert found == 2
+    assert words in err
+
+
+def test_a_folder_that_cannot_be_verified_is_said_to_be_what_it_is(desk, command):
+    code, _, err = command("verify", "nope")
+    assert code == 2
+    assert "Folder 'nope' does not exist. Expected an audit or a robustness run. Check the path." in err
+    (desk / "fore").mkdir()
+    (desk / "fore" / "result.json").write_text('{"kind": "forecast"}')
+    code, _, err = command("verify", "fore")
+    assert code == 2
+    assert "Folder 'fore' holds a forecast, which this does not take. Expected an audit or a robustness run." in err
 
 
 def test_a_run_whose_scores_are_damaged_is_refused_as_damaged(desk, command):

@@ -133,7 +133,7 @@ def test_bad_rows_stop_a_run_before_the_model_is_loaded_or_are_counted(scored, t
     path.write_text('{"text": "A record of some words."}\n{"text": 7}\n\n{"text": "Another one of them."}\n')
     with monkeypatch.context() as patch:
         patch.setattr(ScoreUnit, "_load", lambda _: pytest.fail("the model was loaded"))
-        with pytest.raises(DataError, match=r"1 of 3 rows cannot be used(.|\n)*bad\.jsonl:2: 'text' is a int"):
+        with pytest.raises(DataError, match=r"1 of 3 rows cannot be used(.|\n)*bad\.jsonl:2: 'text' is an int"):
             scored(records=[str(path)])
     run = scored(records=[str(path)], on_bad_record="skip")  # another way, not another request
     assert rows_of(run.path)["line"].tolist() == [1, 4]

@@ -24,7 +24,7 @@ BAD_LINES = {
     5: (b'{"text": "half a pair \\ud800"}', "'text' holds a character that is not valid Unicode (U+D800)"),
     6: (b'{"text": "caf\xe9"}', "is not UTF-8 at byte 13 (0xe9)"),
     7: (b'{"body": "wrong column"}', "has none of the columns 'text', "),
-    8: (b'{"text": 7}', "'text' is a int, not a string"),
+    8: (b'{"text": 7}', "'text' is an int, not a string"),
     9: (b'{"text": ["a", "b"]}', "'text' is a list, not a string"),
     10: (b'{"text": true}', "'text' is a bool, not a string"),
     11: (b'["a list"]', "holds a JSON list, not an object"),

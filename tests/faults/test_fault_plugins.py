@@ -350,7 +350,7 @@ BROKEN = {
     "lacking": ("stranger_lacking:attack", "ModuleNotFoundError: No module named 'a_package_that_nobody_has'"),
     "gone": ("stranger_gone:attack", "ModuleNotFoundError: No module named 'stranger_gone'"),
     "attribute": ("stranger_fine:missing", "AttributeError: "),
-    "number": ("stranger_fine:number", "it is a int, not a loraudit.Attack"),
+    "number": ("stranger_fine:number", "it is an int, not a loraudit.Attack"),
     "misnamed": ("stranger_fine:misnamed", "the attack calls itself 'another'"),
     "loss": ("stranger_fine:loss", "ConfigError: The attack name 'loss' is registered twice."),
 }

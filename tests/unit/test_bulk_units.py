@@ -202,7 +202,7 @@ def test_all_bad_rows_of_all_files_are_named_at_once(tmp_path):
     message = str(caught.value)
     assert f"{one}:2: is not valid JSON" in message
     assert f"{one}:3: holds a JSON list, not an object" in message
-    assert f"{one}:4: 'text' is a int, not a string" in message
+    assert f"{one}:4: 'text' is an int, not a string" in message
     assert f"{two}:3: has fewer cells than the 2 columns" in message
     assert f"'{gone}' cannot be read: No such file" in message
 

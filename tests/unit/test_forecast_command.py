@@ -212,9 +212,16 @@ def test_every_format_knows_the_run_it_is_set_beside(folder, measured, name, beg
     [
         (
             ["{measured}", "--with", "{folder}"],
-            r"--with sets a forecast beside a robustness run, and folder '.*measured'",
+            r"holds a robustness run and '.*', after --with, a forecast\. .*report .*forecast --with .*measured$",
         ),
-        (["{folder}", "--with", "{folder}"], r"Folder '.*forecast' holds no robustness run\. Expected one that is fin"),
+        (
+            ["{folder}", "--with", "{folder}"],
+            r"Folder '.*forecast' holds a forecast, which this .* a robustness run aft",
+        ),
+        (
+            ["{measured}", "--with", "{measured}"],
+            r"holds a robustness run, .* Expected a forecast, where --with names a",
+        ),
         (["{folder}", "--with", "{measured}", "--json"], r"--json prints result\.json as it is, without --with\. Use"),
     ],
 )

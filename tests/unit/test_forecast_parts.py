@@ -13,7 +13,7 @@ from loraudit.errors import ConfigError, DataError
 from loraudit.forecast import run_forecast
 from loraudit.forecast.bases import bases
 from loraudit.forecast.grid import Candidate, candidates, kinds_of
-from loraudit.forecast.measuring import draws_beside, kernels_of_draws
+from loraudit.forecast.measuring import draws_beside
 from loraudit.forecast.predicting import TIMES, level_of, no_better_than_one_label, time_of
 from loraudit.forecast.probes import Fold, make_probe
 from loraudit.forecast.request import check_request, forecast_path
@@ -299,7 +299,7 @@ def test_figures_of_a_rank_are_those_of_its_draws_one_by_one(body, task):
         base.module, rows, class_margin(), device="cpu", ranks=[1], draws=8, seed=0, head=base.head, family="gaussian"
     )
     one = Candidate("lora:1", "lora", task="causal_lm", rank=1)  # without the head's kernel, which all draws share
-    kernels = kernels_of_draws(one, parts, range(8))
+    kernels = np.stack(list(one.kernels(parts, range(8))))
     for draw, kernel in enumerate(kernels):
         np.testing.assert_allclose(kernel, one.kernel(parts, draw))
     clean = Fold(np.arange(len(rows)), probe.clean.signs, probe.clean.groups)
@@ -371,3 +371,25 @@ def test_a_clean_arm_that_knows_no_more_than_the_commoner_answer_is_warned_of():
     assert "1 of 2 methods" in words
     assert "(90 % of 80): full." in words
     assert no_better_than_one_label(probe, [better]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("lora:8", "--ranks 8"),
+        ("lora:rank=8", "--ranks 8"),
+        ("lora:8,freeze_a=true", "--ranks, --variances, --alphas and --targets"),
+    ],
+)
+def test_a_method_with_its_rank_is_refused_with_where_ranks_are_given(name, where):
+    message = (
+        f"'methods' has the value '{name}'. Expected 'full', 'head', 'bitfit' or 'lora' alone; settings of LoRA are "
+        f"given apart, here with {where}."
+    )
+    with pytest.raises(ConfigError) as refused:
+        make_request(ForecastSpec, {"base": "b", "task": "t.jsonl", "methods": ["full", name]})
+    assert str(refused.value) == message
+    with pytest.raises(
+        ConfigError, match=r"'methods' has the value 'lroa'\. Expected 'full', 'head', 'bitfit' or 'lora'\.$"
+    ):
+        make_request(ForecastSpec, {"base": "b", "task": "t.jsonl", "methods": "lroa"})

@@ -251,7 +251,7 @@ def test_a_pair_without_one_of_its_columns_is_a_bad_row(tmp_path, row):
 def test_a_pair_whose_column_is_no_text_is_a_bad_row(tmp_path):
     with pytest.raises(DataError) as caught:
         load_records(pairs(tmp_path, {"a": "Who?", "b": 7}), RecordFormat(text_field="a+b"))
-    assert "'b' is a int, not a string" in str(caught.value.problems)
+    assert "'b' is an int, not a string" in str(caught.value.problems)
 
 
 def test_rows_whose_text_is_put_together_are_not_poisoned_in_their_file(tmp_path):

@@ -83,6 +83,14 @@ def test_a_missing_folder_is_said_to_be_missing():
         locate("/no/such/model")
 
 
+def test_a_file_is_said_to_be_no_folder(tmp_path):
+    (tmp_path / "mem.jsonl").write_text("{}\n")
+    with pytest.raises(
+        ModelError, match=r"^Model '.*mem\.jsonl' is a file\. Expected a folder with config\.json or adapt"
+    ):
+        locate(str(tmp_path / "mem.jsonl"))
+
+
 @pytest.mark.parametrize("name", ["./missing", "../missing", "~/missing", "models/missing/", "a/b/c"])
 def test_a_missing_path_is_not_taken_for_a_hub_name(hub, name):
     calls = hub(AssertionError("nobody should ask the hub"))

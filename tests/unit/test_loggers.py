@@ -505,7 +505,10 @@ def test_a_missing_library_is_named_with_the_command_that_brings_it(library, sen
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="holds no finished run"):
+    with pytest.raises(
+        ConfigError,
+        match=r"holds no run\. Expected a study, audit, contrast, robustness run, forecast, scan or search for",
+    ):
         logged(tmp_path)
 
 

@@ -122,12 +122,12 @@ def test_a_row_without_a_known_column_is_told_what_it_has(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "kind"), [(3, "int"), (1.5, "float"), (True, "bool"), (["a"], "list"), ({"a": 1}, "dict")]
+    ("value", "kind"), [(3, "an int"), (1.5, "a float"), (True, "a bool"), (["a"], "a list"), ({"a": 1}, "a dict")]
 )
 @pytest.mark.parametrize("column", ["text", "prompt", "completion"])
 def test_a_value_that_is_not_a_string_is_named_with_its_type(column, value, kind, tmp_path):
     row = {"text": value} if column == "text" else {"prompt": "p", "completion": "c"} | {column: value}
-    assert problem_of(tmp_path, row) == f"'{column}' is a {kind}, not a string"
+    assert problem_of(tmp_path, row) == f"'{column}' is {kind}, not a string"
 
 
 @pytest.mark.parametrize(
@@ -249,8 +249,8 @@ def test_a_side_of_which_nothing_is_left_after_skipping_is_refused_with_the_reas
     with pytest.raises(DataError, match=r"^No record found in ") as caught:
         load_records([path], SKIP)
     assert caught.value.problems == (
-        f"{path}:1: 'text' is a int, not a string",
-        f"{path}:2: 'text' is a int, not a string",
+        f"{path}:1: 'text' is an int, not a string",
+        f"{path}:2: 'text' is an int, not a string",
     )
 
 
@@ -411,7 +411,7 @@ def test_texts_and_records_at_hand_are_records():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (3, "is a int, not a text, a row of columns or a record"),
+        (3, "is an int, not a text, a row of columns or a record"),
         ("a\x00b", "the text holds a NUL character"),
         (Record("1", "s", 1, text="a"), "has the id '1', not the sha256 of its content"),
         (Record("0" * 64, "s", 1, text="a\x00"), "the text holds a NUL character"),

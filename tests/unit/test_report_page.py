@@ -614,7 +614,7 @@ def read_run_scores(scores, is_member):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"holds no finished run\. Expected result\.json and scores\.parquet"):
+    with pytest.raises(ConfigError, match=r"^Folder '.*' holds no run\. Expected an audit\. Check the path\."):
         write_report(tmp_path)
 
 

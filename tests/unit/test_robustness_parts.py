@@ -549,3 +549,27 @@ def test_inputs_are_judged_beside_clean_ones_of_every_class_that_lack_the_trigge
 def test_where_there_is_no_trigger_no_input_is_judged(suspected):
     _, _, finds = suspected("label_flip")
     assert finds == ("training records",)
+
+
+@pytest.mark.parametrize(
+    ("grouped", "words"),
+    [
+        (False, r"\d+ records have the text of a test record, and are not trained on\. "),
+        (True, r"\d+ records are of a document \(--group-field\) with test records, and are not trained on\. "),
+    ],
+)
+def test_training_records_that_all_stand_in_the_test_files_are_said_to(grouped, words, tmp_path):
+    rows = [{**row, "source": k % 2} for k, row in enumerate(reviews(60))]
+    task = write_rows(tmp_path / "train.jsonl", rows[:40] if grouped else rows)
+    test = write_rows(tmp_path / "test.jsonl", rows[40:]) if grouped else task
+    message = (
+        r"^The records give 0 to train on, 0 to validate on and \d+ to test on\. Expected at least 10 to train and to "
+        rf"test on\. {words}The training records stand in --test too\. Give other records to test on, or leave --test"
+    )
+    with pytest.raises(DataError, match=message):
+        split_task(spec_of(task, test=[str(test)], **({"group_field": "source"} if grouped else {})))
+
+
+def test_too_few_records_for_a_task_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"Expected at least 10 to train and to test on\. Give more records\.$"):
+        split_task(spec_of(write_rows(tmp_path / "train.jsonl", reviews(12))))

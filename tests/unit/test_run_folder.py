@@ -14,7 +14,7 @@ import pytest
 from loraudit.data import record_id
 from loraudit.errors import ConfigError, LorauditError, StoreError
 from loraudit.spec import SCHEMA_VERSION, AuditResult, AuditSpec, make_audit_spec, spec_hash
-from loraudit.store import RunFolder, read_run, shown_ids
+from loraudit.store import RunFolder, read_run, refused_folder, shown_ids
 from loraudit.store.identity import run_key
 from loraudit.types import Finding, Record
 
@@ -268,19 +268,80 @@ def test_a_finished_run_is_read_back_as_it_was_written(run):
     assert found.result.warnings == ["é"]
 
 
-@pytest.mark.parametrize("missing", ["result.json", "scores.parquet"])
-def test_a_run_that_is_not_finished_is_refused(missing, run):
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        (
+            "result.json",
+            r"^Folder '.*' holds a run that has not finished\. Expected an audit, to its end\. Give the com",
+        ),
+        (
+            "scores.parquet",
+            r"^Folder '.*' holds an audit without its scores\.parquet\. Expected both files of a finish",
+        ),
+    ],
+)
+def test_a_run_that_is_not_finished_is_refused(missing, message, run):
     (run / missing).unlink()
-    with pytest.raises(
-        ConfigError, match=r"^Folder '.*' holds no finished run\. Expected result\.json and scores\.parquet\. "
-    ):
+    with pytest.raises(ConfigError, match=message):
         read_run(run)
 
 
 def test_a_folder_that_is_no_run_or_not_there_is_refused(tmp_path):
-    for path in (tmp_path, tmp_path / "gone"):
-        with pytest.raises(ConfigError, match="holds no finished run"):
-            read_run(path)
+    with pytest.raises(ConfigError, match=r"^Folder '.*' holds no run\. Expected an audit\. Check the path\.$"):
+        read_run(tmp_path)
+    with pytest.raises(ConfigError, match=r"^Folder '.*gone' does not exist\. Expected a b\. Check the path\.$"):
+        read_run(tmp_path / "gone", expected="a b")
+    (tmp_path / "mem.jsonl").write_text("{}\n")
+    with pytest.raises(
+        ConfigError, match=r"^'.*mem\.jsonl' is a file\. Expected the run folder of an audit\. Check th"
+    ):
+        read_run(tmp_path / "mem.jsonl")
+
+
+KINDS = {
+    "canaries": "a search for canaries",
+    "contrast": "a contrast",
+    "forecast": "a forecast",
+    "influence": "an influence run",
+    "robustness": "a robustness run",
+    "scan": "a scan",
+    "score": "scores of records",
+    "study": "a study",
+    "a kind of the future": "a run of the kind 'a kind of the future'",
+}
+
+
+@pytest.mark.parametrize(("kind", "words"), KINDS.items())
+@pytest.mark.parametrize("has_scores", [True, False], ids=["with scores", "without"])
+def test_a_finished_run_of_another_kind_is_named(kind, words, has_scores, tmp_path):
+    (tmp_path / "result.json").write_text(json.dumps({"kind": kind}))
+    if has_scores:
+        (tmp_path / "scores.parquet").write_bytes(b"")
+    with pytest.raises(ConfigError) as refused:
+        read_run(tmp_path, expected="an audit or a robustness run")
+    said = f"Folder '{tmp_path}' holds {words}, which this does not take. Expected an audit or a robustness run. Name "
+    assert str(refused.value).startswith(said)
+    assert "--help" not in str(refused.value)
+    within = {"contrast": "audits", "study": "cells"}.get(kind)
+    assert (f"one of the runs in '{tmp_path / within}'" in str(refused.value)) if within else True
+
+
+@pytest.mark.parametrize("kind", [[], {}, 5, True])
+def test_a_kind_that_is_no_name_is_no_reason_to_crash(kind, tmp_path):
+    (tmp_path / "result.json").write_text(json.dumps({"kind": kind}))
+    with pytest.raises(ConfigError, match="holds a run of the kind"):
+        read_run(tmp_path)
+
+
+def test_what_is_needed_and_what_is_held_are_said_of_every_folder(run):
+    assert "holds an audit, which this does not take. Expected a contrast." in str(refused_folder(run, "a contrast"))
+    (run / "result.json").write_bytes(b"{")
+    message = (
+        r"^Folder '.*' holds a result\.json that cannot be read\. Expected a contrast\. Run it again; it resumes\.$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        raise refused_folder(run, "a contrast")
 
 
 def rewritten(run: Path, **changes) -> None:

@@ -182,7 +182,7 @@ def test_a_score_as_json_is_the_result_and_nothing_else(command, adapter, record
         "60 records scored",
         "60 of 60 records have scores under target and reference.",
     ]
-    assert "Scores: run/scores (1 parts" in out
+    assert "Scores: run/scores (1 part, " in out
     assert "per second" not in out, "nothing was done"
 
 

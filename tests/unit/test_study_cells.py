@@ -136,7 +136,7 @@ def test_everything_that_is_wrong_with_any_cell_is_said_at_once():
         "Settings of the study: Unknown key 'epoch'. Did you mean 'epochs'?",
         "Grid 'a', exclude: Unknown axis 'modle'. Did you mean 'model'? Known: fpr, model.",
         "Grid 'a', exclude: Unknown label of axis 'model' 'z'. Known: x, y.",
-        "Grid 'a', model=x, fpr=7 and 1 more cells: 'fpr' has the value 7. Expected less than or equal to 1.",
+        "Grid 'a', model=x, fpr=7 and 1 more cell: 'fpr' has the value 7. Expected less than or equal to 1.",
         "Grid 'a': 'epochs' has the value 0. Expected greater than or equal to 1.",
         "Grid 'a': Unknown key 'rank'. See: loraudit contrast --help",
         "Grid 'b', axis 'model' has no values. Expected at least one.",
@@ -359,3 +359,11 @@ def test_contrasts_that_would_keep_the_same_shadow_models_never_run_at_once():
     without = expand(study(grid(run="contrast", axes={"m": methods})))
     assert next_wave(without, made) == without
     assert waves(expand(study(grid(run="contrast", axes={"seed": [0, 1]})))) == [["0", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "label"), [(0, "0"), (0.5, "0.5"), (True, "true"), ("a", "a"), (["full", "lora:8"], "full+lora:8")]
+)
+def test_cells_of_published_figures_are_named_as_axes_label_them(given, label):
+    figure = {"grid": "g", "cell": {"seed": given}, "finding": "f", "value": 1.0, "source": "A paper"}
+    assert study(grid(), published=[figure]).published[0].cell == {"seed": label}

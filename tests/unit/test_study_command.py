@@ -152,7 +152,7 @@ def test_a_dry_run_shows_every_cell_and_the_sums(monkeypatch, file):
         ),
         "The largest cell takes about 3.00 GiB; cells that run at once take theirs each.",
         "2 cells find the base scored by an earlier one, which these sums count again: they are upper bounds.",
-        "1 cells cannot be carried out as they are.",
+        "1 cell cannot be carried out as asked.",
     ]
     facts = json.loads(invoke(file, "--dry-run", "--json").output)
     assert facts["cells"][0]["work"] == {
@@ -182,7 +182,7 @@ def test_missing_files_of_all_cells_are_said_before_the_first_runs(file):
     with pytest.raises(ConfigError) as caught:
         run_study(make_request(StudySpec, STUDY))
     assert str(caught.value).splitlines() == [
-        f"Grid 'g', model=x and 1 more cells: File '{name}.jsonl' does not exist. Expected records; check the path."
+        f"Grid 'g', model=x and 1 more cell: File '{name}.jsonl' does not exist. Expected records; check the path."
         for name in "mn"
     ]
     assert not list(Path("runs").glob("*/cells/*"))
@@ -190,7 +190,9 @@ def test_missing_files_of_all_cells_are_said_before_the_first_runs(file):
 
 def test_an_earlier_run_or_a_figure_that_cannot_stand_beside_is_refused_first(file):
     figure = {"grid": "h", "finding": "auc", "value": 0.9, "source": "A paper"}
-    with pytest.raises(ConfigError, match=r"(?s)Unknown grid 'h'.*\nFolder 'nowhere' holds no finished study"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)Unknown grid 'h'.*\nFolder 'nowhere' does not exist\. Expected an earlier"
+    ):
         run_study(make_request(StudySpec, {**STUDY, "published": [figure], "against": "nowhere"}))
 
 

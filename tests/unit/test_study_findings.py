@@ -466,14 +466,16 @@ def test_a_cell_that_asks_something_else_at_the_same_place_is_not_the_same(befor
     assert regressions(before, cells, findings) == []
     assert compared_words(before, cells) == [
         f"1 of 21 cells that were finished in '{before}' are not compared.",
-        f"1 cells of this study were not finished in '{before}' and are compared with nothing.",
+        f"1 cell of this study was not finished in '{before}' and is compared with nothing.",
     ]
 
 
 def test_an_earlier_run_that_is_none_or_of_another_study_is_refused(before, tmp_path):
     cells, findings = Study().cells(), Study().findings()
     for function in (lambda folder: regressions(folder, cells, findings), lambda folder: compared_words(folder, cells)):
-        with pytest.raises(ConfigError, match=r"^Folder '.*' holds no finished study\. Expected result\.json and find"):
+        with pytest.raises(
+            ConfigError, match=r"^Folder '.*' .*\. Expected an earlier run of the study, named by 'agai"
+        ):
             function(tmp_path / "gone")
     others = [cell.model_copy(update={"id": f"x{k}", "grid": "else"}) for k, cell in enumerate(cells)]
     with pytest.raises(

@@ -465,7 +465,7 @@ def test_rows_that_cannot_be_used_are_listed(base, trained, texts):
     with pytest.raises(DataError, match=r"2 of 3 rows cannot be used") as raised:
         trainer.train()
     assert "members:2: has none of the columns" in str(raised.value)
-    assert "members:3: is a int, not a text, a row of columns or a record" in str(raised.value)
+    assert "members:3: is an int, not a text, a row of columns or a record" in str(raised.value)
 
 
 def test_a_side_that_cannot_be_scored_is_refused(base, trained, texts):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from loraudit.cli.options import DryRun, Quiet, ResultAsJson, SpecFile, with_spec_options
-from loraudit.errors import visible
+from loraudit.errors import counted, visible
 from loraudit.spec import ContrastSpec, make_request, read_spec_file
 
 if TYPE_CHECKING:
@@ -54,11 +54,13 @@ def _show_cost(cost: ContrastCost, *, as_json: bool) -> None:
     typer.echo(
         f"{cost.n_members:,} members, {cost.n_nonmembers:,} non-members, {cost.n_validation:,} validation records; "
         f"{cost.tokens_per_epoch:,} tokens per epoch.\n"
-        f"{cost.n_runs} training runs, {cost.n_steps:,} steps; {cost.n_measured} checkpoints to score."
+        f"{counted(cost.n_runs, 'training run')}, {counted(cost.n_steps, 'step')}; "
+        f"{counted(cost.n_measured, 'checkpoint')} to score."
     )
     if cost.n_shadows:
         typer.echo(
-            f"{cost.n_shadows} shadow models, about {cost.n_shadow_steps:,} steps; those kept from before are used "
+            f"{counted(cost.n_shadows, 'shadow model')}, about {counted(cost.n_shadow_steps, 'step')}; "
+            "those kept from before are used "
             "again."
         )
     if cost.memorization:
@@ -66,7 +68,8 @@ def _show_cost(cost: ContrastCost, *, as_json: bool) -> None:
     for arm in cost.arms:
         search = "; learning rate to be searched" if arm.is_searched else ""
         typer.echo(
-            f"  {visible(arm.name)}: {arm.n_steps:,} steps a run, {arm.n_trained_parameters:,} parameters trained, "
+            f"  {visible(arm.name)}: {counted(arm.n_steps, 'step')} a run, "
+            f"{arm.n_trained_parameters:,} parameters trained, "
             f"{arm.memory_bytes / 2**30:.2f} GiB without activations{search}"
         )
     typer.echo(cost.power)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from loraudit.cli.options import DryRun, Quiet, ResultAsJson, SpecFile, with_spec_options
-from loraudit.errors import visible
+from loraudit.errors import counted, visible
 from loraudit.spec import ForecastSpec, make_request, read_spec_file
 
 if TYPE_CHECKING:
@@ -54,10 +54,12 @@ def _show_cost(cost: ForecastCost, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(cost), indent=2))
         return
+    n_passes = cost.kernels.n_passes
+    passes = "1 pass" if n_passes == 1 else f"{n_passes:,.1f} passes"
     heads = f", for each of {cost.n_heads} draws of the head" if cost.n_heads > 1 else ""
     typer.echo(
         f"{cost.n_train:,} training, {cost.n_test:,} test records; {cost.n_rows:,} texts, {cost.n_tokens:,} tokens.\n"
-        f"{cost.n_methods:,} methods, none trained; {cost.kernels.n_passes:,.1f} passes over every text{heads}.\n"
+        f"{counted(cost.n_methods, 'method')}, none trained; {passes} over every text{heads}.\n"
         f"At most {cost.kernels.held_bytes / 2**30:.2f} GiB of gradients at a time, "
         f"{cost.kernels.kernel_bytes / 2**30:.2f} GiB of kernels."
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from loraudit.cli.options import DryRun, Quiet, ResultAsJson, SpecFile, with_spec_options
-from loraudit.errors import visible
+from loraudit.errors import counted, visible
 from loraudit.spec import InfluenceSpec, make_request, read_spec_file
 
 if TYPE_CHECKING:
@@ -52,11 +52,13 @@ def _show_cost(cost: InfluenceCost, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(cost), indent=2))
         return
+    n_passes = cost.kernels.n_passes
+    passes = "1 pass" if n_passes == 1 else f"{n_passes:,.1f} passes"
     families = f", for each of {cost.n_families} families of A" if cost.n_families > 1 else ""
     typer.echo(
         f"{cost.n_members:,} of {cost.n_trained:,} members and {cost.n_nonmembers:,} non-members; {cost.n_rows:,} "
         f"windows, {cost.n_tokens:,} tokens.\n"
-        f"{len(cost.methods):,} methods, none trained; {cost.kernels.n_passes:,.1f} passes over every window"
+        f"{counted(len(cost.methods), 'method')}, none trained; {passes} over every window"
         f"{families}.\n"
         f"At most {cost.kernels.held_bytes / 2**30:.2f} GiB of gradients at a time, "
         f"{cost.kernels.kernel_bytes / 2**30:.2f} GiB of kernels."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
@@ -11,6 +12,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from loraudit.cli.options import ResultAsJson
+
+_REPORTED = "an audit, contrast, robustness run, forecast, influence run, search for canaries, scan or study"
 
 
 class Format(StrEnum):
@@ -40,7 +43,10 @@ def report(
     with_: Annotated[
         Path | None,
         typer.Option(
-            "--with", metavar="RUN", help="Set a forecast beside this robustness run of the same base and task."
+            "--with",
+            metavar="ROBUSTNESS_RUN",
+            help="RUN is a forecast: set it beside this robustness run of the same base and task. The forecast stands "
+            "first, the robustness run after --with.",
         ),
     ] = None,
     push_to_hub: Annotated[
@@ -84,7 +90,7 @@ def report(
         raise ConfigError("--dry-run and --no-create-pr need a place to push to. Expected --push-to-hub OWNER/NAME.")
     other = _other_kind(run, verbose=verbose) if with_ is None else _forecast_with(run, with_, verbose=verbose)
     if other is None:
-        audited = read_run(run)
+        audited = read_run(run, expected=_REPORTED)
         formats = {name: partial(render, audited) for name, render in FORMATS.items()}
         other = _Kind("An audit", formats, partial(show_result, audited.result, verbose=verbose))
     if format_ is None:
@@ -206,13 +212,19 @@ def _forecast_with(run: Path, measured: Path, *, verbose: bool) -> _Kind:
     from loraudit.errors import ConfigError
     from loraudit.report import FORECAST_FORMATS, render_forecast_html, render_forecast_markdown
     from loraudit.report.forecast import set_beside
-    from loraudit.store import read_forecast, read_robustness
+    from loraudit.store import read_forecast, read_robustness, refused_folder
 
     predicted, tuned = read_forecast(run), read_robustness(measured)
+    if predicted is None and read_robustness(run) is not None and read_forecast(measured) is not None:
+        swapped = f"loraudit report {shlex.quote(str(measured))} --with {shlex.quote(str(run))}"
+        raise ConfigError(
+            f"Folder '{run}' holds a robustness run and '{measured}', after --with, a forecast. Expected them the "
+            f"other way round. Run: {swapped}"
+        )
     if predicted is None:
-        raise ConfigError(f"--with sets a forecast beside a robustness run, and folder '{run}' holds no forecast.")
+        raise refused_folder(run, "a forecast, where --with names a robustness run")
     if tuned is None:
-        raise ConfigError(f"Folder '{measured}' holds no robustness run. Expected one that is finished, after --with.")
+        raise refused_folder(measured, "a robustness run after --with")
     beside = set_beside(predicted, tuned, name=str(measured))
     formats = {name: partial(render, beside.result) for name, render in FORECAST_FORMATS.items()}
     formats |= {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from loraudit.cli.options import DryRun, Quiet, ResultAsJson, SpecFile, with_spec_options
-from loraudit.errors import visible
+from loraudit.errors import counted, visible
 from loraudit.spec import RobustnessSpec, make_request, read_spec_file
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _show_cost(cost: RobustnessCost, *, as_json: bool) -> None:
         return
     typer.echo(
         f"{cost.n_train:,} training, {cost.n_validation:,} validation and {cost.n_test:,} test records.\n"
-        f"{cost.n_runs:,} training runs, {cost.n_steps:,} steps."
+        f"{counted(cost.n_runs, 'training run')}, {counted(cost.n_steps, 'step')}."
     )
     for name, doses in cost.attacks:
         listed = ", ".join(f"{n:,} ({100 * dose:g} %)" if dose < 1 else f"{n:,}" for dose, n in doses)
@@ -65,7 +65,7 @@ def _show_cost(cost: RobustnessCost, *, as_json: bool) -> None:
     for name, n_steps, n_trained, memory_bytes, is_searched in cost.methods:
         search = "; learning rate to be searched" if is_searched else ""
         typer.echo(
-            f"  {visible(name)}: {n_steps:,} steps a run, {n_trained:,} parameters trained, "
+            f"  {visible(name)}: {counted(n_steps, 'step')} a run, {n_trained:,} parameters trained, "
             f"{memory_bytes / 2**30:.2f} GiB without activations{search}"
         )
     for warning in cost.warnings:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from loraudit.cli.options import DryRun, Quiet, ResultAsJson, SpecFile, with_spec_options
-from loraudit.errors import visible
+from loraudit.errors import counted, visible
 from loraudit.spec import ScoreSpec, make_request, read_spec_file
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def _show(run: ScoreRun) -> None:
     if result.records_per_second is not None:
         typer.echo(f"{result.records_per_second:,.1f} records and {result.tokens_per_second:,.0f} tokens per second.")
     typer.echo(
-        f"\nScores: {visible(run.path / 'scores')} ({result.n_parts:,} parts, {result.part_bytes / 2**20:,.1f} MiB)"
+        f"\nScores: {visible(run.path / 'scores')} ({counted(result.n_parts, 'part')}, "
+        f"{result.part_bytes / 2**20:,.1f} MiB)"
     )
 
 
@@ -96,7 +97,7 @@ def _show_cost(cost: ScoreCost, *, as_json: bool) -> None:
         f"{cost.n_records:,} records{skipped}; {cost.n_tokens:,} tokens "
         f"[{cost.n_tokens_lower:,}, {cost.n_tokens_upper:,}], 95 % interval from {cost.n_sampled:,} records; "
         f"seen by {' and '.join(cost.views)}.\n"
-        f"{cost.n_units:,} parts of at most {cost.records_per_unit:,} records and about "
+        f"{counted(cost.n_units, 'part')} of at most {cost.records_per_unit:,} records and about "
         f"{cost.bytes_per_part / 2**20:,.2f} MiB: {cost.part_bytes / 2**20:,.1f} MiB{evidence} in all.\n"
         f"About {cost.seconds_per_unit:,.1f} s a part and {cost.seconds:,.0f} s in all, {workers}; about "
         f"{cost.memory_bytes / 2**30:.2f} GiB of memory per worker (from file sizes and one matrix product on this "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loraudit.cli.options import DryRun, Quiet, ResultAsJson, with_spec_options
-from loraudit.errors import EXIT_PARTIAL, ConfigError, visible
+from loraudit.errors import EXIT_PARTIAL, ConfigError, counted, visible
 from loraudit.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -123,8 +123,10 @@ def _show_cost(cost: StudyCost, *, as_json: bool) -> None:
         typer.echo(visible(f"  {cell.kind}-{cell.id}  {cell.grid}, {labels}: {state}"))
     n_left = len(cost.cells) - cost.n_complete
     typer.echo(
-        f"{len(cost.cells)} cells, {cost.n_complete} complete. To do: {n_left} cells, {cost.n_runs:,} training runs of "
-        f"{cost.n_steps:,} steps, {cost.n_tokens:,} tokens through models in audits and forecasts (audits: about "
+        f"{counted(len(cost.cells), 'cell')}, {cost.n_complete} complete. "
+        f"To do: {counted(n_left, 'cell')}, {counted(cost.n_runs, 'training run')} of "
+        f"{counted(cost.n_steps, 'step')}, {cost.n_tokens:,} tokens through models in audits and "
+        "forecasts (audits: about "
         f"{cost.seconds:,.0f} s).\n"
         f"The largest cell takes about {cost.memory_bytes / 2**30:.2f} GiB; cells that run at once take theirs each."
     )
@@ -134,13 +136,13 @@ def _show_cost(cost: StudyCost, *, as_json: bool) -> None:
             "upper bounds."
         )
     if cost.n_failing:
-        typer.echo(f"{cost.n_failing} cells cannot be carried out as they are.")
+        typer.echo(f"{counted(cost.n_failing, 'cell')} cannot be carried out as asked.")
 
 
 def _work_words(work: Any) -> str:
     parts = []
     if work.n_runs:
-        parts.append(f"{work.n_runs:,} training runs of {work.n_steps:,} steps")
+        parts.append(f"{counted(work.n_runs, 'training run')} of {counted(work.n_steps, 'step')}")
     if work.n_tokens:
         parts.append(f"{work.n_tokens:,} tokens")
     return ", ".join([*parts, f"{work.memory_bytes / 2**30:.2f} GiB"])

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loraudit.data.streaming import Row
+from loraudit.errors import type_name
 from loraudit.spec import RecordFormat
 from loraudit.types import Message, Record, record_id
 
@@ -37,7 +38,7 @@ def record_of(
     if isinstance(row, Record):
         return _record_problem(row) or row
     if not isinstance(row, str | Mapping):
-        return f"is a {type(row).__name__}, not a text, a row of columns or a record"
+        return f"is {type_name(row)}, not a text, a row of columns or a record"
     if isinstance(row, str):
         if label_field is not None:
             return f"is plain text without the label column '{label_field}'; give .jsonl, .csv, .tsv or .parquet"
@@ -116,7 +117,7 @@ def _joined_columns(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str,
 
 def _check_text(value: object, name: str) -> str | None:
     if not isinstance(value, str):
-        return f"{name} is a {type(value).__name__}, not a string"
+        return f"{name} is {type_name(value)}, not a string"
     if "\x00" in value:
         return f"{name} holds a NUL character"
     try:

@@ -268,7 +268,8 @@ class RowStream:
                         yield Found(number, row, (), Place(number, number + 1))
                 first += len(batch)
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-            raise DataError(f"File '{self.path}' is not a whole Parquet file: {error}. Write it again.") from None
+            reason = str(error).rstrip(".")
+            raise DataError(f"File '{self.path}' is not a whole Parquet file: {reason}. Write it again.") from None
 
 
 def kind_of(path: str) -> tuple[str, Callable[[BinaryIO], Any] | None]:

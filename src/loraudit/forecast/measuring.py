@@ -13,7 +13,7 @@ from loraudit.capture import Stepper, kernel_parts, plan_kernels
 from loraudit.capture.parameters import Counted, counted_parameters
 from loraudit.execution import Progress, StopRequest
 from loraudit.forecast.bases import Base, bases
-from loraudit.forecast.grid import Candidate, kinds_of
+from loraudit.forecast.grid import kinds_of
 from loraudit.forecast.keeping import Facts, KeptHeads, MeasuredHead
 from loraudit.forecast.preparation import Prepared
 from loraudit.forecast.shapes import Start, Widths
@@ -126,7 +126,7 @@ def _measured_head(
         )
     return MeasuredHead(
         parts.values,
-        {one.name: kernels_of_draws(one, parts, draws) for one in prepared.grid},
+        {one.name: np.stack(list(one.kernels(parts, draws))) for one in prepared.grid},
         {one.name: one.kernel_error(parts) for one in prepared.grid},
         facts,
     )
@@ -141,11 +141,6 @@ def draws_beside(head: int, n_heads: int, n_draws: int) -> list[int]:
     [[0], [1], [0]]
     """
     return [start % n_draws for start in range(max(n_heads, n_draws)) if start % n_heads == head]
-
-
-def kernels_of_draws(one: Candidate, parts: KernelParts, draws: Sequence[int]) -> FloatArray:
-    """[starts, m, m]: of LoRA a kernel for each draw, for their mean is that of a larger rank."""
-    return np.stack([one.kernel(parts, draw) for draw in draws] if one.method == "lora" else [one.kernel(parts)])
 
 
 def memory_bytes(spec: ForecastSpec) -> int:

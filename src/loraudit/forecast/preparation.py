@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loraudit.capture import Functional, class_against_rest, class_margin, token_margin
-from loraudit.errors import ConfigError, StoreError
+from loraudit.errors import ConfigError
 from loraudit.finetuning import training_device
 from loraudit.finetuning.base import window_length
 from loraudit.forecast.grid import Candidate, candidates
@@ -15,7 +15,7 @@ from loraudit.forecast.request import check_request
 from loraudit.models import load_tokenizer, locate
 from loraudit.models.locate import Source
 from loraudit.spec import ForecastSpec, Recipe, RobustnessResult
-from loraudit.store import read_robustness
+from loraudit.store import read_robustness, refused_folder
 from loraudit.tasks import Plan, TaskData, check_files, plan_attacks, split_task
 from loraudit.types import IntArray
 
@@ -85,8 +85,5 @@ def _measured(spec: ForecastSpec) -> RobustnessResult | None:
         return None
     found = read_robustness(Path(spec.measured))
     if found is None:
-        raise StoreError(
-            f"Folder '{spec.measured}' holds no finished robustness run. Expected one of: loraudit robustness. Check "
-            "--measured."
-        )
+        raise refused_folder(Path(spec.measured), "a finished robustness run after --measured")
     return found

@@ -8,7 +8,7 @@ from loraudit.errors import ConfigError
 from loraudit.models import fingerprint, locate
 from loraudit.models.locate import Source
 from loraudit.spec import ContrastResult, InfluenceSpec, Match, spec_hash
-from loraudit.store import read_contrast
+from loraudit.store import read_contrast, refused_folder
 
 
 def influence_path(spec: InfluenceSpec) -> Path:
@@ -24,10 +24,7 @@ def asked_contrast(spec: InfluenceSpec) -> tuple[ContrastResult, Match]:
     """
     result = read_contrast(Path(spec.contrast))
     if result is None:
-        raise ConfigError(
-            f"Folder '{spec.contrast}' holds no finished contrast. Expected one of: loraudit contrast. Run that first; "
-            "the same command resumes."
-        )
+        raise refused_folder(Path(spec.contrast), "a finished contrast, as `loraudit contrast` makes it")
     match = result.match("validation_loss")
     if match is None or match.level is None or match.level >= result.base_validation_loss:
         raise ConfigError(

@@ -14,6 +14,7 @@ from loraudit.spec import AuditResult, CellResult, StudyResult
 from loraudit.store import read_canaries, read_contrast, read_forecast, read_robustness, read_run, read_scan
 from loraudit.store.finished_runs import read_result
 
+_LOGGED = "a study, audit, contrast, robustness run, forecast, scan or search for canaries"
 _READERS = {
     "canaries": read_canaries,
     "contrast": read_contrast,
@@ -90,7 +91,7 @@ def _read(path: Path) -> tuple[str, AnyResult]:
         result = reader(path)
         if result is not None:
             return kind, result
-    return "audit", read_run(path).result
+    return "audit", read_run(path, expected=_LOGGED).result
 
 
 def _run(path: Path, kind: str, result: AnyResult) -> Logged:

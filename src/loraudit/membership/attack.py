@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from loraudit.errors import type_name
 from loraudit.registry import Registry
 from loraudit.types import FloatArray, TokenScores, Views
 
@@ -90,7 +91,7 @@ AnyAttack = Attack | FittedAttack
 
 def _problem(name: str, entry: object) -> str | None:
     if not isinstance(entry, Attack | FittedAttack):
-        return f"it is a {type(entry).__name__}, not a loraudit.Attack"
+        return f"it is {type_name(entry)}, not a loraudit.Attack"
     return None if entry.name == name else f"the attack calls itself '{entry.name}'"
 
 

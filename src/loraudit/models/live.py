@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from loraudit.errors import ModelError
+from loraudit.errors import ModelError, type_name
 from loraudit.models.numerics import PRECISIONS, is_out_of_memory
 from loraudit.models.plan import REFERENCE, TARGET, context_length
 from loraudit.models.resident import Resident, View
@@ -103,7 +103,7 @@ def live_resident(module: Any) -> Resident:
     """
     head = getattr(module, "get_output_embeddings", lambda: None)()
     if head is None or not hasattr(module, "config"):
-        raise ModelError(f"The model in training is a {type(module).__name__}. Expected a causal language model.")
+        raise ModelError(f"The model in training is {type_name(module)}. Expected a causal language model.")
     device = str(module.get_input_embeddings().weight.device)
     needs_autocast = not _runs_without_autocast(module)
     plain = contextlib.nullcontext if needs_autocast else _without_autocast

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from loraudit.errors import EnvironmentFault, ModelError
+from loraudit.errors import EnvironmentFault, ModelError, type_name
 from loraudit.hub import Wanted, why_not_downloaded
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -88,6 +88,11 @@ def locate(name: str, *, offline: bool = False, allow_pickle: bool = False, allo
         else Path(name)
     )
     if not _is_folder(folder):
+        if _is_file(folder):
+            raise ModelError(
+                f"Model '{name}' is a file. Expected a folder with config.json or {ADAPTER_CONFIG}, or a hub name such "
+                "as org/model."
+            )
         raise ModelError(
             f"Model folder '{name}' does not exist. Expected a folder with config.json or {ADAPTER_CONFIG}, "
             "or a hub name such as org/model."
@@ -110,6 +115,13 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -118,7 +130,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelError(f"'{path}' holds no JSON object. Save or download the model again.")
     wrong = [
-        f"'{name}' is a {type(config[name]).__name__}, not {words}"
+        f"'{name}' is {type_name(config[name])}, not {words}"
         for name, (kinds, words) in _TYPES.items()
         if config.get(name) is not None and not isinstance(config[name], kinds)
     ]

@@ -38,7 +38,7 @@ def verify_run(path: Path) -> list[Check]:
         from loraudit.review.verify_robustness import verify_robustness  # the room loads torch, audits need none
 
         return verify_robustness(path, poisoned)
-    run = read_run(path)
+    run = read_run(path, expected="an audit or a robustness run")
     result = run.result
     if result.provenance is None or result.validity is None:
         raise ConfigError(

@@ -65,7 +65,7 @@ def run_scan(
     """
     progress = progress or Silent()
     began, started = time.perf_counter(), datetime.datetime.now(datetime.UTC)
-    _check(spec)
+    check_request(spec)
     battery = requested_battery(spec.probes)
     target = located_target(spec)
     base, no_base = located_base(spec, target)
@@ -99,8 +99,12 @@ def run_scan(
     return ScanRun(folder.path, result)
 
 
-def _check(spec: ScanSpec) -> None:
-    """All that is wrong with the request itself, said at once."""
+def check_request(spec: ScanSpec) -> None:
+    """Refuse what is wrong with the request itself; all of it is said at once.
+
+    Raises:
+        ConfigError: Anything is.
+    """
     problems: list[str] = []
     try:
         _limits(spec)

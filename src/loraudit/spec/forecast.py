@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from loraudit.spec.form import SCHEMA_VERSION, Names, Strict, as_tuple
 from loraudit.spec.making import Request
@@ -20,6 +22,22 @@ ForecastMethodName = Literal["full", "head", "bitfit", "lora"]
 TargetSet = Literal["all", "attention", "mlp"]
 FittedLoss = Literal["logistic", "squared"]
 Several = BeforeValidator(as_tuple)
+_METHOD_WITH_RANK = re.compile(r"lora:(?:rank=)?(\d+)")
+
+
+def _without_settings(name: object) -> object:
+    """A method's name alone; one with settings, as training takes it, is refused with where they are given."""
+    if not isinstance(name, str) or ":" not in name:
+        return name
+    rank = _METHOD_WITH_RANK.fullmatch(name)
+    where = f"--ranks {rank[1]}" if rank else "--ranks, --variances, --alphas and --targets"
+    raise PydanticCustomError(
+        "method_with_settings",
+        "'full', 'head', 'bitfit' or 'lora' alone; settings of LoRA are given apart, here with {where}",
+        {"where": where},
+    )
+
+
 Ranks = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Several]
 PositiveNumbers = Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Several]
 FORECAST_METHODS: tuple[ForecastMethodName, ...] = ("full", "head", "bitfit", "lora")
@@ -44,7 +62,7 @@ class ForecastSpec(Request, PoisonedTask):
     )
     test_records: int | None = Field(default=200, ge=2, description="Records it is tested on, drawn at random.")
 
-    methods: Annotated[tuple[ForecastMethodName, ...], Several] = Field(
+    methods: Annotated[tuple[Annotated[ForecastMethodName, BeforeValidator(_without_settings)], ...], Several] = Field(
         default=FORECAST_METHODS, description="Tuning methods: full, head, bitfit, lora."
     )
     ranks: Ranks = Field(default=DEFAULT_RANKS, description="Ranks of LoRA.")

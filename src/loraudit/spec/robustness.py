@@ -207,7 +207,7 @@ class MethodDifference(Strict):
     measure: str
     dose: float
     finding: Finding
-    p_value: float | None = Field(description="Two-sided, permutation over runs and records.")
+    p_value: float | None = Field(description="Two-sided: records exchanged at random, runs by Student's t.")
     p_holm: float | None = None
 
 

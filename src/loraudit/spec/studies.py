@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+import hashlib
+import json
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from loraudit.spec.engines import HOW_UNITS_ARE_CARRIED_OUT, EngineOptions
 from loraudit.spec.form import SCHEMA_VERSION, Strict
@@ -17,6 +19,30 @@ CellStatus = Literal["ok", "failed", "absent"]
 
 AxisValues = list[Any] | dict[str, dict[str, Any]]
 """Values of the field that the axis is named after; or labels, each with the several fields it sets."""
+
+
+_LONGEST_LABEL = 60
+
+
+def label_of(value: object) -> str:
+    """A value of an axis in a few words, the same in every run.
+
+    >>> label_of(["full", "lora:8"]), label_of(True), label_of(0.5)
+    ('full+lora:8', 'true', '0.5')
+    """
+    if isinstance(value, list | tuple):
+        words = "+".join(label_of(part) for part in value) or "none"
+    elif isinstance(value, str):
+        words = value
+    else:
+        words = json.dumps(value, sort_keys=True, default=str)
+    if len(words) <= _LONGEST_LABEL:
+        return words
+    digest = hashlib.sha256(words.encode()).hexdigest()[:6]
+    return f"{words[: _LONGEST_LABEL - 8]}…{digest}"
+
+
+Label = Annotated[str, BeforeValidator(label_of, json_schema_input_type=str | int | float | bool | list[Any])]
 
 
 class Grid(Strict):
@@ -52,7 +78,7 @@ class PublishedFigure(Strict):
     """
 
     grid: str = Field(description="Grid of the cells it stands beside.")
-    cell: dict[str, str] = Field(default_factory=dict, description="Axis → label; all cells of the grid where empty.")
+    cell: dict[str, Label] = Field(default_factory=dict, description="Axis → label; all cells of the grid where empty.")
     finding: str = Field(description="Name of the measured finding, as in findings.csv.")
     value: float = Field(description="As published.")
     source: str = Field(description="Where: paper, table, row.")

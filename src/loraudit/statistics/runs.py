@@ -265,8 +265,9 @@ def undefined(values: FloatArray, common: Common, confidence: float) -> Finding:
 
 def _all_alike(share: float, n_runs: int, missed: float, level: float) -> str:
     what = "without a single miss" if share else "without a single hit"
+    who = "Both" if n_runs == 2 else f"All {n_runs}"
     return (
-        f"All {n_runs} runs are {what}, and the interval takes other runs to be like them: a kind of run that makes up "
+        f"{who} runs are {what}, and the interval takes other runs to be like them: a kind of run that makes up "
         f"{100 * missed:.2g} % of all would be missed by so few with probability {100 * level:.2g} %."
     )
 

@@ -17,6 +17,7 @@ from loraudit.store.finished_runs import (
     read_run,
     read_scan,
     read_study,
+    refused_folder,
 )
 from loraudit.store.identity import lend_secret, run_key, shown_ids, user_secret
 from loraudit.store.numbers import NumberFolder
@@ -51,6 +52,7 @@ __all__ = [
     "read_run",
     "read_scan",
     "read_study",
+    "refused_folder",
     "run_key",
     "shown_ids",
     "user_secret",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +25,19 @@ from loraudit.spec import (
 )
 from loraudit.types import FloatArray
 
-_OTHER_KINDS = {
+_KINDS = {
+    "audit": "an audit",
     "canaries": "a search for canaries",
-    "robustness": "a robustness run",
+    "contrast": "a contrast",
     "forecast": "a forecast",
     "influence": "an influence run",
+    "robustness": "a robustness run",
+    "scan": "a scan",
+    "score": "scores of records",
     "study": "a study",
 }
+_RUNS_WITHIN = {"contrast": "audits", "study": "cells"}
+_LEFT_BY_RUNS = ("spec.json", "log.jsonl", "scores.parquet")
 
 
 class Run(NamedTuple):
@@ -54,8 +60,43 @@ class Run(NamedTuple):
         return np.asarray(self.scores.column(name).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def read_run(path: Path) -> Run:
+def refused_folder(path: Path, expected: str) -> ConfigError:
+    """Why a folder cannot be taken for a finished run of the kind that is needed, and what it holds instead.
+
+    Args:
+        path: As it was given.
+        expected: What is needed, with its article.
+    """
+    if not path.exists():
+        return ConfigError(f"Folder '{path}' does not exist. Expected {expected}. Check the path.")
+    if not path.is_dir():
+        return ConfigError(f"'{path}' is a file. Expected the run folder of {expected}. Check the path.")
+    if (path / "result.json").exists():
+        content = _content(path)
+        if content is None:
+            return ConfigError(
+                f"Folder '{path}' holds a result.json that cannot be read. Expected {expected}. Run it again; it "
+                "resumes."
+            )
+        kind = str(content.get("kind", "audit"))
+        held = _KINDS.get(kind, f"a run of the kind '{kind}'")
+        within = path / _RUNS_WITHIN[kind] if kind in _RUNS_WITHIN else None
+        remedy = "Name another folder." if within is None else f"Name one of the runs in '{within}', or another folder."
+        return ConfigError(f"Folder '{path}' holds {held}, which this does not take. Expected {expected}. {remedy}")
+    if any((path / name).exists() for name in _LEFT_BY_RUNS):
+        return ConfigError(
+            f"Folder '{path}' holds a run that has not finished. Expected {expected}, to its end. Give the command "
+            "that began it once more; it goes on."
+        )
+    return ConfigError(f"Folder '{path}' holds no run. Expected {expected}. Check the path.")
+
+
+def read_run(path: Path, *, expected: str = "an audit") -> Run:
     """Read a finished audit.
+
+    Args:
+        path: Its folder.
+        expected: What the command takes, with its article, for its message.
 
     Raises:
         ConfigError: The folder holds no finished audit, or one written by a newer version.
@@ -63,38 +104,38 @@ def read_run(path: Path) -> Run:
     """
     try:
         raw = (path / "result.json").read_bytes()
-        table_bytes = (path / "scores.parquet").read_bytes()
-        text_bytes = (path / "text.parquet").read_bytes() if (path / "text.parquet").exists() else None
     except OSError:
-        if read_scan(path) is not None:
-            raise ConfigError(
-                f"Folder '{path}' holds a scan, which this does not take. Expected an audit. See: loraudit scan --help"
-            ) from None
-        raise ConfigError(
-            f"Folder '{path}' holds no finished run. Expected result.json and scores.parquet. "
-            "Run the audit to its end first; the same command resumes."
-        ) from None
+        raise refused_folder(path, expected) from None
     try:
         content = json.loads(raw)
-        if isinstance(content, dict) and content.get("kind") == "contrast":
-            raise ConfigError(
-                f"Folder '{path}' holds a contrast, which this does not take. Name one of the audits in its folder "
-                "'audits', or see: loraudit report --help"
-            )
-        held = _OTHER_KINDS.get(str(content.get("kind"))) if isinstance(content, dict) else None
-        if held is not None:
-            raise ConfigError(
-                f"Folder '{path}' holds {held}, which this does not take. Expected an audit. See: "
-                "loraudit report --help"
-            )
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        refuse_newer(version, f"Run '{path}'")
+        of_audit = not isinstance(content, dict) or content.get("kind") is None
+        refuse_newer(content.get("schema_version") if isinstance(content, dict) else None, f"Run '{path}'")
+        if not of_audit:
+            raise refused_folder(path, expected)
         result = AuditResult.model_validate_json(raw)
-        scores = pq.read_table(io.BytesIO(table_bytes), page_checksum_verification=True)
-        text = None if text_bytes is None else pq.read_table(io.BytesIO(text_bytes), page_checksum_verification=True)
+        if not (path / "scores.parquet").exists():
+            raise ConfigError(
+                f"Folder '{path}' holds an audit without its scores.parquet. Expected both files of a finished one. "
+                "Put it back, or run the audit again; it resumes."
+            )
+        scores = _read_table(path / "scores.parquet")
+        text = _read_table(path / "text.parquet") if (path / "text.parquet").exists() else None
     except (ValueError, OSError, RecursionError, pa.ArrowException) as error:
         raise StoreError(f"Run '{path}' is damaged: {_in_short(error)}. Run the audit again; it resumes.") from None
     return Run(path, result, scores, text)
+
+
+def _content(path: Path) -> dict[str, Any] | None:
+    """`result.json` of a folder as it stands; None where there is none, or no table of keys."""
+    try:
+        content = json.loads((path / "result.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _read_table(path: Path) -> pa.Table:
+    return pq.read_table(io.BytesIO(path.read_bytes()), page_checksum_verification=True)
 
 
 def read_measures(path: Path) -> pa.Table:
@@ -104,10 +145,9 @@ def read_measures(path: Path) -> pa.Table:
         StoreError: It is missing or damaged.
     """
     try:
-        content = (path / "memorization.parquet").read_bytes()
-        return pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+        return _read_table(path / "memorization.parquet")
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(f"Run '{path}' is damaged: {error}. Run the audit again; it resumes.") from None
+        raise StoreError(f"Run '{path}' is damaged: {_in_short(error)}. Run the audit again; it resumes.") from None
 
 
 def read_contrast(path: Path) -> ContrastResult | None:
@@ -165,10 +205,9 @@ def read_influence(path: Path) -> InfluenceRun | None:
     if result is None:
         return None
     try:
-        content = (path / "influence.parquet").read_bytes()
-        table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+        table = _read_table(path / "influence.parquet")
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(f"Run '{path}' is damaged: {error}. Run it again.") from None
+        raise StoreError(f"Run '{path}' is damaged: {_in_short(error)}. Run it again.") from None
     return InfluenceRun(path, result, table)
 
 
@@ -219,7 +258,7 @@ def read_result(path: Path, kind: str, model: type[AnyResult]) -> AnyResult | No
 def _in_short(error: Exception) -> str:
     """What is wrong with a file; of a result only the first field that does not fit."""
     if not isinstance(error, ValidationError):
-        return str(error)
+        return str(error).rstrip(".")
     first, n_further = error.errors()[0], error.error_count() - 1
     place = ".".join(map(str, first["loc"])) or "result.json"
     further = f", and {n_further} more fields do not fit this version of loraudit" if n_further else ""

@@ -152,7 +152,9 @@ def heading_of(cells: Sequence[CellResult]) -> str:
     """How many cells there are and how they ended."""
     n_of = Counter(cell.status for cell in cells)
     if n_of["ok"] == len(cells):
-        return "The cell is finished" if len(cells) == 1 else f"All {len(cells)} cells are finished"
+        return {1: "The cell is finished", 2: "Both cells are finished"}.get(
+            len(cells), f"All {len(cells)} cells are finished"
+        )
     missing = [f"{n_of[status]} {status}" for status in ("failed", "absent") if n_of[status]]
     return f"{n_of['ok']} of {len(cells)} cells are finished, {' and '.join(missing)}"
 

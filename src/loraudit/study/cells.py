@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraudit.errors import ConfigError, unknown_name
+from loraudit.errors import ConfigError, counted, unknown_name
 from loraudit.spec import CellKind, Grid, Request, StudySpec, make_request, spec_hash
+from loraudit.spec.studies import label_of
 from loraudit.study.kinds import REQUESTS
 
 ID_DIGITS = 12
-_LONGEST_LABEL = 60
 _PLACED_BY_THE_STUDY = ("out", "store", "spec")
 _SHOWN_NAMES = 8
 
@@ -90,24 +88,6 @@ def _twins(one: Cell, other: Cell) -> str:
     names = ", ".join(f"'{name}'" for name in _differing(one, other))
     how = f" but for {names}, which does not change what is found" if names else ""
     return f"{one.words} and {other.words} ask the same{how}. Expected one of them; leave the other out."
-
-
-def label_of(value: object) -> str:
-    """A value of an axis in a few words, the same in every run.
-
-    >>> label_of(["full", "lora:8"]), label_of(True), label_of(0.5)
-    ('full+lora:8', 'true', '0.5')
-    """
-    if isinstance(value, list | tuple):
-        words = "+".join(label_of(part) for part in value) or "none"
-    elif isinstance(value, str):
-        words = value
-    else:
-        words = json.dumps(value, sort_keys=True, default=str)
-    if len(words) <= _LONGEST_LABEL:
-        return words
-    digest = hashlib.sha256(words.encode()).hexdigest()[:6]
-    return f"{words[: _LONGEST_LABEL - 8]}…{digest}"
 
 
 # --- settings -----------------------------------------------------------------------------------------
@@ -265,7 +245,7 @@ def _made(grid: Grid, asked: Sequence[tuple[dict[str, str], dict[str, Any]]], pr
         if len(having) == len(asked):
             problems.append(f"Grid '{grid.name}': {line}")
         else:
-            more = f" and {len(having) - 1} more cells" if len(having) > 1 else ""
+            more = f" and {counted(len(having) - 1, 'more cell')}" if len(having) > 1 else ""
             problems.append(f"{_words(grid.name, having[0])}{more}: {line}")
     return cells
 

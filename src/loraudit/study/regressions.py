@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from loraudit.errors import ConfigError
+from loraudit.errors import ConfigError, counted
 from loraudit.spec import CellResult, Regression, StudyFinding, StudyResult
-from loraudit.store import read_study
+from loraudit.store import read_study, refused_folder
 from loraudit.study.findings import read_findings
 from loraudit.types import Finding
 
@@ -106,7 +106,10 @@ def compared_words(before: Path, cells: Sequence[CellResult]) -> list[str]:
     found = {pair.after.id for pair in pairs}
     n_new = sum(cell.status == "ok" and cell.id not in found for cell in cells)
     if n_new:
-        said.append(f"{n_new} cells of this study were not finished in '{before}' and are compared with nothing.")
+        said.append(
+            f"{counted(n_new, 'cell')} of this study {'was' if n_new == 1 else 'were'} not finished in '{before}' and "
+            f"{'is' if n_new == 1 else 'are'} compared with nothing."
+        )
     return said
 
 
@@ -114,10 +117,7 @@ def _paired(before: Path, cells: Sequence[CellResult]) -> tuple[StudyResult, lis
     """The earlier study, and the cells that were finished there and are not absent here."""
     earlier = read_study(before)
     if earlier is None:
-        raise ConfigError(
-            f"Folder '{before}' holds no finished study. Expected result.json and findings.parquet of an earlier run. "
-            "Check 'against'."
-        )
+        raise refused_folder(before, "an earlier run of the study, named by 'against'")
     finished = [cell for cell in earlier.cells if cell.status == "ok"]
     by_id = {cell.id: cell for cell in finished}
     known = {cell.id for cell in earlier.cells}

@@ -19,6 +19,7 @@ from loraudit.errors import (
     EnvironmentFault,
     LorauditError,
     StoreError,
+    counted,
 )
 from loraudit.execution import Interrupted, Progress, Silent, StopRequest
 from loraudit.spec import StudyResult, StudySpec
@@ -87,7 +88,7 @@ def run_study(
         try:
             complete = {cell.id for cell in cells if is_complete(cell, folder.path)}
             waiting = [cell for cell in mine if cell.id not in complete]
-            _check(waiting)
+            check_cells(waiting)
             if len(waiting) < len(mine):
                 progress.say(f"{len(mine) - len(waiting)} of {len(mine)} cells are complete already")
             carried = _carry_out_all(spec, folder, waiting, mine, progress, stop)
@@ -134,7 +135,11 @@ def _failed(cells: Sequence[Cell], outcomes: Sequence[CellOutcome]) -> list[str]
     return [f"{by_id[one.id].words}: {one.error}" for one in outcomes if one.status == "failed"]
 
 
-def _check(cells: Sequence[Cell]) -> None:
+def _and_more(n: int) -> str:
+    return f" and {counted(n, 'more cell')}" if n else ""
+
+
+def check_cells(cells: Sequence[Cell]) -> None:
     """Names, files and limits of all cells, before the first of them runs.
 
     Raises:
@@ -148,10 +153,7 @@ def _check(cells: Sequence[Cell]) -> None:
             for line in str(error).splitlines():
                 wrong.setdefault(line, []).append(cell)
     if wrong:
-        lines = [
-            f"{having[0].words}{f' and {len(having) - 1} more cells' if len(having) > 1 else ''}: {line}"
-            for line, having in wrong.items()
-        ]
+        lines = [f"{having[0].words}{_and_more(len(having) - 1)}: {line}" for line, having in wrong.items()]
         raise ConfigError("\n".join(lines))
 
 

@@ -17,6 +17,10 @@ from loraudit.types import Record
 _LARGEST_VALIDATION = 500
 _FEWEST = 10
 _TEST, _TRAIN = 1, 2
+_REMEDY_OF_TEST = (
+    "The training records stand in --test too. Give other records to test on, or leave --test out: then a share of the "
+    "records is held out."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +89,24 @@ def split_task(spec: PoisonedTask) -> TaskData:
     train = _drawn(train, spec.max_records, [spec.seed, _TRAIN])
     labels = tuple(sorted({record.label for record in train if record.label is not None}))
     data = TaskData(task, train, validation, test, labels, files, tuple(warnings))
-    _refuse_unfit(data)
+    _refuse_unfit(data, [*of_test, *of_validation], remedy=_REMEDY_OF_TEST if spec.test and of_test else "")
     return data
 
 
-def _refuse_unfit(data: TaskData) -> None:
+def _refuse_unfit(data: TaskData, left_out: Sequence[str], *, remedy: str) -> None:
+    """Refuse records that are too few or no task.
+
+    Args:
+        data: What is left of them.
+        left_out: Which were dropped because a held-out side has them too.
+        remedy: What is done about that, if anything can be.
+    """
     if min(len(data.train), len(data.test)) < _FEWEST or not data.validation:
         raise DataError(
             f"The records give {len(data.train)} to train on, {len(data.validation)} to validate on and "
-            f"{len(data.test)} to test on. Expected at least {_FEWEST} to train and to test on; give more records."
+            f"{len(data.test)} to test on. Expected at least {_FEWEST} to train and to test on. "
+            + "".join(f"{words} " for words in left_out)
+            + (remedy or "Give more records.")
         )
     if data.task == "causal_lm":
         plain = [record for record in (*data.train, *data.test) if record.text is not None]

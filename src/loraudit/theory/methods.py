@@ -75,13 +75,18 @@ class TuningMethod(ABC):
             scaling=self.scaling,
         )
 
-    def kernels(self, parts: KernelParts) -> Iterator[FloatArray]:
+    def kernels(self, parts: KernelParts, draws: Iterable[int] | None = None) -> Iterator[FloatArray]:
         """[m, m] of every draw of A, one after the other: what a run may have; a single one without draws.
+
+        Args:
+            parts: Of one base.
+            draws: Of those that were measured; None for all.
 
         Raises:
             ConfigError: As `kernel`.
         """
-        for draw in range(parts.n_draws) if self.method == "lora" else (None,):
+        known = range(parts.n_draws) if draws is None else draws
+        for draw in known if self.method == "lora" else (None,):
             yield self.kernel(parts, draw)
 
     def kernel_error(self, parts: KernelParts) -> float | None:

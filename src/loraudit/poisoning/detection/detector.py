@@ -8,7 +8,7 @@ from typing import Literal, TypeVar, cast
 
 import numpy as np
 
-from loraudit.errors import ConfigError
+from loraudit.errors import ConfigError, type_name
 from loraudit.registry import Registry
 from loraudit.types import BoolArray, FloatArray, IntArray
 
@@ -109,7 +109,7 @@ class Detector:
 
 def _problem(name: str, entry: object) -> str | None:
     if not isinstance(entry, Detector):
-        return f"it is a {type(entry).__name__}, not a Detector"
+        return f"it is {type_name(entry)}, not a Detector"
     unknown = sorted(entry.requires.difference(NEEDS))
     if unknown:
         return f"it needs {', '.join(unknown)}, which nobody observes"
