@@ -60,3 +60,12 @@ def test_a_second_ctrl_c_stops_at_once():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(StopNow):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_help_breaks_lines_between_paragraphs_alone():
+    from loraudit.cli import app
+
+    told = {command.name: command.help for command in app.registered_commands}
+    assert len(told) > 15
+    assert [name for name, words in told.items() if not words or "\n" in words.replace("\n\n", "")] == []
+    assert told["robustness"].startswith("Measure what poisoned training data does to a base")

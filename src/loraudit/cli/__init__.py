@@ -31,6 +31,7 @@ from loraudit.cli import (
     verify,
 )
 from loraudit.cli.console import stop_now
+from loraudit.cli.options import in_paragraphs
 from loraudit.cli.streams import scrubbed_streams
 from loraudit.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, LorauditError, visible
 from loraudit.execution import Interrupted, StopNow
@@ -77,6 +78,8 @@ app.command("validate")(validate.validate)
 app.command("doctor")(doctor.doctor)
 app.command("schema")(schema.schema)
 app.command("demo")(demo.demo)
+for _command in (*app.registered_commands, *canaries.app.registered_commands):
+    _command.help = in_paragraphs(_command.callback.__doc__ or "")
 
 
 def main() -> None:

@@ -61,6 +61,11 @@ def with_spec_options(
     return decorate
 
 
+def in_paragraphs(docstring: str) -> str:
+    """A docstring for a window of any width: lines break where the source has an empty one, and nowhere else."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(docstring).split("\n\n"))
+
+
 def flag(name: str) -> str:
     """The flag of a spec key.
 
