@@ -260,7 +260,7 @@ def test_figures_of_hostile_names_are_whole(hostile):
     page = (hostile.run / "report.html").read_text(encoding="utf-8")
     drawn = [ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]  # noqa: S314 - our own
     assert len(drawn) > 2
-    known = {"svg", "title", "desc", "polyline", "rect", "text"}
+    known = {"svg", "title", "desc", "path", "polyline", "rect", "text"}
     assert {element.tag for figure in drawn for element in figure.iter()} <= known
 
 

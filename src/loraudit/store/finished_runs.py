@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -67,7 +68,7 @@ def refused_folder(path: Path, expected: str) -> ConfigError:
         path: As it was given.
         expected: What is needed, with its article.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - a name that no file can have does not exist either
         return ConfigError(f"Folder '{path}' does not exist. Expected {expected}. Check the path.")
     if not path.is_dir():
         return ConfigError(f"'{path}' is a file. Expected the run folder of {expected}. Check the path.")
